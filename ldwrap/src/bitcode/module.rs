@@ -1,0 +1,183 @@
+//! What a bitcode file says about its modules: triple, kind of LTO, and the globals that it names.
+//!
+//! Names come from the module records and the string table, not from the native symbol table
+//! (`SYMTAB_BLOCK`): they are the IR's own, declarations included, and their form has not changed
+//! since LLVM 5, while the symbol table is rebuilt by lld whenever its producer is another LLVM.
+
+use super::reader::{Entry, Reader};
+use super::{Malformed, block, unwrap};
+
+/// Records of MODULE_BLOCK.
+const MODULE_TRIPLE: u64 = 2;
+const MODULE_GLOBALVAR: u64 = 7;
+const MODULE_FUNCTION: u64 = 8;
+const MODULE_ALIAS_OLD: u64 = 9;
+const MODULE_ALIAS: u64 = 14;
+const MODULE_IFUNC: u64 = 15;
+/// The blob of STRTAB_BLOCK.
+const STRTAB_BLOB: u64 = 1;
+/// Per-module summaries, `[valueid, flags, ...]`: function, function with profile, variable,
+/// alias, function with relative block frequency, variable with vtable functions.
+const PER_MODULE_SUMMARIES: [u64; 6] = [1, 2, 3, 7, 19, 21];
+/// `GlobalValueSummary::GVFlags`: bit 6 of the encoded flags (fact 16).
+const FLAG_DSO_LOCAL: u64 = 1 << 6;
+
+/// How a module takes part in LTO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LtoKind {
+    /// With a ThinLTO summary.
+    Thin,
+    /// Compiled together with all others of its kind; `summary` says whether the thin link sees it.
+    Regular {
+        /// It has a summary (`-fsplit-lto-unit`, `-flto=full` of newer clang).
+        summary: bool,
+    },
+}
+
+/// A global that a module defines or declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Global<'a> {
+    /// Its name in the IR (for an external symbol, the linker's name too).
+    pub name: &'a [u8],
+    /// The module's own summary marks it `dso_local`; `None` where it has no summary.
+    pub summary_dso_local: Option<bool>,
+}
+
+/// One module of a file.
+#[derive(Debug)]
+pub struct Module<'a> {
+    /// The target triple, as written.
+    pub triple: Vec<u8>,
+    /// Thin or regular.
+    pub kind: LtoKind,
+    /// All named globals, in order of their value numbers.
+    pub globals: Vec<Global<'a>>,
+}
+
+struct Scanned {
+    triple: Vec<u8>,
+    names: Vec<(u64, u64)>,
+    thin: bool,
+    full: bool,
+    flags: Vec<(u64, u64)>,
+}
+
+/// Reads the modules of one file (there are two with `-fsplit-lto-unit`). Function bodies,
+/// constants and metadata are skipped unread.
+pub fn scan(bytes: &[u8]) -> Result<Vec<Module<'_>>, Malformed> {
+    let bytes = unwrap(bytes)?;
+    let mut reader = Reader::new(bytes)?;
+    let mut done = Vec::new();
+    // A string table serves all modules before it that have none yet.
+    let mut waiting: Vec<Scanned> = Vec::new();
+    loop {
+        match reader.next()? {
+            Entry::Block(b) if b.id == block::MODULE => {
+                reader.enter()?;
+                waiting.push(module(&mut reader)?);
+            }
+            Entry::Block(b) if b.id == block::STRTAB => {
+                reader.enter()?;
+                let mut table: &[u8] = &[];
+                loop {
+                    match reader.next()? {
+                        Entry::Record(STRTAB_BLOB) => table = reader.blob().unwrap_or(&[]),
+                        Entry::End(_) => break,
+                        Entry::Eof => return Err(Malformed::Truncated),
+                        _ => {}
+                    }
+                }
+                for m in waiting.drain(..) {
+                    done.push(named(m, table)?);
+                }
+            }
+            Entry::Eof => break,
+            _ => {}
+        }
+    }
+    if !waiting.is_empty() {
+        return Err(Malformed::Shape("a module without a string table"));
+    }
+    Ok(done)
+}
+
+/// Whether a file holds a ThinLTO module: the first summary block decides, little else is read.
+pub fn has_thin(bytes: &[u8]) -> Result<bool, Malformed> {
+    let mut reader = Reader::new(unwrap(bytes)?)?;
+    loop {
+        match reader.next()? {
+            Entry::Block(b) if b.id == block::MODULE => {
+                reader.enter()?;
+                loop {
+                    match reader.next()? {
+                        Entry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => return Ok(true),
+                        Entry::End(_) => break,
+                        Entry::Eof => return Err(Malformed::Truncated),
+                        _ => {}
+                    }
+                }
+            }
+            Entry::Eof => return Ok(false),
+            _ => {}
+        }
+    }
+}
+
+fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
+    let mut m =
+        Scanned { triple: Vec::new(), names: Vec::new(), thin: false, full: false, flags: Vec::new() };
+    loop {
+        match reader.next()? {
+            Entry::Block(b)
+                if b.id == block::GLOBALVAL_SUMMARY || b.id == block::FULL_LTO_GLOBALVAL_SUMMARY =>
+            {
+                m.thin |= b.id == block::GLOBALVAL_SUMMARY;
+                m.full |= b.id == block::FULL_LTO_GLOBALVAL_SUMMARY;
+                reader.enter()?;
+                loop {
+                    match reader.next()? {
+                        Entry::Record(code) if PER_MODULE_SUMMARIES.contains(&code) => {
+                            if let [value, flags, ..] = *reader.ops() {
+                                m.flags.push((value, flags));
+                            }
+                        }
+                        Entry::End(_) => break,
+                        Entry::Eof => return Err(Malformed::Truncated),
+                        _ => {}
+                    }
+                }
+            }
+            Entry::Record(MODULE_TRIPLE) => {
+                m.triple = reader.ops().iter().map(|&c| c as u8).collect();
+            }
+            Entry::Record(
+                MODULE_GLOBALVAR | MODULE_FUNCTION | MODULE_ALIAS | MODULE_ALIAS_OLD | MODULE_IFUNC,
+            ) => {
+                let [offset, size, ..] = *reader.ops() else {
+                    return Err(Malformed::Shape("a global without a name"));
+                };
+                m.names.push((offset, size));
+            }
+            Entry::End(_) => return Ok(m),
+            Entry::Eof => return Err(Malformed::Truncated),
+            _ => {}
+        }
+    }
+}
+
+fn named(m: Scanned, table: &[u8]) -> Result<Module<'_>, Malformed> {
+    let mut globals = Vec::with_capacity(m.names.len());
+    for (offset, size) in m.names {
+        let end = offset.checked_add(size).ok_or(Malformed::Truncated)?;
+        let name = table.get(offset as usize..end as usize).ok_or(Malformed::Truncated)?;
+        globals.push(Global { name, summary_dso_local: None });
+    }
+    for (value, flags) in m.flags {
+        if let Some(g) = globals.get_mut(value as usize) {
+            g.summary_dso_local = Some(flags & FLAG_DSO_LOCAL != 0);
+        }
+    }
+    let kind =
+        if m.thin { LtoKind::Thin } else { LtoKind::Regular { summary: m.full } };
+    Ok(Module { triple: m.triple, kind, globals })
+}

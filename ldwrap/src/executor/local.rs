@@ -1,0 +1,109 @@
+//! Backends on this machine: a pool of threads, each with one clang at a time.
+//!
+//! The largest module goes first, which keeps the tail short (fact 20).
+
+use super::{BackendError, Executor, Outcome};
+use crate::backend::{Job, OBJECT, SHARD};
+use crate::process;
+use crate::scratch::Scratch;
+use crossbeam_channel::unbounded;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The pool.
+#[derive(Debug)]
+pub struct Local<'a> {
+    /// The compiler.
+    pub clang: &'a Path,
+    /// Where the jobs' directories are made.
+    pub scratch: &'a Scratch,
+    /// How many at once.
+    pub jobs: usize,
+}
+
+impl Executor for Local<'_> {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn run(
+        &self,
+        mut jobs: Vec<Job>,
+        done: &(dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync),
+    ) {
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.weight));
+        let threads = self.jobs.min(jobs.len());
+        let (send, queue) = unbounded();
+        for job in jobs {
+            let _ = send.send(job);
+        }
+        drop(send);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let (queue, stop) = (queue.clone(), &stop);
+                scope.spawn(move || {
+                    for job in queue {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let result = self.compile(&job).map_err(|why| BackendError {
+                            module: job.identifier.0.to_string_lossy().into_owned(),
+                            why,
+                        });
+                        if !done(job.number, result) {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+    }
+}
+
+impl Local<'_> {
+    fn compile(&self, job: &Job) -> Result<Outcome, String> {
+        let dir = self.scratch.backend(job.number);
+        lay_out(&dir, job).map_err(|e| format!("cannot write in {}: {e}", dir.display()))?;
+        // A compiler that something killed (the OOM killer, a person) may do better the second time.
+        let mut tries = 0;
+        let out = loop {
+            let mut command = Command::new(self.clang);
+            command.args(&job.args).current_dir(&dir);
+            let out = process::output(command)
+                .map_err(|e| format!("cannot run {}: {e}", self.clang.display()))?;
+            tries += 1;
+            if out.status.signal().is_none() || tries > 1 {
+                break out;
+            }
+            log::info!("backend of {}: {}, tried again", job.identifier.0.display(), out.status);
+        };
+        let said = String::from_utf8_lossy(&out.stderr);
+        if !out.status.success() {
+            let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message");
+            return Err(format!("{} ended with {}: {last}", self.clang.display(), out.status));
+        }
+        if !said.is_empty() || !out.stdout.is_empty() {
+            return Ok(Outcome::Diagnosed(said.into_owned()));
+        }
+        let object = dir.join(OBJECT);
+        match std::fs::metadata(&object) {
+            Ok(m) if m.len() > 0 => Ok(Outcome::Object(object)),
+            Ok(_) => Err(format!("{} wrote an empty object", self.clang.display())),
+            Err(e) => Err(format!("{} wrote no object: {e}", self.clang.display())),
+        }
+    }
+}
+
+/// Makes a job's directory: its inputs as links, its shard as a file.
+fn lay_out(dir: &Path, job: &Job) -> io::Result<()> {
+    std::fs::create_dir_all(dir.join("m"))?;
+    for (name, file) in &job.inputs {
+        std::os::unix::fs::symlink(file, dir.join(name))?;
+    }
+    std::fs::write(dir.join(SHARD), &job.shard)
+}
+

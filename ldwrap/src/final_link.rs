@@ -1,0 +1,264 @@
+//! The final link: the user's own command line on the real lld, with its ThinLTO cache lookups
+//! answered by us (fact 22).
+//!
+//! Native objects on the command line in the bitcode's place would be another link: definitions,
+//! archive members, order, names and map would differ (fact 21). So lld does all of it as in an
+//! in-process link, and only where it would compile a module does it find the finished object. It
+//! starts as soon as the index is there; its lookups wait for the backends.
+
+use crate::executor::{BackendError, Outcome};
+use crate::link::{Failure, Plan};
+use crate::lookups::{Lookups, Naming};
+use crate::process::Running;
+use crate::supervise::{self, Listener};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A policy that prunes nothing and therefore warns about nothing: each limit off
+/// (llvm/include/llvm/Support/CachePruning.h).
+const NO_PRUNING: &str =
+    "--thinlto-cache-policy=prune_after=0s:cache_size=0%:cache_size_bytes=0:cache_size_files=0";
+
+/// How lookups are told apart with this lld (fact 23).
+#[must_use]
+pub const fn naming(major: u32) -> Naming {
+    if major >= 16 { Naming::ByShard } else { Naming::ByOrder }
+}
+
+/// The first lld that puts all LTO objects in task order; before, those from the cache come behind
+/// those that it compiled without a lookup (lld/ELF/LTO.cpp, `BitcodeCompiler::compile`).
+pub const FIRST_IN_TASK_ORDER: u32 = 18;
+
+/// A running final link.
+#[derive(Debug)]
+pub struct FinalLink {
+    lld: Mutex<Running>,
+    pid: u32,
+    listener: Listener,
+    lookups: Mutex<Lookups>,
+    said: Said,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// lld's exit status.
+    pub status: ExitStatus,
+    /// How many objects lld was given.
+    pub answered: usize,
+    /// Whether all lookups were as they should be.
+    pub lookups: Result<(), String>,
+}
+
+/// What lld writes to its standard streams, kept until we know that it is to be shown.
+#[derive(Debug)]
+struct Said {
+    stdout: File,
+    /// None where both streams are the same file, so that their order is kept.
+    stderr: Option<File>,
+}
+
+impl FinalLink {
+    /// Starts lld. The calling thread must outlive the link.
+    pub fn start(plan: &Plan<'_>, lookups: Lookups) -> Result<Self, Failure> {
+        let mut options = Vec::new();
+        let mut dir = OsString::from("--thinlto-cache-dir=");
+        dir.push(plan.scratch.cache());
+        options.push(dir);
+        options.push(NO_PRUNING.into());
+        match naming(plan.toolchain.major) {
+            Naming::ByShard => options.push("--thinlto-emit-index-files".into()),
+            Naming::ByOrder => options.push("--thinlto-jobs=1".into()),
+        }
+        if plan.colour {
+            options.push("--color-diagnostics=always".into());
+        }
+        let mut command = plan.lld(options)?;
+        let io = |e: io::Error| Failure::new(format!("cannot write in the scratch directory: {e}"));
+        let make = |name: &str| {
+            File::options().create_new(true).read(true).append(true).open(plan.scratch.file(name))
+        };
+        let said = if same_file(io::stdout().as_fd(), io::stderr().as_fd()) {
+            Said { stdout: make("said").map_err(io)?, stderr: None }
+        } else {
+            Said {
+                stdout: make("stdout").map_err(io)?,
+                stderr: Some(make("stderr").map_err(io)?),
+            }
+        };
+        let stderr = said.stderr.as_ref().unwrap_or(&said.stdout);
+        command.stdin(Stdio::null());
+        command.stdout(said.stdout.try_clone().map_err(io)?);
+        command.stderr(stderr.try_clone().map_err(io)?);
+        let (child, listener) =
+            supervise::spawn(command).map_err(|e| Failure::new(e.to_string()))?;
+        let pid = child.id();
+        let lld = Mutex::new(Running::new(child));
+        Ok(Self { lld, pid, listener, lookups: Mutex::new(lookups), said })
+    }
+
+    fn lookups(&self) -> MutexGuard<'_, Lookups> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers lld until it ends. Runs in a thread of its own.
+    pub fn serve(&self) -> io::Result<()> {
+        self.listener.serve(|opening| self.lookups().opened(opening))
+    }
+
+    /// Hands over what a backend came to. A backend that failed leaves its module to lld.
+    pub fn finished(&self, module: usize, result: Result<Outcome, BackendError>) {
+        let object = match result {
+            Ok(Outcome::Object(object)) => Some(object),
+            Ok(Outcome::Diagnosed(said)) => {
+                log::info!("module {module} is left to lld, which has to say this itself: {said}");
+                None
+            }
+            Err(e) => {
+                log::warn!("{e}");
+                None
+            }
+        };
+        // Resumed without the lock: lld's next call may come at once.
+        let resume = self.lookups().finished(module, object);
+        self.resume(resume);
+    }
+
+    /// Leaves everything that is missing to lld.
+    pub fn abandon(&self) {
+        let resume = self.lookups().abandon();
+        self.resume(resume);
+    }
+
+    fn resume(&self, ids: Vec<u64>) {
+        for id in ids {
+            if let Err(e) = self.listener.resume(id) {
+                log::debug!("a held call is gone: {e}");
+            }
+        }
+    }
+
+    /// Stops lld at once; its temporary output goes with it.
+    pub fn kill(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.pid as i32);
+        // SIGTERM first: lld removes its temporary output then.
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    }
+
+    /// Waits for lld's end.
+    pub fn wait(&self) -> io::Result<Ended> {
+        let status = self.lld.lock().unwrap_or_else(PoisonError::into_inner).wait()?;
+        let lookups = self.lookups();
+        Ok(Ended {
+            status,
+            answered: lookups.answered(),
+            lookups: lookups.check(),
+        })
+    }
+
+    /// What lld wrote to stderr, for a message of ours.
+    #[must_use]
+    pub fn errors(&self) -> Vec<u8> {
+        read_all(self.said.stderr.as_ref().unwrap_or(&self.said.stdout)).unwrap_or_default()
+    }
+
+    /// Shows what lld said, where it would have said it. lld before 18 calls objects that come from
+    /// its cache by their file's name; in-process they are `lto.tmp`, so that is what is shown.
+    pub fn show(&self, plan: &Plan<'_>) -> io::Result<()> {
+        let cached = plan.cached_names();
+        let mut show = |from: &File, mut to: &mut dyn Write| -> io::Result<()> {
+            let bytes = read_all(from)?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let bytes = cached.as_ref().map_or(bytes.clone(), |c| c.replace(&bytes));
+            (&mut to).write_all(&bytes)?;
+            to.flush()
+        };
+        show(&self.said.stdout, &mut io::stdout().lock())?;
+        if let Some(stderr) = &self.said.stderr {
+            show(stderr, &mut io::stderr().lock())?;
+        }
+        Ok(())
+    }
+}
+
+/// Cache entries as lld before 18 names them in maps and messages.
+#[derive(Debug)]
+pub struct CachedNames {
+    prefix: Vec<u8>,
+}
+
+impl CachedNames {
+    /// For a cache directory.
+    #[must_use]
+    pub fn new(cache: &std::path::Path) -> Self {
+        let mut prefix = cache.as_os_str().as_bytes().to_vec();
+        prefix.extend_from_slice(b"/llvmcache-");
+        Self { prefix }
+    }
+
+    /// `text` with each entry called what it is called in-process. The directory's name is
+    /// unpredictable, so nothing else can look like an entry.
+    #[must_use]
+    pub fn replace(&self, text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = find(rest, &self.prefix) {
+            let (before, entry) = rest.split_at(at);
+            out.extend_from_slice(before);
+            let key = entry.get(self.prefix.len()..).unwrap_or_default();
+            let end = key.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(key.len());
+            out.extend_from_slice(b"lto.tmp");
+            rest = key.get(end..).unwrap_or_default();
+        }
+        out.extend_from_slice(rest);
+        out
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    let first = *what.first()?;
+    let mut from = 0;
+    loop {
+        let at = from + text.get(from..)?.iter().position(|&b| b == first)?;
+        if text.get(at..)?.starts_with(what) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+}
+
+fn read_all(mut file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn same_file(a: std::os::fd::BorrowedFd<'_>, b: std::os::fd::BorrowedFd<'_>) -> bool {
+    match (nix::sys::stat::fstat(a), nix::sys::stat::fstat(b)) {
+        (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_entries_are_shown_as_lld_names_them_in_process() {
+        let names = CachedNames::new(std::path::Path::new("/tmp/x/c"));
+        let map = b" 10 /tmp/x/c/llvmcache-0123ABCDEF:(.text.f)\n/tmp/x/c /tmp/x/c/llvmcache-";
+        assert_eq!(
+            String::from_utf8(names.replace(map)).unwrap(),
+            " 10 lto.tmp:(.text.f)\n/tmp/x/c lto.tmp"
+        );
+    }
+}

@@ -1,0 +1,20 @@
+//! The split: a ThinLTO link as index, backends and final link, with the bytes that lld alone
+//! writes. [`link`] tells the story; each phase is a file.
+
+pub mod backend;
+pub mod bitcode;
+pub mod codegen;
+pub mod executor;
+pub mod final_link;
+pub mod index;
+pub mod link;
+pub mod linker;
+pub mod locality;
+pub mod lookups;
+pub mod modules;
+pub mod parallel;
+pub mod process;
+pub mod scratch;
+pub mod selftest;
+pub mod supervise;
+pub mod toolchain;

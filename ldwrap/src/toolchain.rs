@@ -1,0 +1,246 @@
+//! The real lld and its clang: where they are, which version they are, and whether a split with
+//! them is known to be exact.
+//!
+//! Asking costs two process starts and a small link (fact 5), so the answers are remembered by the
+//! files' identity (device, inode, size, times). A remembered answer may be deleted at any time.
+
+use serde_json::{Value, json};
+use shim::config::Config;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use thiserror::Error;
+
+/// Why there is no toolchain to split with.
+#[derive(Debug, Error)]
+pub enum ToolchainError {
+    /// No clang was found.
+    #[error("no clang for {lld}: looked at {tried}; set LDWRAP_CLANG")]
+    NoClang {
+        /// The real lld.
+        lld: PathBuf,
+        /// What was looked at.
+        tried: String,
+    },
+    /// A tool could not be run or did not say its version.
+    #[error("cannot tell the version of {tool}: {why}")]
+    NoVersion {
+        /// The tool.
+        tool: PathBuf,
+        /// What it did instead.
+        why: String,
+    },
+    /// clang and lld are of different LLVMs.
+    #[error("{clang} is {clang_version}, but {lld} is {lld_version}: they must be the same")]
+    Mismatch {
+        /// The clang.
+        clang: PathBuf,
+        /// Its version.
+        clang_version: String,
+        /// The lld.
+        lld: PathBuf,
+        /// Its version.
+        lld_version: String,
+    },
+    /// An lld that the split was not made for.
+    #[error("lld {0} is not one that can be split (14 to 22)")]
+    Unsupported(String),
+}
+
+/// An lld and the clang of the same LLVM.
+#[derive(Debug, Clone)]
+pub struct Toolchain {
+    /// The real lld.
+    pub lld: PathBuf,
+    /// The clang that compiles backends.
+    pub clang: PathBuf,
+    /// The version of both, `22.1.8`.
+    pub version: String,
+    /// Its first number.
+    pub major: u32,
+    memory: Option<PathBuf>,
+    /// Whether the self-test was passed with exactly these files.
+    pub proven: bool,
+}
+
+impl Toolchain {
+    /// Finds the clang that belongs to `lld` and checks that they match.
+    pub fn find(lld: &Path, config: &Config) -> Result<Self, ToolchainError> {
+        let candidates = clang_candidates(lld, config);
+        let mut mismatch = None;
+        for clang in &candidates {
+            if !clang.is_file() {
+                continue;
+            }
+            match Self::pair(lld, clang, config) {
+                Ok(found) => return Ok(found),
+                // Look on: the next one may match.
+                Err(e @ (ToolchainError::Mismatch { .. } | ToolchainError::NoVersion { .. })) => {
+                    mismatch.get_or_insert(e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(mismatch.unwrap_or_else(|| ToolchainError::NoClang {
+            lld: lld.to_owned(),
+            tried: candidates.iter().map(|c| c.display().to_string()).collect::<Vec<_>>().join(", "),
+        }))
+    }
+
+    fn pair(lld: &Path, clang: &Path, config: &Config) -> Result<Self, ToolchainError> {
+        let key = identity(lld).zip(identity(clang)).map(|(l, c)| format!("{l} {c}"));
+        let memory = key.as_ref().zip(config.cache_dir.as_ref()).map(|(key, dir)| {
+            let name = format!("{:016x}", crate::bitcode::guid(key.as_bytes()));
+            dir.join("toolchains").join(name)
+        });
+        if let (Some(file), Some(key)) = (&memory, &key)
+            && let Some((version, proven)) = recall(file, key)
+            && let Some(major) = major(&version)
+        {
+            return Ok(Self {
+                lld: lld.to_owned(),
+                clang: clang.to_owned(),
+                version,
+                major,
+                memory,
+                proven,
+            });
+        }
+        let lld_version = version_of(lld, "LLD ")?;
+        let clang_version = version_of(clang, "clang version ")?;
+        if lld_version != clang_version {
+            return Err(ToolchainError::Mismatch {
+                clang: clang.to_owned(),
+                clang_version,
+                lld: lld.to_owned(),
+                lld_version,
+            });
+        }
+        let major = major(&lld_version)
+            .filter(|m| shim::lld::MAJORS.contains(m))
+            .ok_or_else(|| ToolchainError::Unsupported(lld_version.clone()))?;
+        let found = Self {
+            lld: lld.to_owned(),
+            clang: clang.to_owned(),
+            version: lld_version,
+            major,
+            memory,
+            proven: false,
+        };
+        found.remember(key.as_deref());
+        Ok(found)
+    }
+
+    /// Remembers that the self-test was passed.
+    pub fn prove(&mut self) {
+        self.proven = true;
+        let key = identity(&self.lld).zip(identity(&self.clang)).map(|(l, c)| format!("{l} {c}"));
+        self.remember(key.as_deref());
+    }
+
+    /// Writes what is known; a cache that cannot be written only costs time.
+    fn remember(&self, key: Option<&str>) {
+        let (Some(file), Some(key)) = (&self.memory, key) else { return };
+        let line = json!({"key": key, "version": self.version, "proven": self.proven}).to_string();
+        let written = (|| -> io::Result<()> {
+            let dir = file.parent().ok_or(io::ErrorKind::NotFound)?;
+            std::fs::create_dir_all(dir)?;
+            let new = tempfile::NamedTempFile::new_in(dir)?;
+            std::fs::write(new.path(), line)?;
+            new.persist(file)?;
+            Ok(())
+        })();
+        if let Err(e) = written {
+            log::warn!("cannot remember the toolchain in {}: {e}", file.display());
+        }
+    }
+}
+
+fn recall(file: &Path, key: &str) -> Option<(String, bool)> {
+    let v: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    if v["key"].as_str()? != key {
+        return None;
+    }
+    Some((v["version"].as_str()?.to_owned(), v["proven"].as_bool()?))
+}
+
+fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
+}
+
+/// What makes a file this file: any change of it, or of where its links lead, changes this. Ours is
+/// part of it, since another ldwrap may know better.
+fn identity(path: &Path) -> Option<String> {
+    let real = path.canonicalize().ok()?;
+    let m = std::fs::metadata(&real).ok()?;
+    let mut s = format!("{}:", env!("CARGO_PKG_VERSION"));
+    for byte in real.as_os_str().as_bytes() {
+        let _ = write!(s, "{byte:02x}");
+    }
+    let _ = write!(
+        s,
+        ":{}:{}:{}:{}.{}:{}.{}",
+        m.dev(),
+        m.ino(),
+        m.size(),
+        m.mtime(),
+        m.mtime_nsec(),
+        m.ctime(),
+        m.ctime_nsec()
+    );
+    Some(s)
+}
+
+/// In the contract's order: `LDWRAP_CLANG`; beside the real lld; the calling compiler; `clang-N`.
+fn clang_candidates(lld: &Path, config: &Config) -> Vec<PathBuf> {
+    if let Some(clang) = &config.clang {
+        return vec![clang.clone()];
+    }
+    let mut found = Vec::new();
+    let mut dirs = vec![lld.parent().map(Path::to_owned)];
+    dirs.push(lld.canonicalize().ok().and_then(|p| p.parent().map(Path::to_owned)));
+    for dir in dirs.into_iter().flatten() {
+        found.push(dir.join("clang"));
+    }
+    let is_clang = |p: &PathBuf| p.file_name().is_some_and(|n| n.as_bytes().starts_with(b"clang"));
+    found.extend(shim::lld::caller().filter(is_clang));
+    let real_name = lld.canonicalize().ok();
+    let major = shim::lld::major_of_name(lld.as_os_str())
+        .or_else(|| shim::lld::major_of_name(real_name.as_ref()?.as_os_str()));
+    let names: Vec<OsString> = match major {
+        Some(n) => vec![format!("clang-{n}").into()],
+        None => shim::lld::MAJORS.rev().map(|n| format!("clang-{n}").into()).collect(),
+    };
+    for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
+        for name in names.iter().map(OsString::as_os_str).chain([OsStr::new("clang")]) {
+            let p = dir.join(name);
+            if p.is_absolute() && p.is_file() {
+                found.push(p);
+            }
+        }
+    }
+    found.dedup();
+    found
+}
+
+/// The version that a tool says of itself, behind `marker`.
+fn version_of(tool: &Path, marker: &str) -> Result<String, ToolchainError> {
+    let fail = |why: String| ToolchainError::NoVersion { tool: tool.to_owned(), why };
+    let out = Command::new(tool)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| fail(e.to_string()))?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    text.split_once(marker)
+        .map(|(_, rest)| rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect())
+        .filter(|v: &String| !v.is_empty())
+        .ok_or_else(|| {
+            let first = text.lines().next().unwrap_or_default();
+            fail(format!("`--version` ended with {} and said {first:?}", out.status))
+        })
+}

@@ -1,0 +1,58 @@
+//! The decision: is this link to be split?
+//!
+//! Reads as little as it can. `never`, an option that ends the question, or no bitcode among the
+//! inputs, and the link is forwarded as it came. What is not understood is forwarded too: the real
+//! lld then says its own error (DESIGN.md, invariant 2).
+
+use crate::cmdline::CommandLine;
+use crate::config::{Config, Split};
+use crate::inputs::{self, Bitcode};
+use crate::options::Id;
+use std::ffi::OsString;
+
+/// What is to happen with a link.
+#[derive(Debug)]
+pub enum Decision {
+    /// Hand it to the real lld as it came.
+    Forward {
+        /// Why, for the report and the log.
+        reason: String,
+        /// The output, as far as the command line could be read.
+        output: String,
+    },
+    /// It has bitcode: try to split it.
+    Split(Box<CommandLine>),
+}
+
+/// Options that end the question before any input is read, and how the reason names them.
+const NEVER_SPLIT: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--version")];
+
+/// Decides about the link with these arguments (argv without its first).
+#[must_use]
+pub fn decide(args: &[OsString], config: &Config) -> Decision {
+    let forward = |reason: String, cmd: Option<&CommandLine>| Decision::Forward {
+        reason,
+        output: cmd.map(|c| c.output().to_string_lossy().into_owned()).unwrap_or_default(),
+    };
+    if config.split == Split::Never && config.report.is_none() {
+        return forward("LDWRAP_SPLIT=never".into(), None);
+    }
+    let cmd = match CommandLine::parse(args) {
+        Ok(cmd) => cmd,
+        Err(e) => return forward(e.to_string(), None),
+    };
+    if config.split == Split::Never {
+        return forward("LDWRAP_SPLIT=never".into(), Some(&cmd));
+    }
+    if let Some(unknown) = cmd.first_unknown() {
+        return forward(format!("unknown option {}", unknown.to_string_lossy()), Some(&cmd));
+    }
+    if let Some((_, name)) = NEVER_SPLIT.iter().find(|(id, _)| cmd.has(*id)) {
+        return forward(format!("{name} links nothing"), Some(&cmd));
+    }
+    match inputs::first_bitcode(&cmd) {
+        Ok(Bitcode::None) => forward("no bitcode".into(), Some(&cmd)),
+        Ok(Bitcode::At { .. }) => Decision::Split(Box::new(cmd)),
+        Err(e) => forward(e.to_string(), Some(&cmd)),
+    }
+}

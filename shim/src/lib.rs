@@ -1,0 +1,17 @@
+//! What the shim and ldwrap share: lld's command line, its inputs, and the decision whether a link
+//! is to be split.
+//!
+//! Data flows one way: argv -> [`cmdline::CommandLine`] -> [`inputs`] -> [`decide::Decision`].
+//! Nothing here knows phases, clang or the network.
+
+pub mod archive;
+pub mod cmdline;
+pub mod config;
+pub mod decide;
+pub mod inputs;
+pub mod kind;
+pub mod lld;
+pub mod options;
+pub mod report;
+pub mod response;
+pub mod script;

@@ -1,0 +1,178 @@
+//! Finding the real lld, and never ourselves.
+//!
+//! We may be found under any name: linked, copied, installed twice, nested. So a candidate is not
+//! judged by its path but by a note section that only our own binaries carry.
+
+use crate::config::Config;
+use object::read::elf::{ElfFile32, ElfFile64};
+use object::{Endianness, Object, ReadCache};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The section by which we know ourselves.
+const MARK_SECTION: &str = ".note.ldwrap";
+
+/// Kept in every binary that links this library.
+// SAFETY: the section holds plain read-only bytes and is named like a note so that strip keeps it;
+// nothing else uses it.
+#[used]
+#[unsafe(link_section = ".note.ldwrap")]
+static MARK: [u8; 8] = *b"ldwrap\0\0";
+
+/// lld majors that we know.
+pub const MAJORS: std::ops::RangeInclusive<u32> = 14..=22;
+
+/// Whether a file is one of our own binaries. One that can't be read or is no ELF file is not.
+#[must_use]
+pub fn is_ours(path: &Path) -> bool {
+    // Keeps the mark from being dropped as unused by a linker that collects sections.
+    std::hint::black_box(&MARK);
+    let Ok(file) = File::open(path) else { return false };
+    let cache = ReadCache::new(file);
+    if let Ok(elf) = ElfFile64::<Endianness, _>::parse(&cache) {
+        return elf.section_by_name(MARK_SECTION).is_some();
+    }
+    ElfFile32::<Endianness, _>::parse(&cache).is_ok_and(|e| e.section_by_name(MARK_SECTION).is_some())
+}
+
+/// The major in our own name (`ld.lld-19` gives 19).
+#[must_use]
+pub fn major_of_name(argv0: &OsStr) -> Option<u32> {
+    let name = Path::new(argv0).file_name()?.as_bytes();
+    std::str::from_utf8(name.strip_prefix(b"ld.lld-")?).ok()?.parse().ok()
+}
+
+/// What a search saw, for the error when it found nothing.
+#[derive(Debug)]
+pub struct NoLld {
+    tried: Vec<String>,
+}
+
+impl std::fmt::Display for NoLld {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot find the real ld.lld; tried ")?;
+        if self.tried.is_empty() {
+            write!(f, "PATH, which is empty")?;
+        }
+        write!(f, "{}", self.tried.join(", "))?;
+        write!(f, "; set LDWRAP_REAL_LLD to its path")
+    }
+}
+
+impl std::error::Error for NoLld {}
+
+/// Finds the real lld in the contract's order: `LDWRAP_REAL_LLD`, the version in our own name, the
+/// `ld.lld` beside the compiler that called us, `PATH`.
+///
+/// A `LDWRAP_REAL_LLD` that is set but unusable is an error, not a reason to look on: the user
+/// named it.
+pub fn find(argv0: &OsStr, config: &Config, path: Option<&OsStr>) -> Result<PathBuf, NoLld> {
+    let mut tried = Vec::new();
+    let mut usable = |candidate: &Path, from: &str| -> bool {
+        let why = match std::fs::metadata(candidate) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => "which does not exist",
+            Err(_) => "which cannot be read",
+            Ok(m) if !m.is_file() => "which is no file",
+            Ok(m) if m.permissions().mode() & 0o111 == 0 => "which is not executable",
+            Ok(_) if is_ours(candidate) => "which is ldwrap itself",
+            Ok(_) => return true,
+        };
+        tried.push(format!("{}{from}, {why}", candidate.display()));
+        false
+    };
+    if let Some(named) = &config.real_lld {
+        return if usable(named, " (LDWRAP_REAL_LLD)") { Ok(named.clone()) } else { Err(NoLld { tried }) };
+    }
+    let beside_caller = caller().and_then(|exe| Some(exe.parent()?.to_owned()));
+    let mut names = Vec::new();
+    if let Some(major) = major_of_name(argv0) {
+        names.push(OsString::from(format!("ld.lld-{major}")));
+        let versioned = PathBuf::from(format!("/usr/lib/llvm-{major}/bin/ld.lld"));
+        if let Some(found) = in_path(&names[0], path, &mut usable) {
+            return Ok(found);
+        }
+        if usable(&versioned, "") {
+            return Ok(versioned);
+        }
+    } else {
+        names.push(OsString::from("ld.lld"));
+        if let Some(beside) = beside_caller.map(|dir| dir.join("ld.lld"))
+            && usable(&beside, " (beside the compiler)")
+        {
+            return Ok(beside);
+        }
+        if let Some(found) = in_path(&names[0], path, &mut usable) {
+            return Ok(found);
+        }
+    }
+    Err(NoLld { tried })
+}
+
+fn in_path(
+    name: &OsStr,
+    path: Option<&OsStr>,
+    usable: &mut dyn FnMut(&Path, &str) -> bool,
+) -> Option<PathBuf> {
+    std::env::split_paths(path?)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(name))
+        .find(|candidate| candidate.exists() && usable(candidate, " (PATH)"))
+}
+
+/// Becomes the real lld, with arguments and environment as they came; returns only an error.
+///
+/// lld picks its flavour, and the name in its messages, by `argv[0]`: ours goes on where it is one
+/// of lld's own names, else (`-fuse-ld=/path/ldwrap`) the file's.
+#[must_use]
+pub fn exec(real: &Path, argv0: &OsStr, args: &[OsString]) -> String {
+    let e = Command::new(real).arg0(arg0(argv0, real)).args(args).exec();
+    format!("cannot run the real lld, {}: {e}", real.display())
+}
+
+/// The `argv[0]` that the real lld is to see; see [`exec`].
+#[must_use]
+pub fn arg0<'a>(ours: &'a OsStr, real: &'a Path) -> &'a OsStr {
+    let name = Path::new(ours).file_name().unwrap_or_default().as_bytes();
+    if name.starts_with(b"ld.lld") { ours } else { real.as_os_str() }
+}
+
+/// The executable of the process that called us: the compiler driver, as a rule.
+#[must_use]
+pub fn caller() -> Option<PathBuf> {
+    // SAFETY: getppid has no preconditions and cannot fail.
+    let parent = unsafe { libc::getppid() };
+    std::fs::read_link(format!("/proc/{parent}/exe")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_major_is_read_from_our_name() {
+        assert_eq!(major_of_name(OsStr::new("/opt/lib/ld.lld-19")), Some(19));
+        for other in ["ld.lld", "ld.lld-", "ld.lld-x", "xld.lld-19", "/ld.lld-19/ld.lld"] {
+            assert_eq!(major_of_name(OsStr::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn this_test_binary_is_ours_and_sh_is_not() {
+        assert!(is_ours(&std::env::current_exe().unwrap()));
+        assert!(!is_ours(Path::new("/bin/sh")));
+        assert!(!is_ours(Path::new("/etc/passwd")));
+    }
+
+    #[test]
+    fn a_named_lld_that_is_ourselves_is_an_error() {
+        let config = Config { real_lld: std::env::current_exe().ok(), ..Config::default() };
+        let e = find(OsStr::new("ld.lld"), &config, None).unwrap_err().to_string();
+        assert!(e.contains("which is ldwrap itself"), "{e}");
+    }
+}

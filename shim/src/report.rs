@@ -1,0 +1,99 @@
+//! The report: one line of JSON a link, appended to `LDWRAP_REPORT`.
+
+use serde_json::{Map, Value};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+/// What became of one link.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// The output as the command line names it.
+    pub output: String,
+    /// Split, or forwarded to the real lld.
+    pub split: bool,
+    /// Why it was forwarded; empty for a split.
+    pub reason: String,
+    /// Versions of lld and clang where they were asked for.
+    pub lld: Option<String>,
+    /// See `lld`.
+    pub clang: Option<String>,
+    /// Where the backends ran.
+    pub executor: Option<&'static str>,
+    /// How many ThinLTO modules took part.
+    pub modules: Option<usize>,
+    /// Backends answered from a cache, and those compiled.
+    pub cache: Option<(usize, usize)>,
+    /// Phases in order, in milliseconds.
+    pub phases_ms: Vec<(&'static str, u64)>,
+    /// From start to end; for a forwarded link, to the moment of handing over.
+    pub total_ms: u64,
+}
+
+impl Report {
+    /// The line, without its newline. Output names that are not UTF-8 are shown lossily.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut o = Map::new();
+        let mut put = |k: &str, v: Value| {
+            o.insert(k.to_owned(), v);
+        };
+        put("version", 1.into());
+        put("output", self.output.as_str().into());
+        put("action", if self.split { "split" } else { "forward" }.into());
+        put("reason", self.reason.as_str().into());
+        if let Some(v) = &self.lld {
+            put("lld", v.as_str().into());
+        }
+        if let Some(v) = &self.clang {
+            put("clang", v.as_str().into());
+        }
+        if let Some(v) = self.executor {
+            put("executor", v.into());
+        }
+        if let Some(n) = self.modules {
+            put("modules", n.into());
+        }
+        if let Some((hits, misses)) = self.cache {
+            let mut c = Map::new();
+            c.insert("hits".into(), hits.into());
+            c.insert("misses".into(), misses.into());
+            put("cache", Value::Object(c));
+        }
+        let phases: Map<_, _> =
+            self.phases_ms.iter().map(|&(k, ms)| (k.to_owned(), Value::from(ms))).collect();
+        put("phases_ms", Value::Object(phases));
+        put("total_ms", self.total_ms.into());
+        Value::Object(o).to_string()
+    }
+
+    /// Appends the line in one write, so that links at once do not mix. A report that cannot be
+    /// written never fails a link; the caller logs the error.
+    pub fn append(&self, file: &Path) -> std::io::Result<()> {
+        let mut line = self.line();
+        line.push('\n');
+        OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_json_whatever_the_names() {
+        let r = Report {
+            output: "a \"b\"\n\u{1}".into(),
+            split: true,
+            cache: Some((0, 127)),
+            phases_ms: vec![("plan", 2), ("index", 98)],
+            ..Report::default()
+        };
+        let line = r.line();
+        assert!(!line.contains('\n'));
+        let v: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(v["output"], "a \"b\"\n\u{1}");
+        assert_eq!(v["cache"]["misses"], 127);
+        assert_eq!(v["phases_ms"]["index"], 98);
+    }
+}

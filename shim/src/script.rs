@@ -1,0 +1,457 @@
+//! Linker scripts, as far as they name inputs.
+//!
+//! A script reaches lld as an input without magic number (`libc.so`), by `-T` or by
+//! `--default-script`. Of all that it can say (lld/ELF/ScriptParser.cpp) we want the files: `INPUT`,
+//! `GROUP`, `AS_NEEDED`, `INCLUDE`, `SEARCH_DIR`, `TARGET`. The rest is stepped over, which takes
+//! lld's tokens (lld/ELF/ScriptLexer.cpp) and balanced brackets, but none of its expressions.
+//!
+//! This parser takes bytes and gives names; where a name is looked for is [`crate::inputs`]'
+//! business. It refuses whatever lld refuses at the top level: `STARTUP`, which is GNU ld's, too.
+//!
+//! Known to differ from lld:
+//!
+//! * An `INCLUDE` within braces is not followed: there is no `INPUT` in there to be found. One at the
+//!   top level has to hold whole directives, while lld splices tokens.
+//! * LLVM 22 ends a word at `/*` in expressions, earlier ones do not. Here `/*` within a word never
+//!   begins a comment, since in `dir/*.o` it is a pattern.
+//! * What is wrong within a directive that is stepped over goes unseen; lld will say it.
+
+use std::fmt;
+
+/// What a script says about inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// A file of an `INPUT` or `GROUP`: a path, `=path`, or `-lname`.
+    Input {
+        /// The name, without quotes.
+        name: &'a [u8],
+        /// Within `AS_NEEDED`, which adds to the state of the command line.
+        as_needed: bool,
+        /// Within `GROUP`.
+        group: bool,
+    },
+    /// `SEARCH_DIR(dir)`: another `-L`, behind all others.
+    SearchDir(&'a [u8]),
+    /// `INCLUDE file`: a script to be read here.
+    Include(&'a [u8]),
+    /// `TARGET(name)`: `--format name`.
+    Target(&'a [u8]),
+}
+
+/// Why a script can't be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScriptError {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+impl fmt::Display for ScriptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.what)
+    }
+}
+
+impl std::error::Error for ScriptError {}
+
+#[derive(Clone, Copy)]
+struct List {
+    group: bool,
+    as_needed: bool,
+}
+
+/// Reads a script from its start, command by command.
+///
+/// Each call of [`Parser::next_command`] reads no further than its answer, so that the caller can act
+/// on a `SEARCH_DIR` before it looks for the next input, as lld does. It never recurses.
+pub struct Parser<'a> {
+    text: &'a [u8],
+    pos: usize,
+    /// The list of files that is being read.
+    list: Option<List>,
+}
+
+impl<'a> Parser<'a> {
+    /// A parser of `text`, a whole script.
+    pub fn new(text: &'a [u8]) -> Parser<'a> {
+        Parser {
+            text,
+            pos: 0,
+            list: None,
+        }
+    }
+
+    /// The next thing that matters, `None` at the end of the script.
+    ///
+    /// Fails on what lld would not take, and on what it can't step over. It is then of no more use.
+    pub fn next_command(&mut self) -> Result<Option<Command<'a>>, ScriptError> {
+        loop {
+            let command = match self.list {
+                Some(list) => self.in_list(list)?,
+                None => match self.token()? {
+                    None => return Ok(None),
+                    Some(token) => self.directive(token)?,
+                },
+            };
+            if command.is_some() {
+                return Ok(command);
+            }
+        }
+    }
+
+    /// An element of `INPUT( ... )` (`readInput`, `readAsNeeded`).
+    fn in_list(&mut self, list: List) -> Result<Option<Command<'a>>, ScriptError> {
+        let token = self.need()?;
+        match token {
+            b")" => {
+                self.list = list.as_needed.then_some(List {
+                    as_needed: false,
+                    ..list
+                });
+                Ok(None)
+            }
+            // Within AS_NEEDED it is a file of that name.
+            b"AS_NEEDED" if !list.as_needed => {
+                self.expect(b"(", "( expected after AS_NEEDED")?;
+                self.list = Some(List {
+                    as_needed: true,
+                    ..list
+                });
+                Ok(None)
+            }
+            _ => Ok(Some(Command::Input {
+                name: unquote(token),
+                as_needed: list.as_needed,
+                group: list.group,
+            })),
+        }
+    }
+
+    /// A directive (`readLinkerScript`).
+    fn directive(&mut self, token: &'a [u8]) -> Result<Option<Command<'a>>, ScriptError> {
+        match token {
+            b";" => {}
+            b"INPUT" | b"GROUP" => {
+                self.expect(b"(", "( expected after INPUT or GROUP")?;
+                self.list = Some(List {
+                    group: token == b"GROUP",
+                    as_needed: false,
+                });
+            }
+            b"INCLUDE" => return Ok(Some(Command::Include(unquote(self.need()?)))),
+            b"SEARCH_DIR" => return self.parenthesized().map(|n| Some(Command::SearchDir(n))),
+            b"TARGET" => return self.parenthesized().map(|n| Some(Command::Target(n))),
+            b"ENTRY" | b"EXTERN" | b"OUTPUT" | b"OUTPUT_ARCH" | b"OUTPUT_FORMAT"
+            | b"REGION_ALIAS" | b"NOCROSSREFS" | b"NOCROSSREFS_TO" | b"ASSERT" | b"PROVIDE"
+            | b"HIDDEN" | b"PROVIDE_HIDDEN" => self.skip(b"(", b")")?,
+            b"MEMORY" | b"PHDRS" | b"VERSION" | b"OVERWRITE_SECTIONS" => self.skip(b"{", b"}")?,
+            b"SECTIONS" => {
+                self.skip(b"{", b"}")?;
+                self.insert()?;
+            }
+            _ => self.assignment()?,
+        }
+        Ok(None)
+    }
+
+    /// `SECTIONS { ... } INSERT AFTER .text;`
+    fn insert(&mut self) -> Result<(), ScriptError> {
+        let before = self.pos;
+        if self.token()? != Some(b"INSERT") {
+            self.pos = before;
+            return Ok(());
+        }
+        match self.need()? {
+            b"AFTER" | b"BEFORE" => self.need().map(|_| ()),
+            _ => Err(self.error("AFTER or BEFORE expected after INSERT")),
+        }
+    }
+
+    /// What follows the symbol of an assignment (`readAssignment`): an operator, and all up to `;`.
+    fn assignment(&mut self) -> Result<(), ScriptError> {
+        let assigns = match self.token()? {
+            Some([b'=', ..] | b"<<=" | b">>=") => true,
+            Some([op, b'=']) => b"*/+-&^|".contains(op),
+            _ => false,
+        };
+        if !assigns {
+            return Err(self.error("unknown directive"));
+        }
+        while self.need()? != b";" {}
+        Ok(())
+    }
+
+    fn parenthesized(&mut self) -> Result<&'a [u8], ScriptError> {
+        self.expect(b"(", "( expected")?;
+        let token = self.need()?;
+        self.expect(b")", ") expected")?;
+        Ok(unquote(token))
+    }
+
+    /// Steps over a bracket and all up to the one that closes it.
+    fn skip(&mut self, open: &[u8], close: &[u8]) -> Result<(), ScriptError> {
+        if self.need()? != open {
+            return Err(self.error("( or { expected after a directive"));
+        }
+        let mut depth = 1usize;
+        while depth > 0 {
+            let token = self.need()?;
+            if token == open {
+                depth = depth.saturating_add(1);
+            } else if token == close {
+                depth -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn expect(&mut self, token: &[u8], what: &'static str) -> Result<(), ScriptError> {
+        if self.need()? == token {
+            Ok(())
+        } else {
+            Err(self.error(what))
+        }
+    }
+
+    fn need(&mut self) -> Result<&'a [u8], ScriptError> {
+        self.token()?.ok_or_else(|| self.error("unexpected end"))
+    }
+
+    /// The next token, quotes included: a quoted word is never a keyword (`ScriptLexer::tokenize`).
+    fn token(&mut self) -> Result<Option<&'a [u8]>, ScriptError> {
+        self.skip_space()?;
+        let rest = self.rest();
+        let len = match rest {
+            [] => return Ok(None),
+            [b'"', quoted @ ..] => match quoted.iter().position(|&b| b == b'"') {
+                Some(end) => end + 2,
+                None => return Err(self.error("unclosed quote")),
+            },
+            [b'<', b'<', b'=', ..] | [b'>', b'>', b'=', ..] => 3,
+            [b'*' | b'/' | b'+' | b'-' | b'<' | b'>' | b'&' | b'^' | b'|', b'=', ..] => 2,
+            [b'<', b'<', ..] | [b'>', b'>', ..] | [b'&', b'&', ..] | [b'|', b'|', ..] => 2,
+            _ => rest.iter().take_while(|&&b| in_word(b)).count().max(1),
+        };
+        self.pos = self.pos.saturating_add(len);
+        Ok(rest.get(..len))
+    }
+
+    fn skip_space(&mut self) -> Result<(), ScriptError> {
+        loop {
+            let rest = self.rest();
+            let len = match rest {
+                [b'/', b'*', comment @ ..] => {
+                    match comment.windows(2).position(|pair| pair == b"*/") {
+                        Some(end) => end + 4,
+                        None => return Err(self.error("unclosed comment")),
+                    }
+                }
+                [b'#', ..] => match rest.iter().position(|&b| b == b'\n') {
+                    Some(end) => end + 1,
+                    None => rest.len(),
+                },
+                _ => {
+                    let space = |&&b: &&u8| matches!(b, b' ' | b'\t'..=b'\r');
+                    match rest.iter().take_while(space).count() {
+                        0 => return Ok(()),
+                        len => len,
+                    }
+                }
+            };
+            self.pos = self.pos.saturating_add(len);
+        }
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.text.get(self.pos..).unwrap_or_default()
+    }
+
+    fn error(&self, what: &'static str) -> ScriptError {
+        let read = self.text.get(..self.pos).unwrap_or(self.text);
+        let line = read.iter().filter(|&&b| b == b'\n').count() + 1;
+        ScriptError { line, what }
+    }
+}
+
+fn in_word(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"_.$/\\~=+[]*?-!^:".contains(&b)
+}
+
+fn unquote(token: &[u8]) -> &[u8] {
+    match token {
+        [b'"', name @ .., b'"'] => name,
+        _ => token,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &[u8]) -> Result<Vec<Command<'_>>, ScriptError> {
+        let mut parser = Parser::new(text);
+        let mut commands = Vec::new();
+        while let Some(command) = parser.next_command()? {
+            commands.push(command);
+        }
+        Ok(commands)
+    }
+
+    fn input(name: &str) -> Command<'_> {
+        Command::Input {
+            name: name.as_bytes(),
+            as_needed: false,
+            group: false,
+        }
+    }
+
+    fn group(name: &str, as_needed: bool) -> Command<'_> {
+        Command::Input {
+            name: name.as_bytes(),
+            as_needed,
+            group: true,
+        }
+    }
+
+    #[test]
+    fn the_script_of_glibc() {
+        let text = b"/* GNU ld script\n*/\nOUTPUT_FORMAT(elf64-x86-64)\n\
+            GROUP ( /lib/libc.so.6 /usr/lib/libc_nonshared.a  AS_NEEDED ( /lib64/ld-linux.so.2 ) -lm)\n";
+        assert_eq!(
+            all(text).unwrap(),
+            [
+                group("/lib/libc.so.6", false),
+                group("/usr/lib/libc_nonshared.a", false),
+                group("/lib64/ld-linux.so.2", true),
+                group("-lm", false),
+            ]
+        );
+    }
+
+    #[test]
+    fn directives_in_order() {
+        let text = b"SEARCH_DIR(\"a dir\");SEARCH_DIR(=/lib)INCLUDE \"x y\" TARGET(binary)INPUT(a.o)INPUT()";
+        assert_eq!(
+            all(text).unwrap(),
+            [
+                Command::SearchDir(b"a dir"),
+                Command::SearchDir(b"=/lib"),
+                Command::Include(b"x y"),
+                Command::Target(b"binary"),
+                input("a.o"),
+            ]
+        );
+    }
+
+    #[test]
+    fn everything_else_is_stepped_over() {
+        let text = br#"
+            ENTRY(_start) EXTERN(a b "c d") OUTPUT("a.out") OUTPUT_ARCH(i386:x86-64);
+            OUTPUT_FORMAT("elf64-x86-64", "elf64-x86-64", "elf64-x86-64")
+            MEMORY { ram (wx) : ORIGIN = 0x1000, LENGTH = 64K INCLUDE mem.t }
+            REGION_ALIAS("alias", ram)
+            PHDRS { text PT_LOAD FILEHDR PHDRS FLAGS(0x1 | 0x4); }
+            VERSION { V1 { global: "INPUT(x)"; extern "C++" { "f(int)"; }; local: *; }; }
+            SECTIONS {
+              . = SIZEOF_HEADERS; /* } */
+              .text : { *(.text .text.*) KEEP(*(SORT(.init_array.*))) dir/*.o(.x) "}"(.y) } :text =0x9090
+              /DISCARD/ : { *(.note) }
+              INPUT = 5;
+            } INSERT AFTER .data;
+            OVERWRITE_SECTIONS { .bss : { *(.bss) } }
+            a = b ? 1 : ((2)); b += 3; c <<= 1; . =5; "quoted" = 1; HIDDEN(h = 1);
+            PROVIDE_HIDDEN(p = ADDR(.text)); ASSERT(1 == 1, "no; not ) that") ASSERT(1, "x");
+            NOCROSSREFS(.a .b)
+            # a comment; INPUT(no.o)
+            INPUT(yes.o) # and one at the end"#;
+        assert_eq!(all(text).unwrap(), [input("yes.o")]);
+    }
+
+    #[test]
+    fn names_are_bytes() {
+        let text = b"INPUT(\"\xff\xfe (x)\" a+b~c.o lib[1]*.o \"\" ,)";
+        let names: Vec<_> = all(text)
+            .unwrap()
+            .into_iter()
+            .map(|command| match command {
+                Command::Input { name, .. } => name,
+                _ => panic!("no input: {command:?}"),
+            })
+            .collect();
+        let want: [&[u8]; 5] = [b"\xff\xfe (x)", b"a+b~c.o", b"lib[1]*.o", b"", b","];
+        assert_eq!(names, want);
+    }
+
+    #[test]
+    fn as_needed_does_not_nest() {
+        let text = b"INPUT(AS_NEEDED(a AS_NEEDED) b \"AS_NEEDED\")";
+        let names: Vec<_> = all(text).unwrap();
+        assert_eq!(
+            names,
+            [
+                Command::Input { name: b"a", as_needed: true, group: false },
+                Command::Input { name: b"AS_NEEDED", as_needed: true, group: false },
+                input("b"),
+                input("AS_NEEDED"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_lld_refuses() {
+        for (text, what) in [
+            (&b"STARTUP(a.o)"[..], "unknown directive"),
+            (b"foo=1;", "unknown directive"),
+            (b"\x01\x02", "unknown directive"),
+            (b"INPUT a.o", "( expected after INPUT or GROUP"),
+            (b"INPUT(a.o", "unexpected end"),
+            (b"SECTIONS { .text : { }", "unexpected end"),
+            (b"a = 1", "unexpected end"),
+            (b"INPUT(\"a.o)", "unclosed quote"),
+            (b"/* ", "unclosed comment"),
+            (b"/*/", "unclosed comment"),
+            (b"SECTIONS {} INSERT .text;", "AFTER or BEFORE expected after INSERT"),
+            (b"SEARCH_DIR(a b)", ") expected"),
+        ] {
+            assert_eq!(all(text).unwrap_err().what, what, "{:?}", text.escape_ascii());
+        }
+        assert_eq!(all(b"\n\nfoo bar").unwrap_err().line, 3);
+    }
+
+    /// Scripts cut, spliced and overwritten at random: an answer, in linear time, and names that are
+    /// parts of the text.
+    #[test]
+    fn hostile_scripts() {
+        let seeds: [&[u8]; 4] = [
+            b"GROUP ( /lib/libc.so.6 AS_NEEDED ( \"a b\" -lm ) ) SEARCH_DIR(=x)",
+            b"SECTIONS { .text : { *(.text) } } INSERT AFTER .x; INPUT(a)",
+            b"/* c */ # d\nINCLUDE x; a <<= 1; VERSION { V { local: *; }; } INPUT(b)",
+            b"{{{{((((\"\"\"\"))))}}}}",
+        ];
+        let mut random = 0x2545_f491_4f6c_dd1du64;
+        let mut below = |n: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % n as u64) as usize
+        };
+        for _ in 0..20_000 {
+            let mut text = seeds[below(seeds.len())].to_vec();
+            for _ in 0..=below(6) {
+                let at = below(text.len());
+                match below(4) {
+                    0 => text[at] = b"(){}\"/*#;=\n\0\xff AI"[below(16)],
+                    1 => text.truncate(at.max(1)),
+                    2 => {
+                        let piece = seeds[below(seeds.len())];
+                        let piece = &piece[..below(piece.len())];
+                        text.splice(at..at, piece.iter().copied());
+                    }
+                    _ => text[at] = below(256) as u8,
+                }
+            }
+            let _ = all(&text);
+        }
+    }
+}

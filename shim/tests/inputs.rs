@@ -1,0 +1,460 @@
+//! The inputs that we find against those that the real lld opens, for each tested release.
+//!
+//! `--dependency-file` lists every file that lld reads as an input, scripts and archives included,
+//! in its order and each once; `-t` lists every object that it links, members included. Paths are
+//! relative, so all links run in one directory: that of this test process.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use shim::archive::{self, Archive};
+use shim::cmdline::CommandLine;
+use shim::inputs::{self, Bitcode, Visit};
+use shim::kind::Kind;
+
+const RELEASES: [u32; 4] = [14, 16, 19, 22];
+
+/// Runs a program of a release, `clang-19`, and wants it to succeed.
+fn run(program: &str, release: u32, args: &str) {
+    let out = tool(program, release, &words(args));
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{program}-{release} {args}\n{err}");
+}
+
+fn tool(program: &str, release: u32, args: &[OsString]) -> Output {
+    let program = format!("{program}-{release}");
+    let out = Command::new(&program).args(args).output();
+    out.unwrap_or_else(|e| panic!("cannot run {program}: {e}"))
+}
+
+/// Splits at blanks; `%` stands for one within a word.
+fn words(args: &str) -> Vec<OsString> {
+    args.split_whitespace()
+        .map(|word| OsString::from(word.replace('%', " ")))
+        .collect()
+}
+
+/// The directory of the fixtures of a release, relative to the working directory of this process,
+/// with all fixtures built.
+fn fixtures(release: u32) -> String {
+    static READY: OnceLock<()> = OnceLock::new();
+    READY.get_or_init(|| {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("inputs");
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).unwrap();
+        std::env::set_current_dir(&root).unwrap();
+        RELEASES.into_iter().for_each(build);
+    });
+    format!("v{release}")
+}
+
+fn build(release: u32) {
+    let v = format!("v{release}");
+    for dir in ["one", "two", "thin/sub", "in%a dir(1)", "sys/lib", "scripts"] {
+        fs::create_dir_all(format!("{v}/{}", dir.replace('%', " "))).unwrap();
+    }
+    let compile = |name: &str, flags: &str| {
+        let symbol = name.replace(['/', ' ', '(', ')', '.'], "_");
+        let source = format!("{v}/source.c");
+        fs::write(&source, format!("int f_{symbol}(void) {{ return 1; }}\n")).unwrap();
+        let target = name.replace(' ', "%");
+        run("clang", release, &format!("-O1 -fPIC {flags} -c {source} -o {v}/{target}"));
+    };
+    for name in ["a.o", "b.o", "c.o", "d.o", "thin/sub/m.o", "thin/sub/n.o", "in a dir(1)/x (2).o"] {
+        compile(name, "");
+    }
+    for name in ["bc.o", "thin/sub/bc.o", "a_long_name_of_bitcode.o", "odd (1) at 8).o"] {
+        compile(name, "-flto=thin");
+    }
+    let ar = |args: &str| run("llvm-ar", release, &args.replace('@', &v));
+    let lld = |args: &str| run("ld.lld", release, &args.replace('@', &v));
+    ar("rcs @/one/libx.a @/a.o @/b.o");
+    ar("rcs @/two/libx.a @/c.o");
+    ar("rcs @/two/liby.a @/d.o");
+    ar("rcs @/sys/lib/libz.a @/d.o");
+    ar("rcs @/in%a%dir(1)/lib%(2).a @/in%a%dir(1)/x%(2).o @/a.o");
+    ar("rcs @/empty.a");
+    ar("rcs @/nosyms.a @/a.o");
+    ar("rcS @/mixed.a @/a.o @/a_long_name_of_bitcode.o @/bc.o");
+    ar("rcs @/twice.a @/bc.o");
+    ar("qcs @/twice.a @/bc.o @/odd%(1)%at%8).o");
+    ar("--format=bsd rcs @/bsd.a @/bc.o @/a_long_name_of_bitcode.o @/a.o");
+    ar("rcsT @/thin/libt.a @/thin/sub/m.o @/thin/sub/n.o");
+    ar("rcsT @/thinbc.a @/thin/sub/n.o @/thin/sub/bc.o @/bc.o");
+    lld("-shared -o @/one/libx.so @/a.o");
+    lld("-shared -o @/two/libs.so @/b.o");
+    let script = |name: &str, text: &str| {
+        fs::write(format!("{v}/{name}"), text.replace('@', &v)).unwrap();
+    };
+    script("text", "INPUT(@/a.o)");
+    script("empty", "");
+    script("one/libscript.so", "/* x */ OUTPUT_FORMAT(elf64-x86-64)\nGROUP(libx.a AS_NEEDED(-ly libs.so))");
+    script("scripts/rel.t", "INPUT(near.o @/b.o libs.so)");
+    fs::copy(format!("{v}/c.o"), format!("{v}/scripts/near.o")).unwrap();
+    script("scripts/dir.t", "SEARCH_DIR(@/two) INPUT(-ly \"libs.so\" -l:libx.a)");
+    script("scripts/inc.t", "INPUT(near.o)\nINCLUDE @/scripts/inner.t\nINPUT(@/b.o)");
+    script("scripts/inner.t", "INPUT(@/a.o); INCLUDE deeper.t");
+    script("two/deeper.t", "INPUT(@/d.o)");
+    script("scripts/quoted.t", "INPUT(\"@/in a dir(1)/x (2).o\")");
+    script("scripts/full.t", "ENTRY(f) SECTIONS { .text : { *(.text .text.*) KEEP(*(.x)) } /* } */ }\nINPUT(@/d.o)");
+    script("scripts/nested.t", "GROUP(@/text @/one/libscript.so)");
+    script("sys/lib/libabs.so", "GROUP(/lib/libz.a =lib/libz.a libz.a)");
+    script("scripts/equal.t", "INPUT(=@/a.o)");
+    script("bad.t", "STARTUP(@/a.o)");
+    script("missing.t", "INPUT(@/nothing.o)");
+    script("cycle.t", "INPUT(@/cycle.t)");
+    script("response", "@/a.o -L@/two -ly");
+    fs::write(format!("{v}/garbage"), b"\x01\x02\x03 INPUT(").unwrap();
+    let archive = fs::read(format!("{v}/one/libx.a")).unwrap();
+    fs::write(format!("{v}/cut.a"), &archive[..archive.len() - 10]).unwrap();
+}
+
+/// A dependency file's prerequisites, unescaped.
+fn dependencies(file: &[u8]) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let rule = file.split(|&b| b == b'\n').skip(1);
+    for line in rule.take_while(|line| !line.is_empty()) {
+        let line = line.strip_suffix(b" \\").unwrap_or(line);
+        let line = line.trim_ascii_start();
+        let mut name = Vec::new();
+        let mut bytes = line.iter().peekable();
+        while let Some(&b) = bytes.next() {
+            match (b, bytes.peek()) {
+                (b'\\', Some(b' ' | b'#')) | (b'$', Some(b'$')) => name.extend(bytes.next()),
+                _ => name.push(b),
+            }
+        }
+        files.push(PathBuf::from(OsString::from_vec(name)));
+    }
+    files
+}
+
+/// What lld opens, and what it links.
+fn opened_by_lld(release: u32, args: &[OsString]) -> Result<(Vec<PathBuf>, Vec<OsString>), String> {
+    let id = std::thread::current().name().unwrap_or("x").replace(':', "_");
+    let (deps, out) = (format!("{id}-{release}.d"), format!("{id}-{release}.out"));
+    let mut all = words(&format!(
+        "-m elf_x86_64 -t -o {out} --dependency-file={deps} --allow-multiple-definition --allow-shlib-undefined"
+    ));
+    all.extend_from_slice(args);
+    let done = tool("ld.lld", release, &all);
+    if !done.status.success() {
+        return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+    }
+    let trace = done.stdout.split(|&b| b == b'\n').filter(|line| !line.is_empty());
+    let trace = trace.map(|line| OsStr::from_bytes(line).to_os_string()).collect();
+    Ok((dependencies(&fs::read(deps).unwrap()), trace))
+}
+
+/// What we find: files, and objects as `-t` names them.
+fn found_by_us(args: &[OsString]) -> Result<(Vec<PathBuf>, Vec<OsString>), String> {
+    let cmd = CommandLine::parse(args).unwrap();
+    let (mut files, mut objects) = (Vec::new(), Vec::new());
+    inputs::visit(&cmd, &mut |found| {
+        let name = match found.member {
+            Some(member) => {
+                let mut name = found.path.as_os_str().to_os_string();
+                name.push("(");
+                name.push(&member.name);
+                name.push(")");
+                name
+            }
+            None => {
+                // A dependency file has each file once.
+                if !files.contains(&found.path.to_path_buf()) {
+                    files.push(found.path.to_path_buf());
+                }
+                found.path.as_os_str().to_os_string()
+            }
+        };
+        if !matches!(found.kind, Kind::Text | Kind::Empty) && !found.kind.is_archive() {
+            objects.push(name);
+        }
+        Ok(Visit::Continue)
+    })
+    .map_err(|e| e.to_string())?;
+    Ok((files, objects))
+}
+
+/// Links that succeed. `@` is the release's directory, `%` a blank.
+const LINKS: &[&str] = &[
+    "@/a.o @/b.o",
+    "@/a.o @/a.o",
+    "-L@/one -L@/two -lx -ly",
+    "-L@/two -L@/one -lx",
+    "-L@/one -Bstatic -lx",
+    "@/a.o -lx -L @/one",
+    "-L@/one -L@/two -Bstatic -lx -Bdynamic -lx --push-state -Bstatic -lx --pop-state -lx",
+    "-L@/one -L@/two -l:libx.a -l:libs.so -l:deeper.t @/a.o",
+    "-L@/two/ -L. -l:@/a.o -ly",
+    "-L@/nowhere -L@/two -L@/one --start-group -ly -lx --end-group @/c.o",
+    "-L@/one -L@/two -lscript",
+    "-L@/one -L@/two -lscript --as-needed -ly -lscript",
+    "-L@/two @/scripts/rel.t",
+    "@/scripts/dir.t",
+    "@/scripts/dir.t -lx -ly",
+    "-L@/one @/scripts/dir.t -lx -ly",
+    "-L@/two @/scripts/inc.t",
+    "-L@/two -L@/one @/scripts/nested.t @/b.o",
+    "@/scripts/quoted.t",
+    "-T @/scripts/full.t @/a.o",
+    "@/a.o -L@/scripts -T full.t @/b.o",
+    "@/text @/empty @/a.o",
+    "@/one/libx.so @/two/libs.so",
+    "@/thin/libt.a @/a.o",
+    "--whole-archive @/thin/libt.a --no-whole-archive @/a.o",
+    "--whole-archive @/one/libx.a @/two/libx.a @/in%a%dir(1)/lib%(2).a",
+    "-L@/in%a%dir(1) --whole-archive -l:lib%(2).a @/in%a%dir(1)/x%(2).o",
+    "@/empty.a @/a.o",
+    "--whole-archive @/empty.a @/nosyms.a",
+    "--start-lib @/a.o @/b.o --end-lib @/c.o",
+    "@/a.o --format=binary @/text @/one/libx.a --format=elf @/text",
+    "@/a.o -b binary @/bc.o -b elf @/b.o",
+    "--sysroot=@/sys -L=/lib -L@/one -lz -lx",
+    "--sysroot=@/sys -L=lib @/a.o -lz",
+    "--sysroot @/sys -L=/lib -labs @/a.o",
+    "-L@/sys/lib --sysroot=@/sys -labs @/a.o",
+    "--sysroot=./@/../@/sys/ -L=/lib -labs @/a.o",
+    "-L= -L=/ -L=@/two @/a.o -ly",
+    "-L@/two -ly @/scripts/equal.t",
+    "--just-symbols=@/b.o @/a.o",
+    "-nostdlib -L@/one -L@/two -lx -ly",
+    "-r @/a.o @/b.o -L@/one -lx",
+    "@@/response @/b.o",
+    "-L@/one -lx -( -lx -) @/one/../a.o ./@/a.o",
+];
+
+/// Links in which lld fails to find or read an input, and so must we.
+const FAILURES: &[&str] = &[
+    "@/nothing.o",
+    "@/a.o -lnothing",
+    "-L@/two -l:nothing @/a.o",
+    "@/a.o -lx",
+    "@/bad.t",
+    "@/missing.t",
+    "@/garbage",
+    "--whole-archive @/cut.a",
+    "@/a.o @/one",
+    "-T nothing.t @/a.o",
+    "-L@/one -nostdlib @/scripts/dir.t",
+    "--sysroot=@/sys -L=/lib -labs -L@/one @/a.o -lnothing",
+    "-L$SYSROOT/lib --sysroot=@/sys @/a.o -lz",
+];
+
+fn args_of(line: &str, v: &str) -> Vec<OsString> {
+    let line = match line.strip_prefix("@@/") {
+        Some(rest) => format!("@{v}/{}", rest.replace('@', v)),
+        None => line.replace('@', v),
+    };
+    words(&line)
+}
+
+#[test]
+fn we_open_what_lld_opens() {
+    for release in RELEASES {
+        let v = fixtures(release);
+        for line in LINKS {
+            let mut args = args_of(line, &v);
+            if !line.contains("-r ") {
+                args.push("-shared".into());
+            }
+            let lld = opened_by_lld(release, &args);
+            let (opened, linked) = lld.unwrap_or_else(|e| panic!("ld.lld-{release} {line}: {e}"));
+            let (files, objects) = found_by_us(&args).unwrap_or_else(|e| panic!("{line}: {e}"));
+            // The response file is none of the inputs.
+            let opened: Vec<_> = opened.into_iter().filter(|f| !f.ends_with("response")).collect();
+            // It has no leading "./" either.
+            let plain = |f: &PathBuf| f.strip_prefix(".").map_or_else(|_| f.clone(), PathBuf::from);
+            let files: Vec<_> = files.iter().map(plain).collect();
+            assert_eq!(files, opened, "ld.lld-{release} {line}");
+            // Lazy objects are linked only if used, everything else is.
+            let linked: Vec<_> = linked.into_iter().filter(|l| !l.as_bytes().starts_with(b"<")).collect();
+            let set: BTreeSet<_> = objects.iter().collect();
+            for name in &linked {
+                assert!(set.contains(name), "ld.lld-{release} {line}: {name:?} not in {objects:?}");
+            }
+            if !line.contains("-lib") && !objects.iter().any(|o| o.as_bytes().ends_with(b")")) {
+                assert_eq!(objects, linked, "ld.lld-{release} {line}");
+            }
+            if line.starts_with("--whole-archive") && !line.contains("--no-whole") {
+                assert_eq!(objects, linked, "ld.lld-{release} {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn we_fail_where_lld_fails() {
+    for release in RELEASES {
+        let v = fixtures(release);
+        for line in FAILURES {
+            let mut args = args_of(line, &v);
+            args.push("-shared".into());
+            assert!(opened_by_lld(release, &args).is_err(), "ld.lld-{release} {line}");
+            let error = found_by_us(&args).expect_err(line);
+            assert!(error.len() > 10, "{line}: {error}");
+        }
+        // lld runs until its stack ends; we don't.
+        let error = found_by_us(&args_of("@/cycle.t", &v)).unwrap_err();
+        assert!(error.contains("cycle.t"), "{error}");
+    }
+}
+
+#[test]
+fn bitcode_is_found_wherever_it_is() {
+    let release = 19;
+    let v = fixtures(release);
+    let first = |line: &str| {
+        let cmd = CommandLine::parse(&args_of(line, &v)).unwrap();
+        match inputs::first_bitcode(&cmd).unwrap_or_else(|e| panic!("{line}: {e}")) {
+            Bitcode::None => String::from("none"),
+            Bitcode::At { path, member } => {
+                let path = path.strip_prefix(&v).unwrap_or(&path);
+                let member = member.map(|m| format!("({})", m.to_str().unwrap()));
+                format!("{}{}", path.display(), member.unwrap_or_default())
+            }
+        }
+    };
+    for line in ["@/a.o @/one/libx.a", "@/a.o -b binary @/bc.o", "@/text", "--just-symbols=@/bc.o"] {
+        assert_eq!(first(line), "none", "{line}");
+    }
+    assert_eq!(first("@/a.o @/bc.o"), "bc.o");
+    assert_eq!(first("@/a.o @/mixed.a"), "mixed.a(a_long_name_of_bitcode.o)");
+    assert_eq!(first("@/mixed.a @/bc.o"), "bc.o");
+    assert_eq!(first("@/bsd.a"), "bsd.a(bc.o)");
+    assert_eq!(first("@/one/libx.a @/thinbc.a"), "thinbc.a(thin/sub/bc.o)");
+    // What comes behind the first bitcode is not even opened.
+    assert_eq!(first("@/bc.o @/nothing.o"), "bc.o");
+}
+
+#[test]
+fn fat_objects_count_only_when_asked_for() {
+    for release in [19, 22] {
+        let v = fixtures(release);
+        fs::write(format!("{v}/fat.c"), "int fat(void) { return 1; }\n").unwrap();
+        run("clang", release, &format!("-c -flto=thin -ffat-lto-objects {v}/fat.c -o {v}/fat.o"));
+        run("llvm-ar", release, &format!("rcs {v}/fat.a {v}/a.o {v}/fat.o"));
+        run("llvm-ar", release, &format!("rcsT {v}/fatthin.a {v}/a.o {v}/fat.o"));
+        for (line, fat) in [
+            ("@/fat.o", false),
+            ("--fat-lto-objects @/fat.o", true),
+            ("--fat-lto-objects @/fat.a", true),
+            ("--fat-lto-objects @/fatthin.a", true),
+            ("--fat-lto-objects @/a.o @/one/libx.a", false),
+            ("--fat-lto-objects --no-fat-lto-objects @/fat.o", false),
+        ] {
+            let cmd = CommandLine::parse(&args_of(line, &v)).unwrap();
+            let found = inputs::first_bitcode(&cmd).unwrap();
+            assert_eq!(found != Bitcode::None, fat, "{line}");
+        }
+    }
+}
+
+/// Fact 7, and where `OFFSET` points: each identifier that lld makes leads to the module's bytes.
+#[test]
+fn identifiers_lead_to_their_modules() {
+    for release in RELEASES {
+        let v = fixtures(release);
+        let list = format!("{v}/index.txt");
+        let cwd = std::env::current_dir().unwrap();
+        for archive in ["mixed.a", "twice.a", "bsd.a", "thinbc.a"] {
+            let line = format!(
+                "-shared -o {v}/index --thinlto-index-only={list} --allow-multiple-definition \
+                 --whole-archive {v}/{archive} {v}/bc.o --thinlto-prefix-replace=;{v}/out/"
+            );
+            run("ld.lld", release, &line);
+            let list = fs::read_to_string(&list).unwrap();
+            let bitcode = [&b"BC\xc0\xde"[..]];
+            let mut count = 0;
+            for id in list.lines() {
+                // The list has the names of the native objects: prefix and identifier.
+                let id = id.strip_prefix(&format!("{v}/out/")).unwrap_or(id);
+                let module = archive::locate(OsStr::new(id), &cwd).unwrap();
+                let bytes = fs::read(&module.path).unwrap();
+                let bytes = &bytes[module.offset as usize..][..module.size as usize];
+                let name = match archive::split_identifier(OsStr::new(id)) {
+                    Some((path, member, offset)) => {
+                        assert_eq!(path, OsStr::new(&format!("{v}/{archive}")), "{id}");
+                        let file = fs::File::open(path).unwrap();
+                        let mut archive = Archive::open(Path::new(path), file).unwrap();
+                        let found = archive.member_at(offset).unwrap();
+                        assert_eq!(found.header_offset, offset);
+                        assert_eq!(module.whole_file, archive.is_thin());
+                        if archive.is_thin() {
+                            Path::new(&found.name).to_path_buf()
+                        } else {
+                            Path::new(member).to_path_buf()
+                        }
+                    }
+                    None => PathBuf::from("bc.o"),
+                };
+                let original = fs::read(Path::new(&v).join(&name)).unwrap();
+                assert!(bytes == original, "{id}: not the bytes of {name:?}");
+                assert!(bitcode.iter().any(|magic| bytes.starts_with(magic)), "{id}");
+                count += 1;
+            }
+            let expected = if archive == "twice.a" { 4 } else { 3 };
+            assert_eq!(count, expected, "ld.lld-{release} {archive}: {list}");
+        }
+    }
+}
+
+/// Every archive's members as llvm-ar lists them, with the same offsets.
+#[test]
+fn members_as_llvm_ar_lists_them() {
+    for release in RELEASES {
+        let v = fixtures(release);
+        let archives = [
+            "one/libx.a", "mixed.a", "twice.a", "bsd.a", "thinbc.a", "thin/libt.a", "empty.a",
+            "in a dir(1)/lib (2).a",
+        ];
+        for path in archives {
+            let path = format!("{v}/{path}");
+            let out = tool("llvm-ar", release, &["tO".into(), OsString::from(&path)]);
+            assert!(out.status.success(), "llvm-ar-{release} tO {path}");
+            let mut archive = Archive::open(Path::new(&path), fs::File::open(&path).unwrap()).unwrap();
+            let mut lines = String::new();
+            while let Some(member) = archive.next_member().unwrap() {
+                // llvm-ar shows where the bytes begin. A thin archive's members are listed as
+                // their files.
+                lines += &match &member.external {
+                    Some(file) => format!("{}\n", file.display()),
+                    None => format!("{} {:#x}\n", member.name.display(), member.data_offset),
+                };
+            }
+            assert_eq!(lines, String::from_utf8_lossy(&out.stdout), "{path}");
+        }
+    }
+}
+
+#[test]
+fn names_that_mean_two_things_are_refused() {
+    let v = fixtures(19);
+    let cwd = std::env::current_dir().unwrap();
+    let path = format!("{v}/twice.a");
+    let mut archive = Archive::open(Path::new(&path), fs::File::open(&path).unwrap()).unwrap();
+    let offset = archive.next_member().unwrap().unwrap().header_offset;
+    let id = format!("{v}/twice.a(bc.o at {offset})");
+    assert!(!archive::locate(OsStr::new(&id), &cwd).unwrap().whole_file);
+    for wrong in [
+        format!("{v}/twice.a(other.o at {offset})"),
+        format!("{v}/twice.a(bc.o at {})", offset + 2),
+        format!("{v}/nothing.a(bc.o at {offset})"),
+        format!("{v}/nothing.o"),
+        v.clone(),
+    ] {
+        assert!(archive::locate(OsStr::new(&wrong), &cwd).is_err(), "{wrong}");
+    }
+    // The same with a file of that very name.
+    fs::create_dir_all(format!("{v}/copy")).unwrap();
+    fs::copy(&path, format!("{v}/copy/twice.a")).unwrap();
+    let id = format!("{v}/copy/twice.a(bc.o at {offset})");
+    fs::write(&id, "x").unwrap();
+    let error = archive::locate(OsStr::new(&id), &cwd).unwrap_err().to_string();
+    assert!(error.contains("more than one"), "{error}");
+}

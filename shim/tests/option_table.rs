@@ -1,0 +1,628 @@
+//! The option table, the parser and the response-file reader against the real lld of each tested
+//! major.
+//!
+//! How lld has read an argument is seen in `response.txt`, which `--reproduce=X.tar` writes right
+//! after parsing: a line for each argument, options under their canonical name, values as lld has
+//! taken them. Reading that line again with our parser must give what we read in the original.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use shim::cmdline::{Arg, CommandLine, ParseError, Step};
+use shim::options::{Entry, Id, Kind, TABLE, TESTED, lookup};
+use shim::response::{Quoting, expand, write_gnu};
+
+/// A directory of its own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("option-table-{}-{count}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir_all(&dir).unwrap();
+        Scratch(dir)
+    }
+
+    /// Runs lld in this directory, where nothing exists that an argument could name.
+    fn lld<S: AsRef<OsStr>>(&self, major: u32, args: &[S]) -> Output {
+        Command::new(format!("ld.lld-{major}"))
+            .args(args)
+            .current_dir(&self.0)
+            .env_remove("LLD_REPRODUCE")
+            .env("LC_ALL", "C")
+            .output()
+            .unwrap_or_else(|error| panic!("ld.lld-{major} must be installed: {error}"))
+    }
+
+    /// The arguments as lld has read them, in our terms.
+    fn read_by_lld(&self, major: u32, args: &[String]) -> Vec<Arg> {
+        let tar = self.0.join("r.tar");
+        let _ = fs::remove_file(&tar);
+        let mut all = vec!["--reproduce=r.tar".to_owned()];
+        all.extend_from_slice(args);
+        let output = self.lld(major, &all);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let text = response_txt(&tar)
+            .unwrap_or_else(|| panic!("lld {major} wrote no response.txt: {args:?}\n{stderr}"));
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("--chroot ."));
+        lines.map(|line| read_line(major, line)).collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The file `response.txt` out of an archive that lld wrote.
+fn response_txt(tar: &Path) -> Option<String> {
+    let bytes = fs::read(tar).ok()?;
+    let mut rest = bytes.as_slice();
+    loop {
+        let (header, after) = rest.split_at_checked(512)?;
+        let name = header[..100].split(|&byte| byte == 0).next()?;
+        let size = std::str::from_utf8(&header[124..135]).ok()?;
+        let size = usize::from_str_radix(size, 8).ok()?;
+        if name.ends_with(b"/response.txt") {
+            return String::from_utf8(after.get(..size)?.to_vec()).ok();
+        }
+        rest = after.get(size.next_multiple_of(512)..)?;
+    }
+}
+
+/// One line of `response.txt`. lld writes an unknown argument twice.
+fn read_line(major: u32, line: &str) -> Arg {
+    let mut words: Vec<OsString> = line.splitn(2, ' ').map(OsString::from).collect();
+    if let [first, second] = words.as_slice() {
+        let known = lookup(first.as_bytes(), major).entry().is_some();
+        if first == second && line.starts_with('-') && !known {
+            return Arg::Unknown(first.clone());
+        }
+        // lld writes a blank behind the `=` of this option, and could not read it back either.
+        if first == "--remap-inputs-file=" {
+            words = vec![OsString::from(line.replacen(' ', "", 1))];
+        }
+    }
+    let mut args = read_by_us(major, &words);
+    assert_eq!(args.len(), 1, "lld {major} wrote {line:?}");
+    args.remove(0)
+}
+
+/// The arguments as we read them, with the spelling left out.
+fn read_by_us(major: u32, args: &[OsString]) -> Vec<Arg> {
+    let parsed = CommandLine::parse_for(args, Some(major))
+        .unwrap_or_else(|error| panic!("{major}: {args:?}: {error}"));
+    let mut args = parsed.args;
+    for arg in &mut args {
+        if let Arg::Option(option) = arg {
+            option.spelled.clear();
+        }
+    }
+    args
+}
+
+/// Compares both readings of `groups`, each a few arguments and an input behind them that shows how
+/// many were taken, in as few runs as lld's limit of twenty errors allows.
+fn compare(major: u32, groups: &[Vec<String>]) {
+    const UNKNOWN_PER_RUN: usize = 18;
+    let scratch = Scratch::new();
+    let mut args = Vec::new();
+    let mut expected = Vec::new();
+    let mut unknown = 0;
+    for (i, group) in groups.iter().enumerate() {
+        let mut group = group.clone();
+        group.push(format!("in{i}"));
+        let words: Vec<OsString> = group.iter().map(OsString::from).collect();
+        let read = read_by_us(major, &words);
+        unknown += read
+            .iter()
+            .filter(|arg| matches!(arg, Arg::Unknown(_)))
+            .count();
+        args.extend(group);
+        expected.extend(read);
+        if unknown >= UNKNOWN_PER_RUN || i + 1 == groups.len() {
+            let actual = scratch.read_by_lld(major, &args);
+            for (ours, lld) in expected.iter().zip(&actual) {
+                assert_eq!(ours, lld, "lld {major}, ours left, lld's right");
+            }
+            assert_eq!(expected.len(), actual.len());
+            args.clear();
+            expected.clear();
+            unknown = 0;
+        }
+    }
+}
+
+/// Runs `test` for each tested major, at once.
+fn for_each_major(test: impl Fn(u32) + Sync) {
+    std::thread::scope(|scope| {
+        for major in TESTED {
+            let test = &test;
+            scope.spawn(move || test(major));
+        }
+    });
+}
+
+/// The spellings, dashes included, that the table has for a major.
+fn spellings(major: u32) -> impl Iterator<Item = (&'static Entry, String)> {
+    TABLE
+        .iter()
+        .filter(move |entry| entry.known_to(major))
+        .flat_map(|entry| {
+            let dashes = (1..=2).filter(|&dashes| entry.allows(dashes));
+            dashes.map(move |dashes| (entry, format!("{}{}", &"--"[..dashes], entry.name)))
+        })
+}
+
+/// `--help` ends lld before the archive is written, and `--reproduce` is not in it.
+fn hides_reading(id: Id) -> bool {
+    matches!(id, Id::Help | Id::Reproduce)
+}
+
+#[test]
+fn every_spelling_reads_as_in_lld() {
+    for_each_major(|major| {
+        let mut groups = Vec::new();
+        for (entry, spelling) in spellings(major).filter(|(entry, _)| !hides_reading(entry.id)) {
+            let joined = format!("{spelling}v");
+            groups.extend(match entry.kind {
+                Kind::Flag => vec![vec![spelling]],
+                Kind::Joined => vec![vec![joined], vec![spelling]],
+                Kind::Separate => vec![vec![spelling, "v".into()]],
+                Kind::JoinedOrSeparate => vec![vec![joined], vec![spelling, "v".into()]],
+            });
+        }
+        assert!(groups.len() > 500, "{major}: {}", groups.len());
+        compare(major, &groups);
+    });
+}
+
+#[test]
+fn near_misses_read_as_in_lld() {
+    for_each_major(|major| {
+        let mut near = BTreeSet::new();
+        for entry in TABLE {
+            let name = entry.name;
+            let shorter = &name[..name.len() - 1];
+            for name in [name, shorter, &format!("{name}x"), &format!("{name}=x")] {
+                near.insert(format!("-{name}"));
+                near.insert(format!("--{name}"));
+            }
+            near.insert(format!("---{name}"));
+        }
+        for odd in [
+            "-",
+            "--",
+            "---",
+            "--no-such-thing",
+            "-no-such-thing",
+            "-=",
+            "--=x",
+            "-\u{e9}",
+        ] {
+            near.insert(odd.to_owned());
+        }
+        let groups: Vec<Vec<String>> = near
+            .into_iter()
+            .filter(|arg| {
+                let entry = lookup(arg.as_bytes(), major).entry();
+                // The zero-dash remains of one-letter names are in `odd`.
+                entry.is_none_or(|entry| !hides_reading(entry.id))
+            })
+            .map(|arg| vec![arg])
+            .collect();
+        compare(major, &groups);
+    });
+}
+
+#[test]
+fn values_that_look_like_something_else() {
+    let groups = [
+        &["-o", "-shared"][..],
+        &["-plugin-opt", "mcpu=x"],
+        &["--plugin-opt", "-foo"],
+        &["-soname", "-plugin-opt", "O1"],
+        &["--plugin-opt", "O2", "O3"],
+        &["-z", "-z"],
+        &["-L", "--"],
+        &["-u-u"],
+        &["-lfoo", "-l:foo.a", "-l", "foo"],
+        &["-m", "elf_x86_64", "-melf_x86_64"],
+        &[
+            "-Tbss",
+            "1",
+            "-Tbss=1",
+            "-Ttext-segment",
+            "1",
+            "-Tx",
+            "-T",
+            "x",
+        ],
+        &[
+            "-omagic",
+            "-oformat",
+            "binary",
+            "--oformat",
+            "binary",
+            "--omagic",
+        ],
+        &[
+            "-export-dynamic",
+            "-e",
+            "xport",
+            "-export",
+            "-entry",
+            "x",
+            "-entry=x",
+        ],
+        &["-rpath", "x", "-Rx", "-R", "x", "-rpath=x", "-rpathx"],
+        &["-static", "-staticx", "-s", "-S", "-non_shared"],
+        &["-dT", "x", "-dTx", "-dy", "-dn", "-d"],
+    ];
+    for_each_major(|major| {
+        let owned = |group: &&[&str]| group.iter().map(|arg| (*arg).to_owned()).collect();
+        let groups: Vec<Vec<String>> = groups.iter().map(owned).collect();
+        compare(major, &groups);
+    });
+}
+
+#[test]
+fn options_at_the_end_lack_their_value() {
+    for_each_major(|major| {
+        let scratch = Scratch::new();
+        for (entry, spelling) in spellings(major) {
+            if matches!(entry.kind, Kind::Flag | Kind::Joined) {
+                continue;
+            }
+            let ours = CommandLine::parse_for(&[OsString::from(&spelling)], Some(major));
+            assert!(
+                matches!(ours, Err(ParseError::MissingValue(_))),
+                "{major}: {spelling}"
+            );
+            let stderr = scratch.lld(major, &[&spelling]).stderr;
+            let stderr = String::from_utf8_lossy(&stderr);
+            let message = format!("error: {spelling}: missing argument");
+            assert!(stderr.contains(&message), "{major}: {spelling}: {stderr}");
+        }
+    });
+}
+
+#[test]
+fn help_lists_nothing_that_the_table_lacks() {
+    for_each_major(|major| {
+        let output = Scratch::new().lld(major, &["--help"]);
+        let help = String::from_utf8(output.stdout).unwrap();
+        let mut listed = 0;
+        for line in help.lines() {
+            let Some(option) = line.strip_prefix("  ").filter(|line| line.starts_with('-')) else {
+                continue;
+            };
+            listed += 1;
+            let (word, after) = option.split_once(' ').unwrap_or((option, ""));
+            let name = word.trim_start_matches('-');
+            let dashes = word.len() - name.len();
+            let known: Vec<&Entry> = TABLE
+                .iter()
+                .filter(|entry| entry.known_to(major) && entry.allows(dashes))
+                .collect();
+            let exact = known.iter().find(|entry| entry.name == name);
+            let fits = match exact.map(|entry| entry.kind) {
+                // `-l <libname>`, `--chroot <value>`
+                Some(Kind::Separate | Kind::JoinedOrSeparate) => after.starts_with('<'),
+                Some(Kind::Flag) => !after.starts_with('<'),
+                // `--lto-O<opt-level>`, `--build-id=[fast,md5]`, `--export-dynamic-symbol=glob`
+                None | Some(Kind::Joined) => known.iter().any(|entry| {
+                    entry.kind == Kind::Joined
+                        && entry.name != "plugin-opt="
+                        && name.strip_prefix(entry.name).is_some_and(|meta| {
+                            meta.starts_with(['<', '[']) || meta == "glob" || meta == "file"
+                        })
+                }),
+            };
+            assert!(
+                fits,
+                "lld {major} lists {option:?}, the table has {exact:?}"
+            );
+        }
+        assert!(listed > 250, "{major}: {listed} options listed");
+    });
+}
+
+#[test]
+fn state_decides_which_library_is_found() {
+    let cases: [&[&str]; 14] = [
+        &[],
+        &["-Bstatic"],
+        &["-static", "-dy"],
+        &["-dn", "--call_shared"],
+        &["--push-state", "-non_shared", "--pop-state"],
+        &["-dn", "--push-state", "-Bdynamic", "--pop-state"],
+        &["--push-state", "-n"],
+        &["-N"],
+        &["--omagic", "--no-omagic"],
+        &["-r"],
+        &["-r", "-Bdynamic"],
+        &["-Bdynamic", "--relocatable"],
+        &["-r", "--push-state", "-Bdynamic", "--pop-state"],
+        &["-shared", "-pie", "--nmagic", "-Bdynamic"],
+    ];
+    for_each_major(|major| {
+        let scratch = Scratch::new();
+        // Two linker scripts, told apart by what they fail to find.
+        fs::write(scratch.0.join("libx.so"), "INPUT(shared-library)").unwrap();
+        fs::write(scratch.0.join("libx.a"), "INPUT(archive)").unwrap();
+        for case in cases {
+            let mut args = vec!["-L."];
+            args.extend(case);
+            args.push("-lx");
+            let words: Vec<OsString> = args.iter().map(OsString::from).collect();
+            let line = CommandLine::parse_for(&words, Some(major)).unwrap();
+            let Some(Step::Library { name, state }) = line.steps().last() else {
+                panic!("{case:?}");
+            };
+            assert_eq!(name, "x");
+            let found = if state.is_static {
+                "archive"
+            } else {
+                "shared-library"
+            };
+            let stderr = scratch.lld(major, &args).stderr;
+            let stderr = String::from_utf8_lossy(&stderr);
+            assert!(stderr.contains(found), "lld {major} {case:?}: {stderr}");
+        }
+    });
+}
+
+#[test]
+fn other_drivers_are_recognized() {
+    for_each_major(|major| {
+        let scratch = Scratch::new();
+        fs::write(scratch.0.join("rsp"), "-o -m i386pep").unwrap();
+        let elf = "cannot open x: No such file";
+        for (args, ours) in [
+            (&["-flavor", "gnu", "x"][..], true),
+            (&["-flavor", "LD.lld", "x"], true),
+            (&["-flavor", "darwin", "x"], false),
+            (&["-mi386pe", "x"], true),
+            (&["-m", "i386pe", "x"], false),
+            (&["-o", "-m", "i386pe", "x"], false),
+            (&["-m", "elf_x86_64", "-m", "i386pe", "x"], true),
+            (&["@rsp", "x"], false),
+            (&["-m", "elf_x86_64", "@rsp", "x"], true),
+        ] {
+            let path = format!("@{}", scratch.0.join("rsp").display());
+            let words = args
+                .iter()
+                .map(|&arg| if arg == "@rsp" { &path } else { arg });
+            let words: Vec<OsString> = words.map(OsString::from).collect();
+            let stderr = scratch.lld(major, &words).stderr;
+            let stderr = String::from_utf8_lossy(&stderr);
+            assert_eq!(stderr.contains(elf), ours, "lld {major} {args:?}: {stderr}");
+            let parsed = CommandLine::parse_for(&words, Some(major));
+            assert_eq!(parsed.is_ok(), ours, "{major} {args:?}");
+            assert!(ours || matches!(parsed, Err(ParseError::OtherDriver(_))));
+        }
+    });
+}
+
+/// What lld prints for inputs that do not exist.
+fn cannot_open<'a>(major: u32, inputs: impl IntoIterator<Item = &'a OsString>) -> Vec<u8> {
+    let mut text = Vec::new();
+    // lld skips empty arguments.
+    for input in inputs.into_iter().filter(|input| !input.is_empty()) {
+        text.extend(format!("ld.lld-{major}: error: cannot open ").as_bytes());
+        text.extend(input.as_bytes());
+        text.extend(b": No such file or directory\n");
+        // lld sets messages of several lines apart from the next one.
+        if input.as_bytes().contains(&b'\n') {
+            text.push(b'\n');
+        }
+    }
+    text
+}
+
+/// Compares what lld and we make of `texts`, each the content of a response file. Those that we
+/// refuse are left out.
+fn compare_texts(major: u32, texts: &[Vec<u8>], quoting: Quoting) {
+    let scratch = Scratch::new();
+    let mut args = vec![OsString::from("--error-limit=0")];
+    if quoting == Quoting::Windows {
+        // With -m, lld does not also expand with GNU quoting to find out whether it links for PE.
+        args.extend(["--rsp-quoting=windows", "-m", "elf_x86_64"].map(OsString::from));
+    }
+    let mut expected = Vec::new();
+    let mut used = 0;
+    for (i, text) in texts.iter().enumerate() {
+        let path = scratch.0.join(format!("rsp{i}"));
+        fs::write(&path, text).unwrap();
+        let mut arg = OsString::from("@");
+        arg.push(&path);
+        if let Ok(expanded) = expand(std::slice::from_ref(&arg), quoting) {
+            used += 1;
+            args.extend([arg, format!("end{i}").into()]);
+            expected.extend(expanded.args);
+            expected.push(format!("end{i}").into());
+        }
+    }
+    assert!(
+        used * 2 > texts.len(),
+        "only {used} of {} texts used",
+        texts.len()
+    );
+    let actual = scratch.lld(major, &args).stderr;
+    let expected = cannot_open(major, &expected);
+    assert!(
+        actual == expected,
+        "lld {major}, {quoting:?}\nours:\n{}\nlld's:\n{}",
+        expected.escape_ascii().to_string().replace("\\n", "\n"),
+        actual.escape_ascii().to_string().replace("\\n", "\n"),
+    );
+}
+
+/// xorshift64: the same texts at each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % n
+    }
+
+    fn bytes(&mut self, alphabet: &[u8], max: usize) -> Vec<u8> {
+        let len = self.below(max + 1);
+        (0..len)
+            .map(|_| alphabet[self.below(alphabet.len())])
+            .collect()
+    }
+}
+
+#[test]
+fn response_files_read_as_in_lld() {
+    let mut texts: Vec<Vec<u8>> = [
+        &b""[..],
+        b" \n\t\r\n",
+        b"a 'b c' \"d e\" f\\ g",
+        b"a'b'\"c\"d ''e e'' ''",
+        b"\\a \\\\ \\\" \\' '\\'' \"\\\"\" \"\\\\\"",
+        b"'a\nb' c\\\nd \"e\r\nf\"",
+        b"unclosed 'x y",
+        b"unclosed \"x y",
+        b"last\\",
+        b"'last\\",
+        b"a\0b c\0 \0 d",
+        b"'a\0' b",
+        b"\xef\xbb\xbfbom b",
+        b"\xff\xfel\0e\0 \0\xe9\0",
+        b"\xfe\xff\0b\0e\0 \x26\x3a",
+        b"\xff\xfe=\xd8\x00\xde",
+        b"\xff\xfe",
+        b"\xff bytes \xfe\xff",
+        b"--rsp-quoting=windows a\\b 'c d'",
+        b"c:\\dir\\file \\\\host\\x \\\\\" \\\\\\\" x\\\\\\\\\"y z\"",
+        b"\"a\"\"b\" \"\" \"\"\"\" x\"\"y \"x\"\"\"",
+        b"@no-such-file a@b @",
+    ]
+    .map(<[u8]>::to_vec)
+    .into();
+    // No dash and no slash: the words must be inputs that don't exist.
+    let mut random = Random(0x0bad_5eed_1234_5678);
+    for _ in 0..400 {
+        texts.push(random.bytes(b"ab\\\\\\\"\"\"''  \t\r\n\0\xef\xbf\xe9", 16));
+    }
+    for_each_major(|major| {
+        // An option is no input, so its file is compared in `quoting_in_a_file_is_too_late`.
+        let texts: Vec<_> = texts
+            .iter()
+            .filter(|text| !text.starts_with(b"--"))
+            .cloned()
+            .collect();
+        compare_texts(major, &texts, Quoting::Gnu);
+        compare_texts(major, &texts, Quoting::Windows);
+    });
+}
+
+#[test]
+fn quoting_in_a_file_is_too_late() {
+    for_each_major(|major| {
+        let scratch = Scratch::new();
+        fs::write(scratch.0.join("rsp"), "--rsp-quoting=windows a\\b 'c d'").unwrap();
+        let stderr = scratch.lld(major, &["@rsp"]).stderr;
+        assert_eq!(
+            stderr,
+            cannot_open(major, &["ab", "c d"].map(OsString::from))
+        );
+    });
+}
+
+#[test]
+fn lld_reads_what_we_write() {
+    let mut random = Random(0xfeed_f00d_0000_0001);
+    let mut args: Vec<OsString> = (0..400)
+        .map(|_| OsString::from_vec(random.bytes(b"a=@'\"\\ \t\r\n\xef\xbb\xbf\xff\xfe\x01", 8)))
+        .filter(|arg| !arg.as_bytes().starts_with(b"@"))
+        .collect();
+    args.push("end".into());
+    // At the start of the file these bytes would be a byte order mark.
+    args.insert(0, OsString::from_vec(b"\xef\xbb\xbfx".to_vec()));
+    for_each_major(|major| {
+        let scratch = Scratch::new();
+        let text = write_gnu(args.iter().map(OsString::as_os_str));
+        fs::write(scratch.0.join("rsp"), &text).unwrap();
+        let stderr = scratch.lld(major, &["--error-limit=0", "@rsp"]).stderr;
+        assert!(
+            stderr == cannot_open(major, &args),
+            "lld {major}: {}",
+            stderr.escape_ascii()
+        );
+        // An empty argument is seen only where it is a value.
+        let text = write_gnu(["-l", "", "x"].map(OsStr::new));
+        fs::write(scratch.0.join("rsp"), &text).unwrap();
+        let stderr = scratch.lld(major, &["@rsp"]).stderr;
+        let mut expected =
+            format!("ld.lld-{major}: error: unable to find library -l\n").into_bytes();
+        expected.extend(cannot_open(major, &["x".into()]));
+        assert_eq!(
+            String::from_utf8_lossy(&stderr),
+            String::from_utf8_lossy(&expected)
+        );
+    });
+}
+
+#[test]
+fn nested_names_are_relative_to_the_working_directory() {
+    for_each_major(|major| {
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.0.join("sub")).unwrap();
+        fs::write(
+            scratch.0.join("sub/outer"),
+            "a @inner @sub/inner b @missing",
+        )
+        .unwrap();
+        fs::write(scratch.0.join("inner"), "top").unwrap();
+        fs::write(scratch.0.join("sub/inner"), "below").unwrap();
+        let stderr = scratch.lld(major, &["@sub/outer"]).stderr;
+        let inputs = ["a", "top", "below", "b", "@missing"].map(OsString::from);
+        let expected = cannot_open(major, &inputs);
+        assert_eq!(
+            String::from_utf8_lossy(&stderr),
+            String::from_utf8_lossy(&expected)
+        );
+    });
+}
+
+#[test]
+fn lld_fails_too_on_files_that_we_refuse() {
+    for_each_major(|major| {
+        let scratch = Scratch::new();
+        let cycle = scratch.0.join("cycle");
+        fs::write(&cycle, [b"x @", cycle.as_os_str().as_bytes()].concat()).unwrap();
+        fs::write(scratch.0.join("odd"), b"\xff\xfea").unwrap();
+        for path in [
+            &cycle,
+            &scratch.0,
+            &scratch.0.join("odd"),
+            &cycle.join("below"),
+        ] {
+            let mut arg = OsString::from("@");
+            arg.push(path);
+            assert!(
+                expand(std::slice::from_ref(&arg), Quoting::Gnu).is_err(),
+                "{arg:?}"
+            );
+            let output = scratch.lld(major, &[&arg]);
+            assert!(!output.status.success(), "lld {major} {arg:?}");
+            assert!(!output.stderr.is_empty(), "lld {major} {arg:?}");
+        }
+    });
+}
