@@ -56,7 +56,8 @@ pub fn jobs(
         .zip(shards)
         .map(|(m, shard)| own_id(m.identifier.0.as_encoded_bytes(), shard))
         .collect::<Result<_, _>>()?;
-    let locality = Locality::of(shards.iter().zip(own.iter().copied()), modules);
+    let regular_only = crate::modules::regular_only(index)?;
+    let locality = Locality::of(shards.iter().zip(own.iter().copied()), modules, &regular_only);
     let numbered: Vec<usize> = (0..index.modules.len()).collect();
     let made = crate::parallel::map(plan.jobs, &numbered, |_, &n| {
         let (Some(m), Some(shard), Some(module), Some(&own)) =

@@ -171,13 +171,13 @@ impl FinalLink {
     /// its cache by their file's name; in-process they are `lto.tmp`, so that is what is shown.
     pub fn show(&self, plan: &Plan<'_>) -> io::Result<()> {
         let cached = plan.cached_names();
-        let mut show = |from: &File, mut to: &mut dyn Write| -> io::Result<()> {
+        let show = |from: &File, to: &mut dyn Write| -> io::Result<()> {
             let bytes = read_all(from)?;
             if bytes.is_empty() {
                 return Ok(());
             }
             let bytes = cached.as_ref().map_or(bytes.clone(), |c| c.replace(&bytes));
-            (&mut to).write_all(&bytes)?;
+            to.write_all(&bytes)?;
             to.flush()
         };
         show(&self.said.stdout, &mut io::stdout().lock())?;

@@ -6,10 +6,12 @@
 
 use crate::link::{Failure, Plan};
 use crate::process;
+use crate::scratch::Scratch;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A module that takes part, as lld names it: a path, or `ARCHIVE(MEMBER at OFFSET)` (fact 7).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +31,8 @@ pub struct Indexed {
 pub struct Index {
     /// ThinLTO modules that take part.
     pub modules: Vec<Indexed>,
+    /// Modules that take part as regular LTO only.
+    pub regular: Vec<Identifier>,
 }
 
 impl Index {
@@ -62,8 +66,50 @@ impl Index {
             let shard = read_shard(plan, &identifier)?;
             modules.push(Indexed { identifier, shard });
         }
-        Ok(Self { modules })
+        let regular = regular(plan.scratch)
+            .map_err(|e| Failure::new(format!("reading the index phase's directory: {e}")))?;
+        Ok(Self { modules, regular })
     }
+}
+
+/// Modules of the link that are not in the index have an empty file in a shard's place; lazy ones
+/// that stay out have a shard that says so (`BitcodeCompiler::compile`, lld/ELF/LTO.cpp).
+///
+/// Only the path of that file is left of the identifier, so an absolute one is told from a relative
+/// one by what exists.
+fn regular(scratch: &Scratch) -> io::Result<Vec<Identifier>> {
+    let mut found = Vec::new();
+    let mut dirs = vec![scratch.index_root()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let Some(module) = path.as_os_str().as_bytes().strip_suffix(b".thinlto.bc") else {
+                continue;
+            };
+            if entry.metadata()?.len() == 0 {
+                let relative = scratch.identifier_of(Path::new(OsStr::from_bytes(module)));
+                let absolute = Path::new("/").join(&relative);
+                let exists = |p: &Path| shim::archive::locate(p.as_os_str(), Path::new("")).is_ok();
+                let id = match (exists(&relative), exists(&absolute)) {
+                    (true, false) => relative,
+                    (false, true) => absolute,
+                    _ => {
+                        return Err(io::Error::other(format!(
+                            "cannot tell which file {} is",
+                            relative.display()
+                        )));
+                    }
+                };
+                found.push(Identifier(id.into_os_string()));
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn read_shard(plan: &Plan<'_>, identifier: &Identifier) -> Result<Vec<u8>, Failure> {

@@ -31,7 +31,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> ExitCode {
         Decision::Forward { reason, output } => (reason, output, false),
         Decision::Split(cmd) => {
             let output = cmd.output().to_string_lossy().into_owned();
-            match attempt(argv0, args, &cmd, &real, config) {
+            match attempt(argv0, args, &real, config) {
                 Ok((toolchain, done)) => {
                     return finish(config, &output, &toolchain, &done, start);
                 }
@@ -62,7 +62,6 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> ExitCode {
 fn attempt(
     argv0: &OsStr,
     args: &[OsString],
-    cmd: &CommandLine,
     real: &Path,
     config: &Config,
 ) -> Result<(Toolchain, Done), Failure> {
@@ -72,8 +71,14 @@ fn attempt(
     // Before anything is started: most links that cannot be split are known by their options.
     let mut toolchain =
         Toolchain::find(real, config).map_err(|e| Failure::new(e.to_string()))?;
+    // Now that the release is known, its own grammar.
+    let cmd = &CommandLine::parse_for(args, Some(toolchain.major))
+        .map_err(|e| Failure::new(e.to_string()))?;
+    if let Some(unknown) = cmd.first_unknown() {
+        return Err(Failure::new(format!("unknown option {}", unknown.to_string_lossy())));
+    }
     crate::codegen::Codegen::of(cmd, toolchain.major).map_err(Failure::new)?;
-    if !has_thin(cmd)? {
+    if !crate::modules::any_thin(cmd)? {
         return Err(Failure::new("no ThinLTO bitcode, only regular LTO".into()));
     }
     crate::process::take_signals().map_err(|e| Failure::new(format!("signals: {e}")))?;
@@ -96,12 +101,6 @@ fn attempt(
     })
     .map_err(|e| Failure::new(format!("no scratch directory: {e}")))??;
     Ok((toolchain, done))
-}
-
-/// Whether any input is a ThinLTO module. An index phase without one would compile everything.
-fn has_thin(cmd: &CommandLine) -> Result<bool, Failure> {
-    let _ = cmd;
-    Ok(true)
 }
 
 fn finish(

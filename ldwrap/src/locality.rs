@@ -22,7 +22,11 @@ impl Locality {
     /// A symbol with several summaries is local only if all say so
     /// (`ModuleSummaryIndex::propagateAttributes`).
     #[must_use]
-    pub fn of<'a>(shards: impl Iterator<Item = (&'a Shard<'a>, u64)>, modules: &[Module]) -> Self {
+    pub fn of<'a>(
+        shards: impl Iterator<Item = (&'a Shard<'a>, u64)>,
+        modules: &[Module],
+        regular_only: &[(u64, bool)],
+    ) -> Self {
         let mut all: HashMap<u64, bool> = HashMap::new();
         let mut say = |guid: u64, local: bool| {
             let known = all.entry(guid).or_insert(true);
@@ -33,7 +37,7 @@ impl Locality {
                 say(s.guid, s.dso_local);
             }
         }
-        for &(guid, local) in modules.iter().flat_map(|m| &m.regular) {
+        for &(guid, local) in modules.iter().flat_map(|m| &m.regular).chain(regular_only) {
             say(guid, local);
         }
         Self { local: all.into_iter().filter_map(|(g, local)| local.then_some(g)).collect() }

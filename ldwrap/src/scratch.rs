@@ -41,6 +41,29 @@ impl Scratch {
         &self.index
     }
 
+    /// The top of the levels: all that the index phase writes is below.
+    #[must_use]
+    pub fn index_root(&self) -> PathBuf {
+        self.dir.path().join("i")
+    }
+
+    /// The identifier, relative, whose shard is at `path` (without its suffix).
+    #[must_use]
+    pub fn identifier_of(&self, path: &Path) -> PathBuf {
+        if let Ok(below) = path.strip_prefix(&self.index) {
+            return below.to_owned();
+        }
+        // Above: as many `..` as it takes.
+        let mut relative = PathBuf::new();
+        for ancestor in self.index.ancestors() {
+            if let Ok(below) = path.strip_prefix(ancestor) {
+                return relative.join(below);
+            }
+            relative.push("..");
+        }
+        relative
+    }
+
     /// The list of modules that the index phase writes.
     #[must_use]
     pub fn list(&self) -> PathBuf {

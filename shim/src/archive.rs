@@ -162,11 +162,7 @@ impl Archive {
             window_at: 0,
             window_len: 0,
         };
-        archive.len = archive
-            .file
-            .metadata()
-            .map_err(|e| archive.io(0, e))?
-            .len();
+        archive.len = archive.file.metadata().map_err(|e| archive.io(0, e))?.len();
         let magic: [u8; 8] = archive.array(0, "magic")?;
         archive.thin = match kind::kind_of(&magic) {
             Kind::Archive => false,
@@ -332,8 +328,7 @@ impl Archive {
         };
         entry.size = size;
         // The tables of a thin archive are in it; its members are not.
-        let inside =
-            !self.thin || matches!(entry.special(), b"/" | b"//" | b"/SYM64/");
+        let inside = !self.thin || matches!(entry.special(), b"/" | b"//" | b"/SYM64/");
         if let Some(digits) = entry.field.strip_prefix(b"#1/") {
             let len = decimal(digits).filter(|&len| inside && len <= size && len <= MAX_NAME);
             let Some(len) = len else {
@@ -430,7 +425,9 @@ impl Archive {
         let Some((at, size)) = self.table else {
             return Ok(Vec::new());
         };
-        let len = usize::try_from(size).ok().filter(|_| size <= MAX_NAME_TABLE);
+        let len = usize::try_from(size)
+            .ok()
+            .filter(|_| size <= MAX_NAME_TABLE);
         let Some(len) = len else {
             return Err(self.malformed(at, "name table of unbelievable size"));
         };
@@ -895,12 +892,18 @@ mod tests {
         let members = read(&bytes).unwrap();
         assert_eq!(members[0].data_offset, members[0].header_offset + 72);
         assert_eq!(members[0].size, 4);
-        assert_eq!(names(&regular(&[(b"__.SYMDEF", b"x"), (b"b.o", b"y")])), ["b.o"]);
+        assert_eq!(
+            names(&regular(&[(b"__.SYMDEF", b"x"), (b"b.o", b"y")])),
+            ["b.o"]
+        );
     }
 
     #[test]
     fn other_tables() {
-        assert_eq!(names(&regular(&[(b"/SYM64/", b"x"), (b"a.o/", b"y")])), ["a.o"]);
+        assert_eq!(
+            names(&regular(&[(b"/SYM64/", b"x"), (b"a.o/", b"y")])),
+            ["a.o"]
+        );
         let coff = regular(&[
             (b"/", b"x"),
             (b"/", b"y"),
@@ -928,7 +931,10 @@ mod tests {
             bytes.extend(header(field, 9_999_999_999));
         }
         let members = read(&bytes).unwrap();
-        let files: Vec<_> = members.iter().map(|m| m.external.clone().unwrap()).collect();
+        let files: Vec<_> = members
+            .iter()
+            .map(|m| m.external.clone().unwrap())
+            .collect();
         let paths = ["dir/sub/a.o", "/abs/b.o", "dir/c.o"].map(PathBuf::from);
         assert_eq!(files, paths);
         assert_eq!(members[1].header_offset, members[0].header_offset + 60);
@@ -939,13 +945,19 @@ mod tests {
     fn what_is_wrong_and_where() {
         let whole = regular(&[(b"a.o/", b"1234"), (b"b.o/", b"5678")]);
         assert_eq!(fault(&whole[..100]), (72, "member header cut off"));
-        assert_eq!(fault(&whole[..133]), (72, "member that runs past the end of the file"));
+        assert_eq!(
+            fault(&whole[..133]),
+            (72, "member that runs past the end of the file")
+        );
         assert_eq!(fault(&whole[..20]), (8, "member header cut off"));
         assert_eq!(fault(b"!<arch>"), (0, "magic"));
         assert_eq!(fault(b"!<arch>!"), (0, "no archive magic"));
         // A last member without its padding byte: LLVM refuses it too.
         let odd = regular(&[(b"a.o/", b"123")]);
-        assert_eq!(fault(&odd[..71]), (8, "member that runs past the end of the file"));
+        assert_eq!(
+            fault(&odd[..71]),
+            (8, "member that runs past the end of the file")
+        );
         let mut bytes = whole.clone();
         bytes[67] = b'x';
         assert_eq!(fault(&bytes), (8, "member header without its terminator"));
@@ -957,31 +969,57 @@ mod tests {
         let far = regular(&[(b"//", b"a/\n"), (b"/3", b"")]);
         assert_eq!(fault(&far).1, "long name offset beyond the name table");
         let open = regular(&[(b"//", b"a\nb"), (b"/0", b"")]);
-        assert_eq!(fault(&open).1, "long name without its end in the name table");
+        assert_eq!(
+            fault(&open).1,
+            "long name without its end in the name table"
+        );
         let none = regular(&[(b"/0", b"")]);
         assert_eq!(fault(&none).1, "long name offset beyond the name table");
         let long = regular(&[(b"#1/9", b"short")]);
         assert_eq!(fault(&long).1, "long name length that is out of range");
         let error = read(&whole[..100]).unwrap_err().to_string();
-        assert!(error.contains("dir/lib.a") && error.contains("offset 72"), "{error}");
+        assert!(
+            error.contains("dir/lib.a") && error.contains("offset 72"),
+            "{error}"
+        );
     }
 
     #[test]
     fn identifiers_by_form() {
         let split = |id: &'static str| {
-            split_identifier(OsStr::new(id)).map(|(a, m, o)| {
-                (a.to_str().unwrap(), m.to_str().unwrap(), o)
-            })
+            split_identifier(OsStr::new(id))
+                .map(|(a, m, o)| (a.to_str().unwrap(), m.to_str().unwrap(), o))
         };
         assert_eq!(split("l.a(m.o at 8)"), Some(("l.a", "m.o", 8)));
-        assert_eq!(split("/d/l.a(m (1) at 3).o at 88)"), Some(("/d/l.a", "m (1) at 3).o", 88)));
-        assert_eq!(split("d(1)/l(2).a(m.o at 88)"), Some(("d(1)/l(2).a", "m.o", 88)));
+        assert_eq!(
+            split("/d/l.a(m (1) at 3).o at 88)"),
+            Some(("/d/l.a", "m (1) at 3).o", 88))
+        );
+        assert_eq!(
+            split("d(1)/l(2).a(m.o at 88)"),
+            Some(("d(1)/l(2).a", "m.o", 88))
+        );
         assert_eq!(split("l(2).x(m.o at 88)"), Some(("l", "2).x(m.o", 88)));
-        assert_eq!(split("l.rlib(m at 2.o at 8)"), Some(("l.rlib", "m at 2.o", 8)));
-        for id in ["", ")", " at 8)", "(m at 8)", "m.o", "l.a(m.o at )", "l.a(m.o at 08)"] {
+        assert_eq!(
+            split("l.rlib(m at 2.o at 8)"),
+            Some(("l.rlib", "m at 2.o", 8))
+        );
+        for id in [
+            "",
+            ")",
+            " at 8)",
+            "(m at 8)",
+            "m.o",
+            "l.a(m.o at )",
+            "l.a(m.o at 08)",
+        ] {
             assert_eq!(split(id), None, "{id}");
         }
-        for id in ["l.a(m.o at 8", "l.a(m.o at -8)", "l.a(m.o at 99999999999999999999)"] {
+        for id in [
+            "l.a(m.o at 8",
+            "l.a(m.o at -8)",
+            "l.a(m.o at 99999999999999999999)",
+        ] {
             assert_eq!(split(id), None, "{id}");
         }
     }
@@ -989,22 +1027,40 @@ mod tests {
     #[test]
     fn paths_as_llvm_composes_them() {
         let parents = [
-            ("a", ""), ("a/b", "a"), ("/a", "/"), ("/", ""), ("a/", "a"), ("a//b", "a"),
-            ("//net/x", "//net/"), ("", ""), ("/a/b", "/a"),
+            ("a", ""),
+            ("a/b", "a"),
+            ("/a", "/"),
+            ("/", ""),
+            ("a/", "a"),
+            ("a//b", "a"),
+            ("//net/x", "//net/"),
+            ("", ""),
+            ("/a/b", "/a"),
         ];
         for (path, parent) in parents {
             assert_eq!(parent_path(path.as_bytes()), parent.as_bytes(), "{path}");
         }
         let files = [
-            ("a", "a"), ("a/b", "b"), ("/a", "a"), ("/", "/"), ("a/", "."), ("a/b//", "."),
-            ("", ""), ("a//b", "b"),
+            ("a", "a"),
+            ("a/b", "b"),
+            ("/a", "a"),
+            ("/", "/"),
+            ("a/", "."),
+            ("a/b//", "."),
+            ("", ""),
+            ("a//b", "b"),
         ];
         for (path, file) in files {
             assert_eq!(file_name(path.as_bytes()), file.as_bytes(), "{path}");
         }
         for (dir, name, path) in [
-            ("", "x", "x"), ("a", "x", "a/x"), ("a/", "x", "a/x"), ("a/", "//x", "a/x"),
-            ("a", "/x", "a/x"), ("", "/x", "/x"), ("a", "", "a/"),
+            ("", "x", "x"),
+            ("a", "x", "a/x"),
+            ("a/", "x", "a/x"),
+            ("a/", "//x", "a/x"),
+            ("a", "/x", "a/x"),
+            ("", "/x", "/x"),
+            ("a", "", "a/"),
         ] {
             let mut bytes = dir.as_bytes().to_vec();
             append_path(&mut bytes, name.as_bytes());
@@ -1017,9 +1073,20 @@ mod tests {
     fn hostile_archives() {
         let table = b"a long name.o/\ndir/b.o/\n";
         let seeds = [
-            regular(&[(b"/", b"\0\0\0\0"), (b"//", table), (b"/0", b"x"), (b"c.o/", b"yz")]),
-            regular(&[(b"#1/20", b"__.SYMDEF SORTED\0\0\0\0"), (b"#1/4", b"a.o\0BC\xc0\xde")]),
-            build(b"!<thin>\n", &[(b"//", table), (b"/0", b""), (b"/15", b""), (b"d/", b"")]),
+            regular(&[
+                (b"/", b"\0\0\0\0"),
+                (b"//", table),
+                (b"/0", b"x"),
+                (b"c.o/", b"yz"),
+            ]),
+            regular(&[
+                (b"#1/20", b"__.SYMDEF SORTED\0\0\0\0"),
+                (b"#1/4", b"a.o\0BC\xc0\xde"),
+            ]),
+            build(
+                b"!<thin>\n",
+                &[(b"//", table), (b"/0", b""), (b"/15", b""), (b"d/", b"")],
+            ),
         ];
         let mut random = 0x9e37_79b9_7f4a_7c15u64;
         let mut below = |n: usize| {

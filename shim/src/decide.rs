@@ -50,6 +50,10 @@ pub fn decide(args: &[OsString], config: &Config) -> Decision {
     if let Some((_, name)) = NEVER_SPLIT.iter().find(|(id, _)| cmd.has(*id)) {
         return forward(format!("{name} links nothing"), Some(&cmd));
     }
+    if std::env::var_os("LLD_REPRODUCE").is_some() {
+        // lld's own variable, the same as --reproduce.
+        return forward("LLD_REPRODUCE: lld packs what it reads".into(), Some(&cmd));
+    }
     match inputs::first_bitcode(&cmd) {
         Ok(Bitcode::None) => forward("no bitcode".into(), Some(&cmd)),
         Ok(Bitcode::At { .. }) => Decision::Split(Box::new(cmd)),

@@ -27,7 +27,7 @@ use std::borrow::Cow;
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -300,9 +300,7 @@ impl<'a> Walker<'a> {
                 Step::Script { path, state } | Step::DefaultScript { path, state } => {
                     self.add_named_script(path, state)
                 }
-                Step::JustSymbols(path) | Step::InImplib(path) => {
-                    self.add_symbols(Path::new(path))
-                }
+                Step::JustSymbols(path) | Step::InImplib(path) => self.add_symbols(Path::new(path)),
                 Step::Defsym(_) => Ok(Visit::Continue),
             };
             if visit? == Visit::Stop {
@@ -392,12 +390,7 @@ impl<'a> Walker<'a> {
 
     /// The members of an archive. What they contain is not looked at: an archive or a script in an
     /// archive is nothing to lld.
-    fn add_archive(
-        &mut self,
-        path: &Path,
-        file: File,
-        state: State,
-    ) -> Result<Visit, InputError> {
+    fn add_archive(&mut self, path: &Path, file: File, state: State) -> Result<Visit, InputError> {
         let mut archive = Archive::open(path, file)?;
         let mut head = [0; kind::HEAD_LEN];
         while let Some(entry) = archive.next_entry()? {
@@ -417,7 +410,12 @@ impl<'a> Walker<'a> {
                     kind = Kind::FatElf;
                 }
             }
-            go!(self.emit(path, Some(Inside::Regular(&mut archive, &entry)), kind, state));
+            go!(self.emit(
+                path,
+                Some(Inside::Regular(&mut archive, &entry)),
+                kind,
+                state
+            ));
         }
         Ok(Visit::Continue)
     }
@@ -467,11 +465,7 @@ impl<'a> Walker<'a> {
 
     /// Opens the first of `names`, each given in pieces, that exists in a search path, and leaves
     /// its path in `path` (`findFromSearchPaths`, `searchLibraryBaseName`, `findFile`).
-    fn search(
-        &self,
-        path: &mut Vec<u8>,
-        names: &[&[&[u8]]],
-    ) -> Result<Option<File>, InputError> {
+    fn search(&self, path: &mut Vec<u8>, names: &[&[&[u8]]]) -> Result<Option<File>, InputError> {
         for dir in &self.search_paths {
             for name in names {
                 path.clear();
@@ -546,11 +540,13 @@ impl<'a> Walker<'a> {
             let what = "too many linker scripts that name each other";
             return fail(script.path, InputFault::Unsupported(what));
         }
-        let mut text = Vec::new();
+        // Read at positions: what has none, a pipe, is lld's to read.
         let left = MAX_SCRIPT_BYTES.saturating_sub(self.script_bytes);
-        let mut bounded = (&file).take(left.saturating_add(1));
-        if let Err(e) = bounded.read_to_end(&mut text) {
-            return unreadable(script.path, file, e);
+        let len = file.metadata().map_or(0, |m| m.len()).min(left);
+        let mut text = vec![0; usize::try_from(len).unwrap_or(0).saturating_add(1)];
+        match archive::read_full(&file, &mut text, 0) {
+            Ok(len) => text.truncate(len),
+            Err(e) => return unreadable(script.path, file, e),
         }
         drop(file);
         self.script_bytes = self.script_bytes.saturating_add(text.len() as u64);

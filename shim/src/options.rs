@@ -1,8 +1,8 @@
 //! lld's (ELF) options as one table.
 //!
 //! The parser, the tests and every question asked of a command line share this table, so they
-//! cannot disagree. It holds each spelling that any lld from 14 to 22 accepts, hidden and ignored
-//! ones too, since an option that is not understood makes the link go to the real lld.
+//! cannot disagree. It holds each spelling that any tested lld from 14 to 22 accepts, hidden and
+//! ignored ones too, since an option that is not understood makes the link go to the real lld.
 //!
 //! clap is of no use here: lld's rules are those of LLVM's `OptTable` (the longest name that
 //! matches wins, a value may follow its option without any separator, one or two dashes mean
@@ -89,8 +89,8 @@ pub struct Entry {
     pub since: u32,
     /// Last tested major that has it.
     pub until: u32,
-    /// What its value is, when that is a path. `lto-basic-block-sections=` and `save-temps=` like
-    /// options also take words; the role then holds for the values that are paths.
+    /// What its value is, when that is a path. `lto-basic-block-sections=` takes words too
+    /// (`all`, `none`); the role holds for the values that are none of them.
     pub takes_path: Option<PathRole>,
 }
 

@@ -229,7 +229,11 @@ impl<'a> Parser<'a> {
                 None => return Err(self.error("unclosed quote")),
             },
             [b'<', b'<', b'=', ..] | [b'>', b'>', b'=', ..] => 3,
-            [b'*' | b'/' | b'+' | b'-' | b'<' | b'>' | b'&' | b'^' | b'|', b'=', ..] => 2,
+            [
+                b'*' | b'/' | b'+' | b'-' | b'<' | b'>' | b'&' | b'^' | b'|',
+                b'=',
+                ..,
+            ] => 2,
             [b'<', b'<', ..] | [b'>', b'>', ..] | [b'&', b'&', ..] | [b'|', b'|', ..] => 2,
             _ => rest.iter().take_while(|&&b| in_word(b)).count().max(1),
         };
@@ -390,8 +394,16 @@ mod tests {
         assert_eq!(
             names,
             [
-                Command::Input { name: b"a", as_needed: true, group: false },
-                Command::Input { name: b"AS_NEEDED", as_needed: true, group: false },
+                Command::Input {
+                    name: b"a",
+                    as_needed: true,
+                    group: false
+                },
+                Command::Input {
+                    name: b"AS_NEEDED",
+                    as_needed: true,
+                    group: false
+                },
                 input("b"),
                 input("AS_NEEDED"),
             ]
@@ -411,10 +423,18 @@ mod tests {
             (b"INPUT(\"a.o)", "unclosed quote"),
             (b"/* ", "unclosed comment"),
             (b"/*/", "unclosed comment"),
-            (b"SECTIONS {} INSERT .text;", "AFTER or BEFORE expected after INSERT"),
+            (
+                b"SECTIONS {} INSERT .text;",
+                "AFTER or BEFORE expected after INSERT",
+            ),
             (b"SEARCH_DIR(a b)", ") expected"),
         ] {
-            assert_eq!(all(text).unwrap_err().what, what, "{:?}", text.escape_ascii());
+            assert_eq!(
+                all(text).unwrap_err().what,
+                what,
+                "{:?}",
+                text.escape_ascii()
+            );
         }
         assert_eq!(all(b"\n\nfoo bar").unwrap_err().line, 3);
     }

@@ -19,6 +19,8 @@ const STRTAB_BLOB: u64 = 1;
 /// Per-module summaries, `[valueid, flags, ...]`: function, function with profile, variable,
 /// alias, function with relative block frequency, variable with vtable functions.
 const PER_MODULE_SUMMARIES: [u64; 6] = [1, 2, 3, 7, 19, 21];
+/// Internal and private (`getEncodedLinkage`, llvm/lib/Bitcode/Writer/BitcodeWriter.cpp).
+const LOCAL_LINKAGES: [u64; 2] = [3, 9];
 /// `GlobalValueSummary::GVFlags`: bit 6 of the encoded flags (fact 16).
 const FLAG_DSO_LOCAL: u64 = 1 << 6;
 
@@ -39,6 +41,8 @@ pub enum LtoKind {
 pub struct Global<'a> {
     /// Its name in the IR (for an external symbol, the linker's name too).
     pub name: &'a [u8],
+    /// Of internal or private linkage: no other module can mean it by its name.
+    pub local: bool,
     /// The module's own summary marks it `dso_local`; `None` where it has no summary.
     pub summary_dso_local: Option<bool>,
 }
@@ -56,7 +60,8 @@ pub struct Module<'a> {
 
 struct Scanned {
     triple: Vec<u8>,
-    names: Vec<(u64, u64)>,
+    /// Where each global's name is, and whether it is local to the module.
+    names: Vec<(u64, u64, bool)>,
     thin: bool,
     full: bool,
     flags: Vec<(u64, u64)>,
@@ -151,12 +156,15 @@ fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
                 m.triple = reader.ops().iter().map(|&c| c as u8).collect();
             }
             Entry::Record(
-                MODULE_GLOBALVAR | MODULE_FUNCTION | MODULE_ALIAS | MODULE_ALIAS_OLD | MODULE_IFUNC,
+                code @ (MODULE_GLOBALVAR | MODULE_FUNCTION | MODULE_ALIAS | MODULE_ALIAS_OLD
+                | MODULE_IFUNC),
             ) => {
                 let [offset, size, ..] = *reader.ops() else {
                     return Err(Malformed::Shape("a global without a name"));
                 };
-                m.names.push((offset, size));
+                let linkage = reader.ops().get(if code == MODULE_ALIAS_OLD { 4 } else { 5 });
+                let local = linkage.is_some_and(|l| LOCAL_LINKAGES.contains(l));
+                m.names.push((offset, size, local));
             }
             Entry::End(_) => return Ok(m),
             Entry::Eof => return Err(Malformed::Truncated),
@@ -167,10 +175,10 @@ fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
 
 fn named(m: Scanned, table: &[u8]) -> Result<Module<'_>, Malformed> {
     let mut globals = Vec::with_capacity(m.names.len());
-    for (offset, size) in m.names {
+    for (offset, size, local) in m.names {
         let end = offset.checked_add(size).ok_or(Malformed::Truncated)?;
         let name = table.get(offset as usize..end as usize).ok_or(Malformed::Truncated)?;
-        globals.push(Global { name, summary_dso_local: None });
+        globals.push(Global { name, local, summary_dso_local: None });
     }
     for (value, flags) in m.flags {
         if let Some(g) = globals.get_mut(value as usize) {

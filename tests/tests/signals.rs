@@ -1,0 +1,202 @@
+//! Signals at any time: the link dies by them, as lld would, with its children, and leaves nothing.
+
+use std::os::unix::process::ExitStatusExt;
+
+use ldwrap_tests::{Session, each_llvm_with_shim, wait};
+
+/// Programs that mark a phase in the file `phase` and then hang, instead of doing their part.
+const PHASES: [&str; 3] = ["index", "backends", "final"];
+const SIGNALS: [(&str, i32); 3] = [("INT", 2), ("TERM", 15), ("HUP", 1)];
+const LINK: [&str; 5] = ["-shared", "-o", "a.out", "main.o", "one.o"];
+
+fn sources(s: &Session) {
+    s.write("main.c", "int one(void); int two(void) { return one(); }\n");
+    s.write("one.c", "int one(void) { return 42; }\n");
+    s.sh("clang-$N -c -O2 -fPIC -flto=thin main.c one.c");
+}
+
+/// The variable and the program that make the link hang in a phase. The program hangs in the
+/// process that it is, so that whoever kills it has killed all of it.
+fn hang_in(s: &Session, phase: &str) -> (&'static str, String) {
+    let dir = s.dir();
+    let dir = dir.display();
+    let hang = format!("{{ echo $$ >>{dir}/phase; exec sleep 300; }}");
+    let llvm = s.llvm;
+    let (variable, text) = match phase {
+        "backends" => (
+            "LDWRAP_CLANG",
+            format!(
+                "[[ \"$*\" == *-fthinlto-index=* ]] && {hang}\nexec /usr/bin/clang-{llvm} \"$@\"\n"
+            ),
+        ),
+        _ => {
+            let option = if phase == "index" {
+                "--thinlto-index-only"
+            } else {
+                "--thinlto-cache-dir"
+            };
+            (
+                "LDWRAP_REAL_LLD",
+                format!(
+                    "for a; do [[ $a == @* ]] && a=$(<\"${{a#@}}\"); [[ $a == *{option}* ]] && {hang}; done\n\
+                     exec /usr/lib/llvm-{llvm}/bin/ld.lld \"$@\"\n"
+                ),
+            )
+        }
+    };
+    let program = s.script(&format!("../hang-{phase}"), &format!("#!/bin/bash\n{text}"));
+    (
+        variable,
+        program
+            .to_str()
+            .expect("a path of ours is UTF-8")
+            .to_owned(),
+    )
+}
+
+/// Asserts that the processes which marked a phase are gone; children may need a moment to die.
+fn assert_phase_ended(s: &Session) {
+    s.sh("for p in $(cat phase); do for i in $(seq 100); do [ -e /proc/$p ] || continue 2; sleep 0.05; done; exit 1; done");
+}
+
+fn dies_in(s: &Session, phase: &str, (signal, number): (&str, i32)) {
+    s.sh("rm -f phase");
+    let (variable, program) = hang_in(s, phase);
+    let mut child = s.spawn_shim(&[(variable, &program)], &LINK);
+    s.wait_for("phase", &mut child);
+    s.sh(&format!("kill -{signal} {}", child.id()));
+    let status = wait(&mut child, 20);
+    assert_eq!(
+        status.signal(),
+        Some(number),
+        "LLVM {}: {phase}, SIG{signal}: {status}",
+        s.llvm
+    );
+    assert_phase_ended(s);
+    s.assert_nothing_left(&format!("SIG{signal} in {phase}"));
+    assert!(
+        !s.exists("a.out"),
+        "LLVM {}: an output after SIG{signal} in {phase}",
+        s.llvm
+    );
+    let files = s.sh("ls -A");
+    assert_eq!(
+        files, "main.c\nmain.o\none.c\none.o\nphase\n",
+        "LLVM {}: SIG{signal} in {phase}",
+        s.llvm
+    );
+}
+
+#[test]
+fn in_the_index_phase() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        SIGNALS
+            .iter()
+            .for_each(|&signal| dies_in(s, PHASES[0], signal));
+    });
+}
+
+#[test]
+fn in_the_backends() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        SIGNALS
+            .iter()
+            .for_each(|&signal| dies_in(s, PHASES[1], signal));
+    });
+}
+
+#[test]
+fn in_the_final_link() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        SIGNALS
+            .iter()
+            .for_each(|&signal| dies_in(s, PHASES[2], signal));
+    });
+}
+
+/// A terminal sends its interrupt to the whole group, children first or last.
+#[test]
+fn an_interrupt_of_the_whole_group() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        for phase in PHASES {
+            s.sh("rm -f phase");
+            let (variable, program) = hang_in(s, phase);
+            let mut c = std::process::Command::new("setsid");
+            c.args(["env", "--default-signal"])
+                .arg(s.shim_n())
+                .args(LINK);
+            s.set_environment(&mut c);
+            s.use_shim(&mut c);
+            let mut child = c.env(variable, &program).spawn().expect("setsid");
+            s.wait_for("phase", &mut child);
+            s.sh(&format!("kill -INT -- -{}", child.id()));
+            let status = wait(&mut child, 20);
+            assert_eq!(
+                status.signal(),
+                Some(2),
+                "LLVM {}: {phase}: {status}",
+                s.llvm
+            );
+            assert_phase_ended(s);
+            s.assert_nothing_left(&format!("an interrupt in {phase}"));
+            assert!(
+                !s.exists("a.out"),
+                "LLVM {}: an output after an interrupt in {phase}",
+                s.llvm
+            );
+        }
+    });
+}
+
+/// SIGKILL leaves no time to tidy up, but children die with us all the same.
+#[test]
+fn killed_outright() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        for phase in PHASES {
+            s.sh("rm -f phase");
+            let (variable, program) = hang_in(s, phase);
+            let mut child = s.spawn_shim(&[(variable, &program)], &LINK);
+            s.wait_for("phase", &mut child);
+            child.kill().expect("a child to kill");
+            assert_eq!(wait(&mut child, 20).signal(), Some(9));
+            assert_phase_ended(s);
+            s.sh("rm -rf \"$TMPDIR\"/*");
+            s.assert_nothing_left(&format!("SIGKILL in {phase}"));
+            assert!(
+                !s.exists("a.out"),
+                "LLVM {}: an output after SIGKILL in {phase}",
+                s.llvm
+            );
+        }
+    });
+}
+
+/// Under nohup SIGHUP is ignored, by lld as well: the link goes on.
+#[test]
+fn a_hangup_that_is_ignored() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        s.sh("$LD -shared -o plain.so main.o one.o");
+        let dir = s.dir();
+        let text = format!(
+            "#!/bin/bash\n[[ \"$*\" == *-fthinlto-index=* ]] && {{ echo $$ >>{}/phase; sleep 1; }}\nexec /usr/bin/clang-{} \"$@\"\n",
+            dir.display(),
+            s.llvm
+        );
+        let clang = s.script("../slow-clang", &text);
+        let mut c = std::process::Command::new("env");
+        c.arg("--ignore-signal=HUP").arg(s.shim_n()).args(LINK);
+        s.set_environment(&mut c);
+        s.use_shim(&mut c);
+        let mut child = c.env("LDWRAP_CLANG", clang).spawn().expect("env");
+        s.wait_for("phase", &mut child);
+        s.sh(&format!("kill -HUP {}", child.id()));
+        assert!(wait(&mut child, 30).success(), "LLVM {}", s.llvm);
+        s.sh("cmp plain.so a.out");
+    });
+}
