@@ -11,6 +11,8 @@ use crate::link::{Failure, Plan};
 use crate::lookups::{Lookups, Naming};
 use crate::process::Running;
 use crate::supervise::{self, Listener};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -143,11 +145,10 @@ impl FinalLink {
         }
     }
 
-    /// Stops lld at once; its temporary output goes with it.
-    pub fn kill(&self) {
-        let pid = nix::unistd::Pid::from_raw(self.pid as i32);
-        // SIGTERM first: lld removes its temporary output then.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    /// Stops lld.
+    pub fn kill(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid as i32);
+        let _ = nix::sys::signal::kill(pid, signal);
     }
 
     /// Waits for lld's end.

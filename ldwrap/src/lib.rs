@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod bitcode;
+pub mod cli;
 pub mod codegen;
 pub mod executor;
 pub mod final_link;

@@ -16,12 +16,14 @@ use crate::modules;
 use crate::process;
 use crate::scratch::Scratch;
 use crate::toolchain::Toolchain;
+use nix::sys::signal::Signal;
 use shim::cmdline::CommandLine;
 use shim::options::Id;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::Mutex;
@@ -187,8 +189,10 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
     let first_error = Mutex::new(None);
     let ended = std::thread::scope(|scope| {
         scope.spawn(|| {
-            if let Err(e) = link.serve() {
-                log::warn!("watching lld: {e}");
+            // An lld that nobody answers would wait for ever.
+            if let Err(why) = shielded(|| link.serve().map_err(|e| Failure::new(e.to_string()))) {
+                log::warn!("watching lld: {}", why.reason);
+                link.kill(Signal::SIGKILL);
             }
         });
         let backends = || -> Result<(), Failure> {
@@ -220,9 +224,10 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
             }
             Ok(())
         };
-        let result = backends();
+        let result = shielded(backends);
         if result.is_err() {
-            link.kill();
+            // SIGTERM: lld removes its temporary output.
+            link.kill(Signal::SIGTERM);
         }
         link.abandon();
         clock.lap("backends");
@@ -286,6 +291,12 @@ fn rename_in_map(names: &CachedNames, map: &Path) -> Result<(), Failure> {
         std::fs::write(map, new).map_err(fail)?;
     }
     Ok(())
+}
+
+/// Runs `f`; a panic in it, which would be a bug of ours, is a failure like others.
+fn shielded<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(f))
+        .unwrap_or_else(|_| Err(Failure::new("a bug in ldwrap, see above".into())))
 }
 
 /// Measures phases.

@@ -17,25 +17,8 @@ fn main() -> ExitCode {
         env_logger::Builder::new().parse_filters(filter).init();
     }
     let under_our_name = Path::new(&argv0).file_name().is_some_and(|n| n == "ldwrap");
-    if under_our_name && let Some(code) = cli::run(&args, &config) {
+    if under_our_name && let Some(code) = ldwrap::cli::run(&args, &config) {
         return code;
     }
     ldwrap::linker::main(&argv0, &args, &config)
-}
-
-mod cli {
-    //! Our own subcommands.
-
-    use shim::config::Config;
-    use std::ffi::OsString;
-    use std::process::ExitCode;
-
-    /// Runs the subcommand that `args` begin with; `None` when they are a linker's.
-    pub fn run(args: &[OsString], _config: &Config) -> Option<ExitCode> {
-        if args.first()? == "--ldwrap-version" {
-            println!("ldwrap {}", env!("CARGO_PKG_VERSION"));
-            return Some(ExitCode::SUCCESS);
-        }
-        None
-    }
 }

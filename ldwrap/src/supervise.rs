@@ -241,9 +241,11 @@ impl Listener {
             // SAFETY: an all-zero seccomp_notif is what the kernel wants to be given.
             let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
             // SAFETY: the ioctl writes one seccomp_notif.
-            if unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_RECV, (&raw mut call).cast()) }.is_err() {
-                // The call was interrupted, or its thread is gone.
-                continue;
+            match unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_RECV, (&raw mut call).cast()) } {
+                Ok(_) => {}
+                // We were interrupted, or the call's thread is gone.
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::ENOENT)) => continue,
+                Err(e) => return Err(e),
             }
             let path = read_string(call.pid, call.data.args[1]);
             let opening = Opening {

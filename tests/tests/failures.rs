@@ -130,7 +130,7 @@ fn a_clang_of_another_version() {
         falls_back(
             s,
             &[("LDWRAP_CLANG", &format!("/usr/bin/clang-{other}"))],
-            "version",
+            &format!("{other}."),
         );
     });
 }

@@ -156,6 +156,9 @@ impl<'a> Shard<'a> {
         if !parents.iter().all(|p| p.start <= strtab.length_at && strtab.after <= p.after) {
             return Err(Malformed::Shape("module paths outside the summaries' module"));
         }
+        if next_value > u64::from(u32::MAX) {
+            return Err(Malformed::Shape("a value number of more than 32 bits"));
+        }
         let mut modules: Vec<ModuleRef> = Vec::new();
         for (code, ops) in &strtab_records {
             match (*code, ops.as_slice()) {

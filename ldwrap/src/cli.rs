@@ -1,0 +1,163 @@
+//! `ldwrap` as our tool: the subcommands.
+//!
+//! A first argument that is no subcommand is a linker's; then this is not asked.
+
+use crate::link;
+use crate::selftest;
+use crate::toolchain::Toolchain;
+use clap::{Parser, Subcommand};
+use shim::config::Config;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// A drop-in ld.lld that splits ThinLTO links. With linker arguments, ldwrap is the linker.
+#[derive(Debug, Parser)]
+#[command(name = "ldwrap", disable_version_flag = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the exports that make clang, gcc and rustc link through ldwrap
+    Env,
+    /// Check lld, clang, the kernel and the directories that a split needs
+    Doctor,
+}
+
+/// First arguments that are ours. `--help` and `--version` stay lld's.
+const OURS: &[&str] = &["env", "doctor", "--ldwrap-version", "--ldwrap-help"];
+
+/// Runs the subcommand that `args` begin with; `None` when they are a linker's.
+#[must_use]
+pub fn run(args: &[OsString], config: &Config) -> Option<ExitCode> {
+    let first = args.first()?.to_str().filter(|first| OURS.contains(first))?;
+    let args: Vec<OsString> = match first {
+        "--ldwrap-version" => {
+            println!("ldwrap {}", env!("CARGO_PKG_VERSION"));
+            return Some(ExitCode::SUCCESS);
+        }
+        "--ldwrap-help" => vec!["--help".into()],
+        _ => args.to_vec(),
+    };
+    let cli = match Cli::try_parse_from(std::iter::once(OsString::from("ldwrap")).chain(args)) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return Some(if e.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS });
+        }
+    };
+    let result = match cli.command {
+        Command::Env => env(),
+        Command::Doctor => doctor(config),
+    };
+    Some(match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("ldwrap: {why}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Quotes a path for a POSIX shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
+}
+
+/// `lib/ldwrap` of the prefix that we are installed in.
+fn shim_dir() -> Result<PathBuf, String> {
+    let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
+    let dir = exe.parent().and_then(Path::parent).map(|p| p.join("lib/ldwrap"));
+    dir.filter(|d| d.join("ld.lld").is_file()).ok_or_else(|| {
+        format!("{} is not installed: there is no ../lib/ldwrap/ld.lld", exe.display())
+    })
+}
+
+fn env() -> Result<(), String> {
+    let dir = quoted(&shim_dir()?);
+    println!("# clang and gcc look here for ld.lld first, when they link with -fuse-ld=lld.");
+    println!("export COMPILER_PATH={dir}\"${{COMPILER_PATH:+:$COMPILER_PATH}}\"");
+    println!("# rustc: ThinLTO by the linker, and clang's search for it rather than rustc's own.");
+    println!(
+        "# export RUSTFLAGS='-Clinker-plugin-lto -Clinker=clang -Clink-arg=-fuse-ld=lld'"
+    );
+    Ok(())
+}
+
+fn doctor(config: &Config) -> Result<(), String> {
+    let mut wrong = 0;
+    let mut line = |what: &str, found: Result<String, String>| {
+        let (mark, text) = match found {
+            Ok(text) => ("ok  ", text),
+            Err(text) => {
+                wrong += 1;
+                ("BAD ", text)
+            }
+        };
+        println!("{mark} {what}: {text}");
+    };
+    for complaint in &config.complaints {
+        line("settings", Err(complaint.clone()));
+    }
+    line("shim", shim_dir().map(|d| d.display().to_string()));
+    let real =
+        shim::lld::find(OsStr::new("ld.lld"), config, std::env::var_os("PATH").as_deref());
+    let toolchain = match real {
+        Ok(real) => {
+            line("real lld", Ok(real.display().to_string()));
+            Toolchain::find(&real, config).map_err(|e| e.to_string())
+        }
+        Err(e) => Err(e.to_string()),
+    };
+    match toolchain {
+        Ok(mut toolchain) => {
+            line("clang", Ok(format!("{}, {}", toolchain.clang.display(), toolchain.version)));
+            let jobs = link::default_jobs(config);
+            let tested = selftest::run(&toolchain, jobs).map_err(|f| f.reason);
+            if tested.is_ok() {
+                toolchain.prove();
+            }
+            line(
+                "self-test",
+                tested.map(|()| "a split link equals lld's own, with every object from a backend".into()),
+            );
+            line("local backends at once", Ok(jobs.to_string()));
+        }
+        Err(why) => line("clang", Err(why)),
+    }
+    let scratch = crate::scratch::Scratch::new();
+    line(
+        "scratch directory",
+        scratch.map(|s| s.root().display().to_string()).map_err(|e| e.to_string()),
+    );
+    line(
+        "cache directory",
+        config.cache_dir.as_ref().map_or_else(
+            || Err("none: set HOME, XDG_CACHE_HOME or LDWRAP_CACHE_DIR".into()),
+            |d| Ok(d.display().to_string()),
+        ),
+    );
+    if wrong == 0 { Ok(()) } else { Err(format!("{wrong} of these would keep links from being split")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linkers_arguments_are_not_ours() {
+        let config = Config::default();
+        for args in [&["--version"][..], &["-o", "env"], &["a.o"], &["--help"], &[]] {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            assert!(run(&args, &config).is_none(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
+}

@@ -1,0 +1,268 @@
+//! Finding the real lld, never ourselves; what is forwarded arrives as it was given.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+
+use ldwrap_tests::{Session, each_llvm_with_shim, wait};
+
+fn sources(s: &Session) {
+    s.write("native.c", "int native(void) { return 0; }\n");
+    s.write("main.c", "int main(void) { return 0; }\n");
+    s.sh("clang-$N -c -O2 native.c; clang-$N -c -O2 -fPIC -flto=thin main.c");
+}
+
+/// Runs a command with the shim's environment; gives its stdout, stderr and whether it succeeded.
+fn shim(s: &Session, command: &str) -> (String, String, bool) {
+    let mut c = s.bash(command);
+    s.use_shim(&mut c);
+    let out = c.output().expect("bash");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    s.assert_nothing_left(command);
+    (text(&out.stdout), text(&out.stderr), out.status.success())
+}
+
+fn says_version(s: &Session, command: &str) {
+    let (stdout, stderr, ok) = shim(s, command);
+    let version = format!("LLD {}.", s.llvm);
+    assert!(
+        ok && stdout.contains(&version),
+        "LLVM {}: {command}: {stdout}{stderr}",
+        s.llvm
+    );
+}
+
+/// By its own name, whatever the path to it is.
+#[test]
+fn by_version_in_the_name() {
+    each_llvm_with_shim(|s| {
+        says_version(s, "$LD --version");
+        says_version(s, "PATH=${LD%/*}:$PATH ld.lld-$N --version");
+        s.sh("mkdir copies; cd copies; cp $PWD/../../p/lib/ldwrap/ld.lld ld.lld-$N; mkdir d; ln -s ../ld.lld-$N d/ld.lld-$N");
+        says_version(s, "copies/ld.lld-$N --version");
+        says_version(s, "copies/d/ld.lld-$N --version");
+        says_version(
+            s,
+            "PATH=$PWD/copies:${LD%/*}:$PWD/copies/d:$PATH ld.lld-$N --version",
+        );
+    });
+}
+
+/// `ld.lld` beside the compiler that called us; LLVM's directory is not on `PATH`.
+#[test]
+fn beside_the_calling_compiler() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        s.write("start.c", "int main(void) { return 0; }\n");
+        s.sh("clang-$N -c start.c");
+        let (_, stderr, ok) = shim(
+            s,
+            "(! command -v ld.lld); clang-$N -fuse-ld=lld -o $OUT start.o; llvm-readelf-$N -p .comment $OUT | grep \"LLD $N\\.\"",
+        );
+        assert!(ok, "LLVM {}: {stderr}", s.llvm);
+        let (_, stderr, ok) = shim(
+            s,
+            "clang-$N -B${LDLLD%/*} -fuse-ld=lld -o $OUT start.o; llvm-readelf-$N -p .comment $OUT | grep \"LLD $N\\.\"",
+        );
+        assert!(ok, "LLVM {}: {stderr}", s.llvm);
+    });
+}
+
+/// On `PATH`, past any number of shims: copied, symlinked, hard-linked, in several prefixes.
+#[test]
+fn on_path_but_never_ourselves() {
+    each_llvm_with_shim(|s| {
+        s.sh("mkdir copy sym hard chain; cp ../p/lib/ldwrap/ld.lld copy; ln -s ../../p/lib/ldwrap/ld.lld sym; ln ../p/lib/ldwrap/ld.lld hard");
+        s.sh("ln -s ../sym/ld.lld chain/ld.lld");
+        let real = "/usr/lib/llvm-$N/bin";
+        for first in ["copy", "sym", "hard", "chain"] {
+            says_version(
+                s,
+                &format!("PATH=$PWD/{first}:$PATH:{real} ld.lld --version"),
+            );
+            says_version(
+                s,
+                &format!("PATH=$PWD/{first}:$PATH:{real} bash -c 'exec ld.lld --version'"),
+            );
+        }
+        says_version(
+            s,
+            &format!(
+                "PATH=$PWD/copy:$PWD/sym:${{LDLLD%/*}}:$PWD/hard:$PWD/chain:$PATH:{real} ld.lld --version"
+            ),
+        );
+        // A wrapper script on PATH that calls the next one: no endless loop.
+        s.script("chain/wrapped", "#!/bin/sh\nexec \"$REAL\" \"$@\"\n");
+        says_version(
+            s,
+            &format!("REAL=$LDLLD PATH=$PATH:{real} chain/wrapped --version"),
+        );
+    });
+}
+
+/// Nothing but ourselves to be found: an error that says what to do, at once.
+#[test]
+fn nothing_to_be_found() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        s.sh("mkdir copy; cp ../p/lib/ldwrap/ld.lld copy/ld.lld");
+        for command in [
+            "PATH=$PWD/copy:${LDLLD%/*} ld.lld native.o",
+            "LDWRAP_REAL_LLD=$LDLLD $LD -shared native.o",
+            "LDWRAP_REAL_LLD=$PWD/copy/ld.lld $LD -shared native.o",
+            "LDWRAP_REAL_LLD=$PWD/copy/ld.lld $LD -shared main.o",
+            "LDWRAP_REAL_LLD=$LDWRAP $LD -shared main.o",
+        ] {
+            let (stdout, stderr, ok) = shim(s, command);
+            assert!(!ok, "LLVM {}: {command}: {stdout}{stderr}", s.llvm);
+            assert!(
+                stderr.contains("LDWRAP_REAL_LLD"),
+                "LLVM {}: {command}: {stderr}",
+                s.llvm
+            );
+            assert!(
+                stderr.lines().count() <= 3,
+                "LLVM {}: {command}: {stderr}",
+                s.llvm
+            );
+        }
+    });
+}
+
+/// argv and environment arrive byte by byte.
+#[test]
+fn argv_and_environment_are_forwarded() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        let dump = s.script(
+            "dump",
+            "#!/bin/sh\ncat /proc/$$/cmdline >argv; cat /proc/$$/environ >env\n",
+        );
+        let odd: &[&[u8]] = &[
+            b"-o",
+            b"out put",
+            b"",
+            b"native.o",
+            b"--defsym=a=\xff\xfe",
+            b"@",
+            b"-\n",
+            b"'\"\\ $x *",
+            b"-z",
+            b"",
+        ];
+        let args: Vec<_> = odd
+            .iter()
+            .map(|bytes| std::ffi::OsStr::from_bytes(bytes))
+            .collect();
+        let run = |program: &std::path::Path| {
+            let mut c = Command::new(program);
+            c.args(&args);
+            s.set_environment(&mut c);
+            s.use_shim(&mut c);
+            c.env("LDWRAP_REAL_LLD", &dump)
+                .env("ODD", std::ffi::OsStr::from_bytes(b"\xff=\n"))
+                .env("EMPTY", "")
+                .env("LDWRAP_STRICT", "0");
+            let mut child = c.spawn().expect("the shim");
+            assert!(
+                wait(&mut child, 20).success(),
+                "LLVM {}: {program:?}",
+                s.llvm
+            );
+            let file = |name| fs::read(s.dir().join(name)).expect("the dump");
+            let argv = file("argv")
+                .split(|&b| b == 0)
+                .skip(2)
+                .map(<[u8]>::to_vec)
+                .collect::<Vec<_>>();
+            (argv, file("env"))
+        };
+        let direct = run(&dump);
+        assert_eq!(direct.0.len(), odd.len() + 1);
+        for program in [s.shim_n(), s.shim(), s.prefix().join("bin/ldwrap")] {
+            let forwarded = run(&program);
+            assert!(
+                direct.0 == forwarded.0,
+                "LLVM {}: {program:?}: argv differs",
+                s.llvm
+            );
+            assert!(
+                direct.1 == forwarded.1,
+                "LLVM {}: {program:?}: the environment differs:\n{}\n{}",
+                s.llvm,
+                String::from_utf8_lossy(&direct.1).replace('\0', "\n"),
+                String::from_utf8_lossy(&forwarded.1).replace('\0', "\n")
+            );
+        }
+    });
+}
+
+/// lld derives its name in messages from argv[0], so that is forwarded too; and its flavour.
+#[test]
+fn argv_zero_is_forwarded() {
+    each_llvm_with_shim(|s| {
+        for (command, expected) in [
+            ("$LD missing.o", format!("ld.lld-{}: error:", s.llvm)),
+            ("$LDLLD missing.o", "ld.lld: error:".to_owned()),
+            (
+                "exec -a x86_64-linux-gnu-ld.lld $LDLLD missing.o",
+                "x86_64-linux-gnu-ld.lld: error:".to_owned(),
+            ),
+        ] {
+            let (_, stderr, ok) = shim(
+                s,
+                &format!("export LDWRAP_REAL_LLD=/usr/lib/llvm-$N/bin/ld.lld; {command}"),
+            );
+            assert!(
+                !ok && stderr.starts_with(&expected),
+                "LLVM {}: {command}: {stderr}",
+                s.llvm
+            );
+        }
+    });
+}
+
+/// Our own questions never clash with lld's, by either entrance.
+#[test]
+fn our_own_version() {
+    each_llvm_with_shim(|s| {
+        let (stdout, stderr, ok) = shim(s, "$LDWRAP --ldwrap-version");
+        assert!(
+            ok && stdout.starts_with("ldwrap "),
+            "LLVM {}: {stdout}{stderr}",
+            s.llvm
+        );
+        says_version(
+            s,
+            "LDWRAP_REAL_LLD=/usr/lib/llvm-$N/bin/ld.lld $LDWRAP --version",
+        );
+    });
+}
+
+/// `ldwrap env` prints exports that put the shim first, for clang and gcc.
+#[test]
+fn env_puts_the_shim_first() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        s.write("start.c", "int main(void) { return 0; }\n");
+        s.sh("clang-$N -c -O2 -flto=thin start.c");
+        for driver in [
+            "clang-$N -flto=thin",
+            "PATH=$PATH:/usr/lib/llvm-$N/bin; gcc",
+        ] {
+            let (_, stderr, ok) = shim(
+                s,
+                &format!(
+                    "unset COMPILER_PATH; rm -f $LDWRAP_REPORT; eval \"$($LDWRAP env)\"; {driver} -fuse-ld=lld -o $OUT start.o"
+                ),
+            );
+            assert!(ok, "LLVM {}: {driver}: {stderr}", s.llvm);
+            let reports = s.reports();
+            assert!(
+                reports.len() == 1 && reports[0]["action"] == "split",
+                "LLVM {}: {driver}: {reports:?}",
+                s.llvm
+            );
+        }
+    });
+}
