@@ -44,19 +44,32 @@ pub struct Failure {
     pub reason: String,
     /// What the real lld said, where it was it that failed.
     pub said: Vec<u8>,
+    /// The link is not one to be split, rather than a split that went wrong: no error, however
+    /// strict.
+    pub planned: bool,
 }
 
 impl Failure {
     /// A failure of our own.
     #[must_use]
     pub fn new(reason: String) -> Self {
-        Self { reason, said: Vec::new() }
+        Self { reason, said: Vec::new(), planned: false }
     }
 
     /// lld ended badly in a phase.
     #[must_use]
     pub fn lld(phase: &str, status: ExitStatus, said: &[u8]) -> Self {
-        Self { reason: format!("lld failed in the {phase} phase ({status})"), said: said.to_vec() }
+        Self {
+            reason: format!("lld failed in the {phase} phase ({status})"),
+            said: said.to_vec(),
+            planned: false,
+        }
+    }
+
+    /// A link that is not to be split.
+    #[must_use]
+    pub fn planned(reason: String) -> Self {
+        Self { planned: true, ..Self::new(reason) }
     }
 }
 
@@ -141,13 +154,13 @@ pub fn colours(cmd: &CommandLine) -> bool {
 /// Splits a link.
 pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
     let mut clock = Clock::start();
-    let codegen = Codegen::of(plan.cmd, plan.toolchain.major).map_err(Failure::new)?;
+    let codegen = Codegen::of(plan.cmd, plan.toolchain.major).map_err(Failure::planned)?;
     check_paths(plan.cmd)?;
     clock.lap("plan");
 
     let index = Index::run(plan)?;
     if index.modules.is_empty() {
-        return Err(Failure::new("no ThinLTO module takes part".into()));
+        return Err(Failure::planned("no ThinLTO module takes part".into()));
     }
     let shards = index
         .modules
@@ -168,7 +181,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         .count();
     let total = index.modules.len();
     if hashed < total && plan.toolchain.major < final_link::FIRST_IN_TASK_ORDER {
-        return Err(Failure::new(format!(
+        return Err(Failure::planned(format!(
             "{} of {total} modules have no hash, and lld {} orders those otherwise",
             total - hashed,
             plan.toolchain.version
@@ -266,14 +279,14 @@ fn check_paths(cmd: &CommandLine) -> Result<(), Failure> {
     for arg in cmd.inputs().chain(cmd.options().map(|o| o.value.as_os_str())) {
         let bytes = arg.as_bytes();
         if bytes.contains(&b'\n') {
-            return Err(Failure::new("a path with a newline in it".into()));
+            return Err(Failure::planned("a path with a newline in it".into()));
         }
         if bytes.ends_with(b".thinlto.bc") {
-            return Err(Failure::new("a path that ends in .thinlto.bc, as lld's index files do".into()));
+            return Err(Failure::planned("a path that ends in .thinlto.bc, as lld's index files do".into()));
         }
         let parents = bytes.split(|&b| b == b'/').filter(|part| *part == b"..").count();
         if parents >= Scratch::max_parents() {
-            return Err(Failure::new("a path with too many ..".into()));
+            return Err(Failure::planned("a path with too many ..".into()));
         }
     }
     Ok(())

@@ -1,10 +1,11 @@
 //! ldwrap as the linker: decide, split, and where that fails, be the real lld.
 
 use crate::link::{self, Done, Failure, Plan};
+use crate::modules::Survey;
 use crate::selftest;
 use crate::toolchain::Toolchain;
 use shim::cmdline::CommandLine;
-use shim::config::{Config, Executor};
+use shim::config::{Config, Executor, Split};
 use shim::decide::{Decision, decide};
 use shim::report::Report;
 use std::ffi::{OsStr, OsString};
@@ -36,10 +37,11 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> ExitCode {
                     return finish(config, &output, &toolchain, &done, start);
                 }
                 Err(failure) => {
-                    if config.strict && !failure.said.is_empty() {
+                    let strict = config.strict && !failure.planned;
+                    if strict && !failure.said.is_empty() {
                         let _ = std::io::stderr().write_all(&failure.said);
                     }
-                    (failure.reason, output, config.strict)
+                    (failure.reason, output, strict)
                 }
             }
         }
@@ -73,16 +75,21 @@ fn attempt(
         Toolchain::find(real, config).map_err(|e| Failure::new(e.to_string()))?;
     // Now that the release is known, its own grammar.
     let cmd = &CommandLine::parse_for(args, Some(toolchain.major))
-        .map_err(|e| Failure::new(e.to_string()))?;
+        .map_err(|e| Failure::planned(e.to_string()))?;
     if let Some(unknown) = cmd.first_unknown() {
-        return Err(Failure::new(format!("unknown option {}", unknown.to_string_lossy())));
+        return Err(Failure::planned(format!("unknown option {}", unknown.to_string_lossy())));
     }
-    crate::codegen::Codegen::of(cmd, toolchain.major).map_err(Failure::new)?;
-    if !crate::modules::any_thin(cmd)? {
-        return Err(Failure::new("no ThinLTO bitcode, only regular LTO".into()));
+    crate::codegen::Codegen::of(cmd, toolchain.major).map_err(Failure::planned)?;
+    let auto = config.split == Split::Auto;
+    let jobs = link::default_jobs(config);
+    let survey = crate::modules::survey(cmd, auto)?;
+    if !survey.thin {
+        return Err(Failure::planned("no ThinLTO bitcode, only regular LTO".into()));
+    }
+    if auto {
+        pays(&survey, jobs).map_err(Failure::planned)?;
     }
     crate::process::take_signals().map_err(|e| Failure::new(format!("signals: {e}")))?;
-    let jobs = link::default_jobs(config);
     if !toolchain.proven {
         selftest::run(&toolchain, jobs)?;
         toolchain.prove();
@@ -101,6 +108,29 @@ fn attempt(
     })
     .map_err(|e| Failure::new(format!("no scratch directory: {e}")))??;
     Ok((toolchain, done))
+}
+
+/// Whether local backends are expected to be no slower than lld's threads.
+///
+/// A backend costs the start of one process, 40 ms on a quiet core, which lld's threads do not have
+/// (fact 5); large modules make up for it by going first and by using every processor, where lld
+/// uses one thread a core (fact 20). Break-even was seen at about 13 KiB of bitcode for each of those
+/// 40 ms; the bound is several times that.
+fn pays(survey: &Survey, jobs: usize) -> Result<(), String> {
+    const SMALL_LINK: u64 = 2 << 20;
+    const SMALL_MODULE: u64 = 48 << 10;
+    let mean = survey.bytes / survey.modules.max(1);
+    if jobs < 2 {
+        Err("LDWRAP_SPLIT=auto: one backend at a time is no faster than lld".into())
+    } else if survey.bytes < SMALL_LINK || mean < SMALL_MODULE {
+        Err(format!(
+            "LDWRAP_SPLIT=auto: {} modules of {} KiB in the mean are too little for local backends to pay",
+            survey.modules,
+            mean >> 10
+        ))
+    } else {
+        Ok(())
+    }
 }
 
 fn finish(
