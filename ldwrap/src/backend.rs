@@ -57,12 +57,19 @@ pub fn jobs(
         .map(|(m, shard)| own_id(m.identifier.0.as_encoded_bytes(), shard))
         .collect::<Result<_, _>>()?;
     let regular_only = crate::modules::regular_only(index)?;
-    let locality = Locality::of(shards.iter().zip(own.iter().copied()), modules, &regular_only);
+    let locality = Locality::of(
+        shards.iter().zip(own.iter().copied()),
+        modules,
+        &regular_only,
+    );
     let numbered: Vec<usize> = (0..index.modules.len()).collect();
     let made = crate::parallel::map(plan.jobs, &numbered, |_, &n| {
-        let (Some(m), Some(shard), Some(module), Some(&own)) =
-            (index.modules.get(n), shards.get(n), modules.get(n), own.get(n))
-        else {
+        let (Some(m), Some(shard), Some(module), Some(&own)) = (
+            index.modules.get(n),
+            shards.get(n),
+            modules.get(n),
+            own.get(n),
+        ) else {
             return Err(Failure::new("the index is inconsistent".into()));
         };
         let fail = |why: &dyn std::fmt::Display| {
@@ -80,7 +87,12 @@ pub fn jobs(
             let imported = number_of
                 .get(path)
                 .and_then(|&n| modules.get(n))
-                .ok_or_else(|| fail(&format!("it imports from {}, which takes no part", lossy(path))))?;
+                .ok_or_else(|| {
+                    fail(&format!(
+                        "it imports from {}, which takes no part",
+                        lossy(path)
+                    ))
+                })?;
             symbols.extend(&imported.names);
             inputs.push((names[path].clone(), imported.file.clone()));
         }
@@ -88,7 +100,9 @@ pub fn jobs(
         let missing = locality.missing(symbols.into_iter(), &have);
         let bytes = shard
             .rewrite(own, &missing, |path| {
-                names.get(path).map_or_else(Vec::new, |n| n.as_os_str().as_encoded_bytes().to_vec())
+                names
+                    .get(path)
+                    .map_or_else(Vec::new, |n| n.as_os_str().as_encoded_bytes().to_vec())
             })
             .map_err(|e| fail(&e))?;
         let name = names
@@ -96,7 +110,11 @@ pub fn jobs(
             .ok_or_else(|| fail(&"it does not mention its own module"))?;
         let args = codegen.backend_args(
             &module.triple,
-            &codegen::Job { module: name, shard: Path::new(SHARD), object: Path::new(OBJECT) },
+            &codegen::Job {
+                module: name,
+                shard: Path::new(SHARD),
+                object: Path::new(OBJECT),
+            },
         );
         Ok(Job {
             number: n,
@@ -112,9 +130,12 @@ pub fn jobs(
 
 /// The number that a shard gives the module it is for.
 fn own_id(identifier: &[u8], shard: &Shard<'_>) -> Result<u64, Failure> {
-    own(identifier, shard)
-        .map(|m| m.id)
-        .ok_or_else(|| Failure::new(format!("the shard of {} does not mention it", lossy(identifier))))
+    own(identifier, shard).map(|m| m.id).ok_or_else(|| {
+        Failure::new(format!(
+            "the shard of {} does not mention it",
+            lossy(identifier)
+        ))
+    })
 }
 
 /// The entry of the module that a shard is for.

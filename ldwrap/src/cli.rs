@@ -13,7 +13,11 @@ use std::process::ExitCode;
 
 /// A drop-in ld.lld that splits ThinLTO links. With linker arguments, ldwrap is the linker.
 #[derive(Debug, Parser)]
-#[command(name = "ldwrap", disable_version_flag = true, disable_help_subcommand = true)]
+#[command(
+    name = "ldwrap",
+    disable_version_flag = true,
+    disable_help_subcommand = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -33,7 +37,10 @@ const OURS: &[&str] = &["env", "doctor", "--ldwrap-version", "--ldwrap-help"];
 /// Runs the subcommand that `args` begin with; `None` when they are a linker's.
 #[must_use]
 pub fn run(args: &[OsString], config: &Config) -> Option<ExitCode> {
-    let first = args.first()?.to_str().filter(|first| OURS.contains(first))?;
+    let first = args
+        .first()?
+        .to_str()
+        .filter(|first| OURS.contains(first))?;
     let args: Vec<OsString> = match first {
         "--ldwrap-version" => {
             println!("ldwrap {}", env!("CARGO_PKG_VERSION"));
@@ -46,7 +53,11 @@ pub fn run(args: &[OsString], config: &Config) -> Option<ExitCode> {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
-            return Some(if e.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS });
+            return Some(if e.use_stderr() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            });
         }
     };
     let result = match cli.command {
@@ -70,9 +81,15 @@ fn quoted(path: &Path) -> String {
 /// `lib/ldwrap` of the prefix that we are installed in.
 fn shim_dir() -> Result<PathBuf, String> {
     let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
-    let dir = exe.parent().and_then(Path::parent).map(|p| p.join("lib/ldwrap"));
+    let dir = exe
+        .parent()
+        .and_then(Path::parent)
+        .map(|p| p.join("lib/ldwrap"));
     dir.filter(|d| d.join("ld.lld").is_file()).ok_or_else(|| {
-        format!("{} is not installed: there is no ../lib/ldwrap/ld.lld", exe.display())
+        format!(
+            "{} is not installed: there is no ../lib/ldwrap/ld.lld",
+            exe.display()
+        )
     })
 }
 
@@ -81,9 +98,7 @@ fn env() -> Result<(), String> {
     println!("# clang and gcc look here for ld.lld first, when they link with -fuse-ld=lld.");
     println!("export COMPILER_PATH={dir}\"${{COMPILER_PATH:+:$COMPILER_PATH}}\"");
     println!("# rustc: ThinLTO by the linker, and clang's search for it rather than rustc's own.");
-    println!(
-        "# export RUSTFLAGS='-Clinker-plugin-lto -Clinker=clang -Clink-arg=-fuse-ld=lld'"
-    );
+    println!("# export RUSTFLAGS='-Clinker-plugin-lto -Clinker=clang -Clink-arg=-fuse-ld=lld'");
     Ok(())
 }
 
@@ -103,8 +118,11 @@ fn doctor(config: &Config) -> Result<(), String> {
         line("settings", Err(complaint.clone()));
     }
     line("shim", shim_dir().map(|d| d.display().to_string()));
-    let real =
-        shim::lld::find(OsStr::new("ld.lld"), config, std::env::var_os("PATH").as_deref());
+    let real = shim::lld::find(
+        OsStr::new("ld.lld"),
+        config,
+        std::env::var_os("PATH").as_deref(),
+    );
     let toolchain = match real {
         Ok(real) => {
             line("real lld", Ok(real.display().to_string()));
@@ -114,7 +132,14 @@ fn doctor(config: &Config) -> Result<(), String> {
     };
     match toolchain {
         Ok(mut toolchain) => {
-            line("clang", Ok(format!("{}, {}", toolchain.clang.display(), toolchain.version)));
+            line(
+                "clang",
+                Ok(format!(
+                    "{}, {}",
+                    toolchain.clang.display(),
+                    toolchain.version
+                )),
+            );
             let jobs = link::default_jobs(config);
             let tested = selftest::run(&toolchain, jobs).map_err(|f| f.reason);
             if tested.is_ok() {
@@ -122,7 +147,9 @@ fn doctor(config: &Config) -> Result<(), String> {
             }
             line(
                 "self-test",
-                tested.map(|()| "a split link equals lld's own, with every object from a backend".into()),
+                tested.map(|()| {
+                    "a split link equals lld's own, with every object from a backend".into()
+                }),
             );
             line("local backends at once", Ok(jobs.to_string()));
         }
@@ -131,7 +158,9 @@ fn doctor(config: &Config) -> Result<(), String> {
     let scratch = crate::scratch::Scratch::new();
     line(
         "scratch directory",
-        scratch.map(|s| s.root().display().to_string()).map_err(|e| e.to_string()),
+        scratch
+            .map(|s| s.root().display().to_string())
+            .map_err(|e| e.to_string()),
     );
     line(
         "cache directory",
@@ -140,7 +169,13 @@ fn doctor(config: &Config) -> Result<(), String> {
             |d| Ok(d.display().to_string()),
         ),
     );
-    if wrong == 0 { Ok(()) } else { Err(format!("{wrong} of these would keep links from being split")) }
+    if wrong == 0 {
+        Ok(())
+    } else {
+        Err(format!(
+            "{wrong} of these would keep links from being split"
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -150,7 +185,13 @@ mod tests {
     #[test]
     fn linkers_arguments_are_not_ours() {
         let config = Config::default();
-        for args in [&["--version"][..], &["-o", "env"], &["a.o"], &["--help"], &[]] {
+        for args in [
+            &["--version"][..],
+            &["-o", "env"],
+            &["a.o"],
+            &["--help"],
+            &[],
+        ] {
             let args: Vec<OsString> = args.iter().map(OsString::from).collect();
             assert!(run(&args, &config).is_none(), "{args:?}");
         }

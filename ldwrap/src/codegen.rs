@@ -24,45 +24,120 @@ pub struct Codegen {
 /// Options by which a link is not ours to split, with the reason that the report gives.
 const FORWARDED: &[(Id, &str)] = &[
     // The user distributes already, or wants what an in-process link leaves behind.
-    (Id::ThinltoIndexOnly, "--thinlto-index-only: the user distributes this link"),
-    (Id::ThinltoIndexOnlyEq, "--thinlto-index-only=: the user distributes this link"),
-    (Id::ThinltoEmitIndexFiles, "--thinlto-emit-index-files: the user distributes this link"),
-    (Id::ThinltoEmitImportsFiles, "--thinlto-emit-imports-files: the user distributes this link"),
-    (Id::ThinltoPrefixReplace, "--thinlto-prefix-replace: the user distributes this link"),
-    (Id::ThinltoObjectSuffixReplace, "--thinlto-object-suffix-replace: the user distributes this link"),
-    (Id::ThinltoSingleModule, "--thinlto-single-module: one module is wanted, not a link"),
-    (Id::ThinltoDistributor, "--thinlto-distributor: lld distributes this link itself"),
+    (
+        Id::ThinltoIndexOnly,
+        "--thinlto-index-only: the user distributes this link",
+    ),
+    (
+        Id::ThinltoIndexOnlyEq,
+        "--thinlto-index-only=: the user distributes this link",
+    ),
+    (
+        Id::ThinltoEmitIndexFiles,
+        "--thinlto-emit-index-files: the user distributes this link",
+    ),
+    (
+        Id::ThinltoEmitImportsFiles,
+        "--thinlto-emit-imports-files: the user distributes this link",
+    ),
+    (
+        Id::ThinltoPrefixReplace,
+        "--thinlto-prefix-replace: the user distributes this link",
+    ),
+    (
+        Id::ThinltoObjectSuffixReplace,
+        "--thinlto-object-suffix-replace: the user distributes this link",
+    ),
+    (
+        Id::ThinltoSingleModule,
+        "--thinlto-single-module: one module is wanted, not a link",
+    ),
+    (
+        Id::ThinltoDistributor,
+        "--thinlto-distributor: lld distributes this link itself",
+    ),
     (Id::LtoEmitAsm, "--lto-emit-asm: no objects are wanted"),
     (Id::LtoEmitLlvm, "--lto-emit-llvm: no objects are wanted"),
-    (Id::LtoObjPath, "--lto-obj-path: lld's own LTO objects are wanted"),
-    (Id::SaveTemps, "--save-temps: lld's intermediate files are wanted"),
-    (Id::SaveTempsEq, "--save-temps=: lld's intermediate files are wanted"),
+    (
+        Id::LtoObjPath,
+        "--lto-obj-path: lld's own LTO objects are wanted",
+    ),
+    (
+        Id::SaveTemps,
+        "--save-temps: lld's intermediate files are wanted",
+    ),
+    (
+        Id::SaveTempsEq,
+        "--save-temps=: lld's intermediate files are wanted",
+    ),
     (Id::Reproduce, "--reproduce: lld packs what it reads"),
-    (Id::ThinltoCacheDir, "--thinlto-cache-dir: lld keeps its own cache"),
+    (
+        Id::ThinltoCacheDir,
+        "--thinlto-cache-dir: lld keeps its own cache",
+    ),
     // Paths mean something else in there.
     (Id::Chroot, "--chroot"),
     // What lld's configuration takes and clang cannot be told.
-    (Id::LtoNewpmPasses, "--lto-newpm-passes: clang cannot be told the pipeline of a backend"),
-    (Id::LtoAaPipeline, "--lto-aa-pipeline: clang cannot be told the alias analyses of a backend"),
-    (Id::LtoDebugPassManager, "--lto-debug-pass-manager: lld's own output is wanted"),
+    (
+        Id::LtoNewpmPasses,
+        "--lto-newpm-passes: clang cannot be told the pipeline of a backend",
+    ),
+    (
+        Id::LtoAaPipeline,
+        "--lto-aa-pipeline: clang cannot be told the alias analyses of a backend",
+    ),
+    (
+        Id::LtoDebugPassManager,
+        "--lto-debug-pass-manager: lld's own output is wanted",
+    ),
     (Id::LtoLegacyPassManager, "--lto-legacy-pass-manager"),
-    (Id::LoadPassPlugin, "--load-pass-plugin: the plugin is loaded into lld"),
-    (Id::OptRemarksFilename, "--opt-remarks-filename: remarks are written by lld"),
-    (Id::OptRemarksPasses, "--opt-remarks-passes: remarks are written by lld"),
-    (Id::OptRemarksFormat, "--opt-remarks-format: remarks are written by lld"),
-    (Id::OptRemarksWithHotness, "--opt-remarks-with-hotness: remarks are written by lld"),
-    (Id::OptRemarksHotnessThreshold, "--opt-remarks-hotness-threshold: remarks are written by lld"),
-    (Id::PluginOptStatsFile, "-plugin-opt=stats-file=: statistics are written by lld"),
-    (Id::PluginOptDwoDir, "-plugin-opt=dwo_dir=: split DWARF is written by lld"),
+    (
+        Id::LoadPassPlugin,
+        "--load-pass-plugin: the plugin is loaded into lld",
+    ),
+    (
+        Id::OptRemarksFilename,
+        "--opt-remarks-filename: remarks are written by lld",
+    ),
+    (
+        Id::OptRemarksPasses,
+        "--opt-remarks-passes: remarks are written by lld",
+    ),
+    (
+        Id::OptRemarksFormat,
+        "--opt-remarks-format: remarks are written by lld",
+    ),
+    (
+        Id::OptRemarksWithHotness,
+        "--opt-remarks-with-hotness: remarks are written by lld",
+    ),
+    (
+        Id::OptRemarksHotnessThreshold,
+        "--opt-remarks-hotness-threshold: remarks are written by lld",
+    ),
+    (
+        Id::PluginOptStatsFile,
+        "-plugin-opt=stats-file=: statistics are written by lld",
+    ),
+    (
+        Id::PluginOptDwoDir,
+        "-plugin-opt=dwo_dir=: split DWARF is written by lld",
+    ),
     (Id::PluginOptOpaquePointers, "-plugin-opt=opaque-pointers"),
-    (Id::PluginOptNoOpaquePointers, "-plugin-opt=no-opaque-pointers"),
+    (
+        Id::PluginOptNoOpaquePointers,
+        "-plugin-opt=no-opaque-pointers",
+    ),
     (Id::LtoSampleProfile, "--lto-sample-profile"),
     (Id::LtoCsProfileGenerate, "--lto-cs-profile-generate"),
     (Id::LtoCsProfileFile, "--lto-cs-profile-file"),
     (Id::IrpgoProfile, "--irpgo-profile"),
     (Id::LtoBasicBlockSections, "--lto-basic-block-sections"),
     (Id::LtoBasicBlockAddressMap, "--lto-basic-block-address-map"),
-    (Id::LtoUniqueBasicBlockSectionNames, "--lto-unique-basic-block-section-names"),
+    (
+        Id::LtoUniqueBasicBlockSectionNames,
+        "--lto-unique-basic-block-section-names",
+    ),
 ];
 
 /// How an LLVM option (`-mllvm X`, `-plugin-opt=-X`) reaches a backend.
@@ -90,7 +165,10 @@ const LLVM_OPTIONS: &[(&str, LlvmOption)] = &[
     ("stack-size-section", LlvmOption::As("-fstack-size-section")),
     ("emulated-tls", LlvmOption::As("-femulated-tls")),
     ("strict-dwarf", LlvmOption::As("-gstrict-dwarf")),
-    ("split-machine-functions", LlvmOption::As("-fsplit-machine-functions")),
+    (
+        "split-machine-functions",
+        LlvmOption::As("-fsplit-machine-functions"),
+    ),
     ("march", LlvmOption::Forward),
     ("mcpu", LlvmOption::Forward),
     ("mattr", LlvmOption::Forward),
@@ -109,7 +187,10 @@ const LLVM_OPTIONS: &[(&str, LlvmOption)] = &[
     ("enable-no-trapping-fp-math", LlvmOption::Forward),
     ("denormal-fp-math", LlvmOption::Forward),
     ("denormal-fp-math-f32", LlvmOption::Forward),
-    ("enable-sign-dependent-rounding-fp-math", LlvmOption::Forward),
+    (
+        "enable-sign-dependent-rounding-fp-math",
+        LlvmOption::Forward,
+    ),
     ("float-abi", LlvmOption::Forward),
     ("fp-contract", LlvmOption::Forward),
     ("swift-async-fp", LlvmOption::Forward),
@@ -162,8 +243,21 @@ const LLVM_OPTIONS: &[(&str, LlvmOption)] = &[
 
 /// Beginnings of LLVM options whose effect is output of the process that they are given to.
 const TALKATIVE: &[&str] = &[
-    "print", "debug-only", "debug-pass", "debug-counter", "stats", "time-passes", "pass-remarks",
-    "dump", "view", "info-output-file", "track-memory", "rng-seed", "opt-bisect", "dot-", "write-",
+    "print",
+    "debug-only",
+    "debug-pass",
+    "debug-counter",
+    "stats",
+    "time-passes",
+    "pass-remarks",
+    "dump",
+    "view",
+    "info-output-file",
+    "track-memory",
+    "rng-seed",
+    "opt-bisect",
+    "dot-",
+    "write-",
 ];
 
 impl Codegen {
@@ -177,7 +271,9 @@ impl Codegen {
         }
         let relocation = match cmd.kind() {
             OutputKind::Relocatable => {
-                return Err("-r: clang cannot be told to leave the relocation model to the module".into());
+                return Err(
+                    "-r: clang cannot be told to leave the relocation model to the module".into(),
+                );
             }
             OutputKind::Shared | OutputKind::Pie => "pic",
             OutputKind::Executable => "static",
@@ -268,7 +364,9 @@ fn llvm_options(cmd: &CommandLine) -> Vec<Vec<u8>> {
 fn llvm_option(option: &[u8], args: &mut Vec<OsString>) -> Result<(), String> {
     let text = String::from_utf8_lossy(option).into_owned();
     let bare = text.trim_start_matches('-');
-    let (name, value) = bare.split_once('=').map_or((bare, None), |(n, v)| (n, Some(v)));
+    let (name, value) = bare
+        .split_once('=')
+        .map_or((bare, None), |(n, v)| (n, Some(v)));
     if bare.len() == text.len() || name.is_empty() {
         return Err(format!("LLVM option {text:?} has no dash"));
     }
@@ -276,7 +374,10 @@ fn llvm_option(option: &[u8], args: &mut Vec<OsString>) -> Result<(), String> {
         return Err(format!("LLVM option {text}: its output is lld's own"));
     }
     let Some((_, how)) = LLVM_OPTIONS.iter().find(|(n, _)| *n == name) else {
-        args.extend([OsString::from("-mllvm"), OsStr::from_bytes(option).to_owned()]);
+        args.extend([
+            OsString::from("-mllvm"),
+            OsStr::from_bytes(option).to_owned(),
+        ]);
         return Ok(());
     };
     let forward = || Err(format!("LLVM option {text}: clang has no equal for it"));
@@ -308,7 +409,11 @@ mod tests {
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
         let cmd = CommandLine::parse(&args).unwrap();
         Codegen::of(&cmd, 19).map(|c| {
-            c.args.iter().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+            c.args
+                .iter()
+                .map(|a| a.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
         })
     }
 

@@ -29,7 +29,11 @@ const NO_PRUNING: &str =
 /// How lookups are told apart with this lld (fact 23).
 #[must_use]
 pub const fn naming(major: u32) -> Naming {
-    if major >= 16 { Naming::ByShard } else { Naming::ByOrder }
+    if major >= 16 {
+        Naming::ByShard
+    } else {
+        Naming::ByOrder
+    }
 }
 
 /// The first lld that puts all LTO objects in task order; before, those from the cache come behind
@@ -83,10 +87,17 @@ impl FinalLink {
         let mut command = plan.lld(options)?;
         let io = |e: io::Error| Failure::new(format!("cannot write in the scratch directory: {e}"));
         let make = |name: &str| {
-            File::options().create_new(true).read(true).append(true).open(plan.scratch.file(name))
+            File::options()
+                .create_new(true)
+                .read(true)
+                .append(true)
+                .open(plan.scratch.file(name))
         };
         let said = if same_file(io::stdout().as_fd(), io::stderr().as_fd()) {
-            Said { stdout: make("said").map_err(io)?, stderr: None }
+            Said {
+                stdout: make("said").map_err(io)?,
+                stderr: None,
+            }
         } else {
             Said {
                 stdout: make("stdout").map_err(io)?,
@@ -101,7 +112,13 @@ impl FinalLink {
             supervise::spawn(command).map_err(|e| Failure::new(e.to_string()))?;
         let pid = child.id();
         let lld = Mutex::new(Running::new(child));
-        Ok(Self { lld, pid, listener, lookups: Mutex::new(lookups), said })
+        Ok(Self {
+            lld,
+            pid,
+            listener,
+            lookups: Mutex::new(lookups),
+            said,
+        })
     }
 
     fn lookups(&self) -> MutexGuard<'_, Lookups> {
@@ -110,7 +127,8 @@ impl FinalLink {
 
     /// Answers lld until it ends. Runs in a thread of its own.
     pub fn serve(&self) -> io::Result<()> {
-        self.listener.serve(|opening| self.lookups().opened(opening))
+        self.listener
+            .serve(|opening| self.lookups().opened(opening))
     }
 
     /// Hands over what a backend came to. A backend that failed leaves its module to lld.
@@ -153,7 +171,11 @@ impl FinalLink {
 
     /// Waits for lld's end.
     pub fn wait(&self) -> io::Result<Ended> {
-        let status = self.lld.lock().unwrap_or_else(PoisonError::into_inner).wait()?;
+        let status = self
+            .lld
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wait()?;
         let lookups = self.lookups();
         Ok(Ended {
             status,
@@ -214,7 +236,10 @@ impl CachedNames {
             let (before, entry) = rest.split_at(at);
             out.extend_from_slice(before);
             let key = entry.get(self.prefix.len()..).unwrap_or_default();
-            let end = key.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(key.len());
+            let end = key
+                .iter()
+                .position(|b| !b.is_ascii_hexdigit())
+                .unwrap_or(key.len());
             out.extend_from_slice(b"lto.tmp");
             rest = key.get(end..).unwrap_or_default();
         }

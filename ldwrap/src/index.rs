@@ -45,8 +45,9 @@ impl Index {
         replace.push(plan.scratch.index());
         replace.push("/");
         let command = plan.lld([only, replace])?;
-        let out = process::output(command)
-            .map_err(|e| Failure::new(format!("cannot run {}: {e}", plan.toolchain.lld.display())))?;
+        let out = process::output(command).map_err(|e| {
+            Failure::new(format!("cannot run {}: {e}", plan.toolchain.lld.display()))
+        })?;
         if !out.status.success() {
             return Err(Failure::lld("index", out.status, &out.stderr));
         }

@@ -53,7 +53,11 @@ impl Failure {
     /// A failure of our own.
     #[must_use]
     pub fn new(reason: String) -> Self {
-        Self { reason, said: Vec::new(), planned: false }
+        Self {
+            reason,
+            said: Vec::new(),
+            planned: false,
+        }
     }
 
     /// lld ended badly in a phase.
@@ -69,7 +73,10 @@ impl Failure {
     /// A link that is not to be split.
     #[must_use]
     pub fn planned(reason: String) -> Self {
-        Self { planned: true, ..Self::new(reason) }
+        Self {
+            planned: true,
+            ..Self::new(reason)
+        }
     }
 }
 
@@ -124,7 +131,9 @@ impl Plan<'_> {
         // Response files within ours are found from the working directory, as before; only their
         // quoting must be the same as ours.
         if self.cmd.has(Id::RspQuoting) {
-            return Err(Failure::new("--rsp-quoting on a command line that is too long".into()));
+            return Err(Failure::new(
+                "--rsp-quoting on a command line that is too long".into(),
+            ));
         }
         let text = shim::response::write_gnu(self.args.iter().map(OsString::as_os_str));
         let file = self.scratch.file("response");
@@ -166,9 +175,8 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         .modules
         .iter()
         .map(|m| {
-            Shard::parse(&m.shard).map_err(|e| {
-                Failure::new(format!("shard of {}: {e}", m.identifier.0.display()))
-            })
+            Shard::parse(&m.shard)
+                .map_err(|e| Failure::new(format!("shard of {}: {e}", m.identifier.0.display())))
         })
         .collect::<Result<Vec<_>, _>>()?;
     let hashed = index
@@ -196,8 +204,11 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         hashed,
     );
     let link = FinalLink::start(plan, lookups)?;
-    let executor =
-        Local { clang: &plan.toolchain.clang, scratch: plan.scratch, jobs: plan.jobs };
+    let executor = Local {
+        clang: &plan.toolchain.clang,
+        scratch: plan.scratch,
+        jobs: plan.jobs,
+    };
     let (failures, compiled) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let first_error = Mutex::new(None);
     let ended = std::thread::scope(|scope| {
@@ -248,7 +259,9 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         clock.lap("final");
         result.and(ended.map_err(|e| Failure::new(format!("waiting for lld: {e}"))))
     });
-    let first_error = first_error.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let first_error = first_error
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     let ended = match (ended, first_error) {
         (Err(failure), Some(why)) if failure.reason.is_empty() => return Err(Failure::new(why)),
         (Err(failure), _) => return Err(failure),
@@ -257,14 +270,17 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
     if !ended.status.success() {
         return Err(Failure::lld("final", ended.status, &link.errors()));
     }
-    ended.lookups.map_err(|why| Failure::new(format!("the final link was not as expected: {why}")))?;
+    ended
+        .lookups
+        .map_err(|why| Failure::new(format!("the final link was not as expected: {why}")))?;
     if let Some(names) = plan.cached_names()
         && let Some(map) = plan.cmd.last(Id::Map)
         && map != "-"
     {
         rename_in_map(&names, Path::new(map))?;
     }
-    link.show(plan).map_err(|e| Failure::new(format!("cannot show what lld said: {e}")))?;
+    link.show(plan)
+        .map_err(|e| Failure::new(format!("cannot show what lld said: {e}")))?;
     Ok(Done {
         status: Some(ended.status),
         modules: total,
@@ -276,15 +292,23 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
 
 /// Forwards what the phases could not carry out faithfully.
 fn check_paths(cmd: &CommandLine) -> Result<(), Failure> {
-    for arg in cmd.inputs().chain(cmd.options().map(|o| o.value.as_os_str())) {
+    for arg in cmd
+        .inputs()
+        .chain(cmd.options().map(|o| o.value.as_os_str()))
+    {
         let bytes = arg.as_bytes();
         if bytes.contains(&b'\n') {
             return Err(Failure::planned("a path with a newline in it".into()));
         }
         if bytes.ends_with(b".thinlto.bc") {
-            return Err(Failure::planned("a path that ends in .thinlto.bc, as lld's index files do".into()));
+            return Err(Failure::planned(
+                "a path that ends in .thinlto.bc, as lld's index files do".into(),
+            ));
         }
-        let parents = bytes.split(|&b| b == b'/').filter(|part| *part == b"..").count();
+        let parents = bytes
+            .split(|&b| b == b'/')
+            .filter(|part| *part == b"..")
+            .count();
         if parents >= Scratch::max_parents() {
             return Err(Failure::planned("a path with too many ..".into()));
         }
@@ -296,7 +320,10 @@ fn rename_in_map(names: &CachedNames, map: &Path) -> Result<(), Failure> {
     let fail = |e: io::Error| Failure::new(format!("cannot rewrite {}: {e}", map.display()));
     // A map that is no plain file went where we cannot follow.
     if !std::fs::metadata(map).map_err(fail)?.is_file() {
-        return Err(Failure::new(format!("the map {} is no plain file", map.display())));
+        return Err(Failure::new(format!(
+            "the map {} is no plain file",
+            map.display()
+        )));
     }
     let text = std::fs::read(map).map_err(fail)?;
     let new = names.replace(&text);
@@ -321,7 +348,10 @@ struct Clock {
 
 impl Clock {
     fn start() -> Self {
-        Self { last: Instant::now(), laps: Vec::new() }
+        Self {
+            last: Instant::now(),
+            laps: Vec::new(),
+        }
     }
 
     fn lap(&mut self, phase: &'static str) {
@@ -344,5 +374,8 @@ pub fn with_scratch<T>(f: impl FnOnce(&Scratch) -> T) -> io::Result<T> {
 /// The number of backends at once: the setting, or the processors that we may use.
 #[must_use]
 pub fn default_jobs(config: &shim::config::Config) -> usize {
-    config.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1)
+    config
+        .jobs
+        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+        .unwrap_or(1)
 }

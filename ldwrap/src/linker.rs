@@ -47,12 +47,15 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> ExitCode {
         }
     };
     log::info!("{output}: forwarded: {reason}");
-    report(config, Report {
-        output: output.clone(),
-        reason: reason.clone(),
-        total_ms: millis(start.elapsed()),
-        ..Report::default()
-    });
+    report(
+        config,
+        Report {
+            output: output.clone(),
+            reason: reason.clone(),
+            total_ms: millis(start.elapsed()),
+            ..Report::default()
+        },
+    );
     if strict {
         eprintln!("ldwrap: {output}: not split, and LDWRAP_STRICT is set: {reason}");
         return ExitCode::FAILURE;
@@ -68,23 +71,29 @@ fn attempt(
     config: &Config,
 ) -> Result<(Toolchain, Done), Failure> {
     if config.executor != Executor::Local {
-        return Err(Failure::new("only LDWRAP_EXECUTOR=local is there yet".into()));
+        return Err(Failure::new(
+            "only LDWRAP_EXECUTOR=local is there yet".into(),
+        ));
     }
     // Before anything is started: most links that cannot be split are known by their options.
-    let mut toolchain =
-        Toolchain::find(real, config).map_err(|e| Failure::new(e.to_string()))?;
+    let mut toolchain = Toolchain::find(real, config).map_err(|e| Failure::new(e.to_string()))?;
     // Now that the release is known, its own grammar.
     let cmd = &CommandLine::parse_for(args, Some(toolchain.major))
         .map_err(|e| Failure::planned(e.to_string()))?;
     if let Some(unknown) = cmd.first_unknown() {
-        return Err(Failure::planned(format!("unknown option {}", unknown.to_string_lossy())));
+        return Err(Failure::planned(format!(
+            "unknown option {}",
+            unknown.to_string_lossy()
+        )));
     }
     crate::codegen::Codegen::of(cmd, toolchain.major).map_err(Failure::planned)?;
     let auto = config.split == Split::Auto;
     let jobs = link::default_jobs(config);
     let survey = crate::modules::survey(cmd, auto)?;
     if !survey.thin {
-        return Err(Failure::planned("no ThinLTO bitcode, only regular LTO".into()));
+        return Err(Failure::planned(
+            "no ThinLTO bitcode, only regular LTO".into(),
+        ));
     }
     if auto {
         pays(&survey, jobs).map_err(Failure::planned)?;
@@ -141,18 +150,25 @@ fn finish(
     start: Instant,
 ) -> ExitCode {
     log::info!("{output}: split, {} modules", done.modules);
-    report(config, Report {
-        output: output.to_owned(),
-        split: true,
-        lld: Some(toolchain.version.clone()),
-        clang: Some(toolchain.version.clone()),
-        executor: Some(done.executor),
-        modules: Some(done.modules),
-        cache: Some((0, done.compiled)),
-        phases_ms: done.phases.iter().map(|&(name, t)| (name, millis(t))).collect(),
-        total_ms: millis(start.elapsed()),
-        ..Report::default()
-    });
+    report(
+        config,
+        Report {
+            output: output.to_owned(),
+            split: true,
+            lld: Some(toolchain.version.clone()),
+            clang: Some(toolchain.version.clone()),
+            executor: Some(done.executor),
+            modules: Some(done.modules),
+            cache: Some((0, done.compiled)),
+            phases_ms: done
+                .phases
+                .iter()
+                .map(|&(name, t)| (name, millis(t)))
+                .collect(),
+            total_ms: millis(start.elapsed()),
+            ..Report::default()
+        },
+    );
     let code = done.status.and_then(|s| s.code()).unwrap_or(0);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

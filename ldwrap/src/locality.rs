@@ -40,14 +40,20 @@ impl Locality {
         for &(guid, local) in modules.iter().flat_map(|m| &m.regular).chain(regular_only) {
             say(guid, local);
         }
-        Self { local: all.into_iter().filter_map(|(g, local)| local.then_some(g)).collect() }
+        Self {
+            local: all
+                .into_iter()
+                .filter_map(|(g, local)| local.then_some(g))
+                .collect(),
+        }
     }
 
     /// Those of `names` that are local and not in `have`; in order, each once.
     #[must_use]
     pub fn missing(&self, names: impl Iterator<Item = u64>, have: &HashSet<u64>) -> Vec<u64> {
-        let mut found: Vec<u64> =
-            names.filter(|g| self.local.contains(g) && !have.contains(g)).collect();
+        let mut found: Vec<u64> = names
+            .filter(|g| self.local.contains(g) && !have.contains(g))
+            .collect();
         found.sort_unstable();
         found.dedup();
         found

@@ -136,29 +136,37 @@ impl Lookups {
                 Some(self.next - 1)
             }
         };
-        let entry = PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
-            &opening.path,
-        ));
+        let entry = PathBuf::from(
+            <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&opening.path),
+        );
         let Some((module, asked)) = module.and_then(|m| Some((m, self.asked.get_mut(m)?))) else {
-            self.odd.push(format!("a lookup of no known module: {}", entry.display()));
+            self.odd
+                .push(format!("a lookup of no known module: {}", entry.display()));
             return Answer::Continue;
         };
         *asked += 1;
         if *asked > 1 {
-            self.odd.push(format!("module {module} was asked for twice"));
+            self.odd
+                .push(format!("module {module} was asked for twice"));
             return Answer::Continue;
         }
         match &self.objects[module] {
             Object::Pending => {
-                let waiting =
-                    Waiting { id: opening.id, thread: opening.thread, module, entry };
+                let waiting = Waiting {
+                    id: opening.id,
+                    thread: opening.thread,
+                    module,
+                    entry,
+                };
                 self.waiting.push(waiting);
                 Answer::Hold
             }
             Object::Ready(object) => {
                 match place(object, &entry) {
                     Ok(()) => self.answered += 1,
-                    Err(e) => self.odd.push(format!("cannot place {}: {e}", entry.display())),
+                    Err(e) => self
+                        .odd
+                        .push(format!("cannot place {}: {e}", entry.display())),
                 }
                 Answer::Continue
             }
@@ -182,7 +190,9 @@ impl Lookups {
             match &object {
                 Object::Ready(file) => match place(file, &w.entry) {
                     Ok(()) => self.answered += 1,
-                    Err(e) => self.odd.push(format!("cannot place {}: {e}", w.entry.display())),
+                    Err(e) => self
+                        .odd
+                        .push(format!("cannot place {}: {e}", w.entry.display())),
                 },
                 _ => clear(&w.entry),
             }
@@ -225,7 +235,10 @@ impl Lookups {
         if asked == self.expected {
             Ok(())
         } else {
-            Err(format!("lld looked up {asked} modules where {} were expected", self.expected))
+            Err(format!(
+                "lld looked up {asked} modules where {} were expected",
+                self.expected
+            ))
         }
     }
 }
@@ -256,9 +269,15 @@ mod tests {
     impl Case {
         fn new(naming: Naming, n: usize, expected: usize) -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let ids: Vec<_> = (0..n).map(|i| Identifier(OsString::from(format!("{i}.o")))).collect();
+            let ids: Vec<_> = (0..n)
+                .map(|i| Identifier(OsString::from(format!("{i}.o"))))
+                .collect();
             let lookups = Lookups::new(naming, dir.path(), ids.iter(), expected);
-            Self { dir, lookups, id: 0 }
+            Self {
+                dir,
+                lookups,
+                id: 0,
+            }
         }
         fn object(&self, module: usize) -> PathBuf {
             let file = self.dir.path().join(format!("object{module}"));
@@ -268,14 +287,23 @@ mod tests {
         fn open(&mut self, thread: u32, path: &str, flags: i32) -> Answer {
             self.id += 1;
             let path = path.as_bytes().to_vec();
-            self.lookups.opened(&Opening { id: self.id, thread, path, flags })
+            self.lookups.opened(&Opening {
+                id: self.id,
+                thread,
+                path,
+                flags,
+            })
         }
         fn look(&mut self, thread: u32, key: &str) -> Answer {
             let path = self.entry(key).display().to_string();
             self.open(thread, &path, libc::O_RDONLY | libc::O_CLOEXEC)
         }
         fn shard(&mut self, thread: u32, module: &str) -> Answer {
-            self.open(thread, &format!("{module}.thinlto.bc"), libc::O_WRONLY | libc::O_CREAT)
+            self.open(
+                thread,
+                &format!("{module}.thinlto.bc"),
+                libc::O_WRONLY | libc::O_CREAT,
+            )
         }
         fn entry(&self, key: &str) -> PathBuf {
             self.dir.path().join(format!("llvmcache-{key}"))
@@ -296,7 +324,10 @@ mod tests {
         assert_eq!(c.shard(8, "0.o"), Answer::Discard);
         assert_eq!(c.look(8, "A"), Answer::Continue);
         assert_eq!(c.look(7, "B"), Answer::Continue);
-        assert_eq!((c.read("A").as_deref(), c.read("B").as_deref()), (Some("0"), Some("2")));
+        assert_eq!(
+            (c.read("A").as_deref(), c.read("B").as_deref()),
+            (Some("0"), Some("2"))
+        );
         // Held until the object is there.
         assert_eq!(c.shard(7, "1.o"), Answer::Discard);
         assert_eq!(c.look(7, "C"), Answer::Hold);
@@ -342,7 +373,10 @@ mod tests {
         assert!(c.lookups.check().is_err());
         c.look(1, "B");
         c.lookups.check().unwrap();
-        assert_eq!((c.read("A").as_deref(), c.read("B").as_deref()), (Some("0"), Some("1")));
+        assert_eq!(
+            (c.read("A").as_deref(), c.read("B").as_deref()),
+            (Some("0"), Some("1"))
+        );
         c.look(1, "C");
         assert!(c.lookups.check().is_err());
     }

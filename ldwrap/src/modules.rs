@@ -63,7 +63,13 @@ impl Module {
                     file
                 }
             };
-            Ok(Self { file, size: bytes.len() as u64, triple, names, regular })
+            Ok(Self {
+                file,
+                size: bytes.len() as u64,
+                triple,
+                names,
+                regular,
+            })
         })
         .map_err(|why| fail(&why))
     }
@@ -80,14 +86,19 @@ fn with_bitcode<T>(
     let whole = at.whole_file.then_some(at.path.as_path());
     let bytes = part(&map, at.offset, at.size)?;
     if bytes.starts_with(b"\x7fELF") {
-        return f(fat_section(bytes).ok_or("an ELF file without bitcode")?, None);
+        return f(
+            fat_section(bytes).ok_or("an ELF file without bitcode")?,
+            None,
+        );
     }
     f(bytes, whole)
 }
 
 fn part(map: &[u8], offset: u64, size: u64) -> Result<&[u8], String> {
     let start = usize::try_from(offset).ok();
-    let end = offset.checked_add(size).and_then(|end| usize::try_from(end).ok());
+    let end = offset
+        .checked_add(size)
+        .and_then(|end| usize::try_from(end).ok());
     start
         .zip(end)
         .and_then(|(start, end)| map.get(start..end))
@@ -136,9 +147,10 @@ pub fn regular_only(index: &Index) -> Result<Vec<(u64, bool)>, Failure> {
             let scanned = module::scan(bytes).map_err(|e| e.to_string())?;
             Ok(scanned.iter().flat_map(regular_words).collect::<Vec<_>>())
         });
-        words.extend(of_this.map_err(|why| {
-            Failure::new(format!("module {}: {why}", identifier.0.display()))
-        })?);
+        words
+            .extend(of_this.map_err(|why| {
+                Failure::new(format!("module {}: {why}", identifier.0.display()))
+            })?);
     }
     Ok(words)
 }

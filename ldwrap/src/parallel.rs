@@ -20,8 +20,9 @@ pub fn map<T: Sync, R: Send>(
         }
     };
     let mut all: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let others: Vec<_> =
-            (1..threads.min(items.len())).map(|_| scope.spawn(work)).collect();
+        let others: Vec<_> = (1..threads.min(items.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
         let mut all = work();
         for thread in others {
             match thread.join() {
@@ -41,7 +42,12 @@ mod tests {
     fn results_come_in_order() {
         let items: Vec<u32> = (0..1000).collect();
         let doubled = super::map(4, &items, |i, x| (i as u32, x * 2));
-        assert!(doubled.iter().enumerate().all(|(i, d)| *d == (i as u32, i as u32 * 2)));
+        assert!(
+            doubled
+                .iter()
+                .enumerate()
+                .all(|(i, d)| *d == (i as u32, i as u32 * 2))
+        );
         assert_eq!(super::map(3, &[] as &[u8], |_, b| *b), Vec::<u8>::new());
     }
 }

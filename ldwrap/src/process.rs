@@ -45,11 +45,13 @@ pub fn take_signals() -> io::Result<()> {
         }
     }
     signal::pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        if let Ok(signal) = set.wait() {
-            stop(signal);
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if let Ok(signal) = set.wait() {
+                stop(signal);
+            }
+        })?;
     Ok(())
 }
 
@@ -116,7 +118,10 @@ impl Running {
         if stopping {
             let _ = child.kill();
         }
-        Self { child, reaped: false }
+        Self {
+            child,
+            reaped: false,
+        }
     }
 
     /// Waits for its end.
@@ -151,22 +156,35 @@ impl Drop for Running {
 
 /// Runs a command to its end, with its output taken and nothing to read.
 pub fn output(mut command: Command) -> io::Result<Output> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     die_with_thread(&mut command);
     let mut child = command.spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let mut running = Running::new(child);
     let drain = |pipe: Option<Box<dyn io::Read + Send>>| {
         let mut bytes = Vec::new();
-        pipe.map_or(Ok(0), |mut p| p.read_to_end(&mut bytes)).map(|_| bytes)
+        pipe.map_or(Ok(0), |mut p| p.read_to_end(&mut bytes))
+            .map(|_| bytes)
     };
     let (out, err) = std::thread::scope(|scope| {
         let other = scope.spawn(|| drain(stdout.map(|p| Box::new(p) as _)));
         let err = drain(stderr.map(|p| Box::new(p) as _));
-        (other.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())), err)
+        (
+            other
+                .join()
+                .unwrap_or_else(|_| Err(io::ErrorKind::Other.into())),
+            err,
+        )
     });
     let status = running.wait()?;
-    Ok(Output { status, stdout: out?, stderr: err? })
+    Ok(Output {
+        status,
+        stdout: out?,
+        stderr: err?,
+    })
 }
 
 /// Makes the kernel kill the child of this command when the thread that starts it ends.

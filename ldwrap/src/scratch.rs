@@ -29,7 +29,12 @@ impl Scratch {
         for _ in 0..DEPTH {
             index.push(LEVEL);
         }
-        for made in [&index, &dir.path().join("c"), &dir.path().join("m"), &dir.path().join("b")] {
+        for made in [
+            &index,
+            &dir.path().join("c"),
+            &dir.path().join("m"),
+            &dir.path().join("b"),
+        ] {
             std::fs::create_dir_all(made)?;
         }
         Ok(Self { dir, index })

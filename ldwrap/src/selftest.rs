@@ -21,7 +21,10 @@ const SOURCES: [(&str, &str); 5] = [
         "extern int big[]; int small(int); int lazy(int); extern int data;\n\
          int _start(void) { return small(data) + lazy(big[3]) + big[data]; }\n",
     ),
-    ("small", "int lazy(int); int data = 7; int small(int x) { return lazy(x) ^ data; }\n"),
+    (
+        "small",
+        "int lazy(int); int data = 7; int small(int x) { return lazy(x) ^ data; }\n",
+    ),
     (
         "lazy",
         "extern int big[]; extern int data; __attribute__((noinline)) int lazy(int x) {\n\
@@ -136,12 +139,14 @@ fn compile(
 
 fn run_tool(command: Command) -> Result<(), Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let out =
-        process::output(command).map_err(|e| fail(&format!("cannot run {program}: {e}")))?;
+    let out = process::output(command).map_err(|e| fail(&format!("cannot run {program}: {e}")))?;
     if out.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&out.stderr);
     let first = said.lines().next().unwrap_or("no message");
-    Err(fail(&format!("{program} ended with {}: {first}", out.status)))
+    Err(fail(&format!(
+        "{program} ended with {}: {first}",
+        out.status
+    )))
 }

@@ -89,7 +89,10 @@ pub fn spawn(mut command: Command) -> Result<(Child, Listener), SuperviseError> 
     if NATIVE_ARCH == 0 {
         return Err(refused(io::Error::from(io::ErrorKind::Unsupported)));
     }
-    let null = File::options().write(true).open("/dev/null").map_err(refused)?;
+    let null = File::options()
+        .write(true)
+        .open("/dev/null")
+        .map_err(refused)?;
     let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().map_err(refused)?;
     ours.set_nonblocking(true).map_err(refused)?;
     let socket = theirs.as_raw_fd();
@@ -130,15 +133,29 @@ pub fn die_with_parent() -> io::Result<()> {
 }
 
 fn check(result: i64) -> io::Result<i64> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 const fn statement(code: u32, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
+    libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    }
 }
 
 const fn unless_equal(k: u32, skip: u8) -> libc::sock_filter {
-    libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf: skip, k }
+    libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf: skip,
+        k,
+    }
 }
 
 fn install_filter() -> io::Result<RawFd> {
@@ -154,7 +171,10 @@ fn install_filter() -> io::Result<RawFd> {
         statement(RETURN, libc::SECCOMP_RET_USER_NOTIF),
         statement(RETURN, libc::SECCOMP_RET_ALLOW),
     ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
     // SAFETY: plain flag arguments.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())?;
     // SAFETY: `program` and the array that it points to outlive the call.
@@ -179,7 +199,10 @@ struct Control {
 
 fn send_fd(socket: RawFd, fd: RawFd) -> io::Result<()> {
     let mut byte = 0u8;
-    let mut part = libc::iovec { iov_base: (&raw mut byte).cast::<c_void>(), iov_len: 1 };
+    let mut part = libc::iovec {
+        iov_base: (&raw mut byte).cast::<c_void>(),
+        iov_len: 1,
+    };
     let mut control = Control {
         header: libc::cmsghdr {
             cmsg_len: mem::offset_of!(Control, pad),
@@ -201,7 +224,10 @@ fn send_fd(socket: RawFd, fd: RawFd) -> io::Result<()> {
 
 fn receive_fd(socket: RawFd) -> io::Result<OwnedFd> {
     let mut byte = 0u8;
-    let mut part = libc::iovec { iov_base: (&raw mut byte).cast::<c_void>(), iov_len: 1 };
+    let mut part = libc::iovec {
+        iov_base: (&raw mut byte).cast::<c_void>(),
+        iov_len: 1,
+    };
     // SAFETY: all-zero values of these plain structs are valid.
     let (mut control, mut message): (Control, libc::msghdr) = unsafe { mem::zeroed() };
     message.msg_iov = &raw mut part;
@@ -225,7 +251,11 @@ impl Listener {
     /// whose path cannot be read goes on as it is.
     pub fn serve(&self, mut decide: impl FnMut(&Opening) -> Answer) -> io::Result<()> {
         loop {
-            let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let mut poll = libc::pollfd {
+                fd: self.fd.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
             // SAFETY: one valid pollfd.
             let n = unsafe { libc::poll(&raw mut poll, 1, -1) };
             if n < 0 {
@@ -287,7 +317,12 @@ impl Listener {
     }
 
     fn respond(&self, id: u64, val: i64, flags: u32) -> io::Result<()> {
-        let mut response = libc::seccomp_notif_resp { id, val, error: 0, flags };
+        let mut response = libc::seccomp_notif_resp {
+            id,
+            val,
+            error: 0,
+            flags,
+        };
         // SAFETY: the ioctl reads one seccomp_notif_resp.
         unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_SEND, (&raw mut response).cast()) }.map(drop)
     }
@@ -316,15 +351,33 @@ fn read_string(pid: u32, address: u64) -> io::Result<Vec<u8>> {
         let want = (PAGE - at % PAGE) as usize;
         let have = string.len();
         string.resize(have + want, 0);
-        let Some(room) = string.get_mut(have..) else { break };
-        let local = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: want };
-        let remote = libc::iovec { iov_base: at as *mut c_void, iov_len: want };
+        let Some(room) = string.get_mut(have..) else {
+            break;
+        };
+        let local = libc::iovec {
+            iov_base: room.as_mut_ptr().cast(),
+            iov_len: want,
+        };
+        let remote = libc::iovec {
+            iov_base: at as *mut c_void,
+            iov_len: want,
+        };
         // SAFETY: `local` is the room just made; the remote address is checked by the kernel.
         let n = check(unsafe {
-            libc::process_vm_readv(pid as libc::pid_t, &raw const local, 1, &raw const remote, 1, 0)
+            libc::process_vm_readv(
+                pid as libc::pid_t,
+                &raw const local,
+                1,
+                &raw const remote,
+                1,
+                0,
+            )
         } as i64)? as usize;
         string.truncate(have + n);
-        if let Some(end) = string.get(have..).and_then(|s| s.iter().position(|&b| b == 0)) {
+        if let Some(end) = string
+            .get(have..)
+            .and_then(|s| s.iter().position(|&b| b == 0))
+        {
             string.truncate(have + end);
             return Ok(string);
         }
@@ -345,13 +398,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (yes, no) = (dir.path().join("yes"), dir.path().join("no"));
         let mut sh = Command::new("/bin/sh");
-        sh.arg("-c").arg("echo 1 >\"$0\" && echo 2 >\"$1\"").arg(&yes).arg(&no);
+        sh.arg("-c")
+            .arg("echo 1 >\"$0\" && echo 2 >\"$1\"")
+            .arg(&yes)
+            .arg(&no);
         let (mut child, listener) = spawn(sh).unwrap();
         let mut seen = Vec::new();
         listener
             .serve(|o| {
                 seen.push(String::from_utf8_lossy(&o.path).into_owned());
-                if o.path.ends_with(b"/no") && !o.is_read() { Answer::Discard } else { Answer::Continue }
+                if o.path.ends_with(b"/no") && !o.is_read() {
+                    Answer::Discard
+                } else {
+                    Answer::Continue
+                }
             })
             .unwrap();
         assert!(child.wait().unwrap().success());

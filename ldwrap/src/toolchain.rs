@@ -87,16 +87,25 @@ impl Toolchain {
         }
         Err(mismatch.unwrap_or_else(|| ToolchainError::NoClang {
             lld: lld.to_owned(),
-            tried: candidates.iter().map(|c| c.display().to_string()).collect::<Vec<_>>().join(", "),
+            tried: candidates
+                .iter()
+                .map(|c| c.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", "),
         }))
     }
 
     fn pair(lld: &Path, clang: &Path, config: &Config) -> Result<Self, ToolchainError> {
-        let key = identity(lld).zip(identity(clang)).map(|(l, c)| format!("{l} {c}"));
-        let memory = key.as_ref().zip(config.cache_dir.as_ref()).map(|(key, dir)| {
-            let name = format!("{:016x}", crate::bitcode::guid(key.as_bytes()));
-            dir.join("toolchains").join(name)
-        });
+        let key = identity(lld)
+            .zip(identity(clang))
+            .map(|(l, c)| format!("{l} {c}"));
+        let memory = key
+            .as_ref()
+            .zip(config.cache_dir.as_ref())
+            .map(|(key, dir)| {
+                let name = format!("{:016x}", crate::bitcode::guid(key.as_bytes()));
+                dir.join("toolchains").join(name)
+            });
         if let (Some(file), Some(key)) = (&memory, &key)
             && let Some((version, proven)) = recall(file, key)
             && let Some(major) = major(&version)
@@ -138,13 +147,17 @@ impl Toolchain {
     /// Remembers that the self-test was passed.
     pub fn prove(&mut self) {
         self.proven = true;
-        let key = identity(&self.lld).zip(identity(&self.clang)).map(|(l, c)| format!("{l} {c}"));
+        let key = identity(&self.lld)
+            .zip(identity(&self.clang))
+            .map(|(l, c)| format!("{l} {c}"));
         self.remember(key.as_deref());
     }
 
     /// Writes what is known; a cache that cannot be written only costs time.
     fn remember(&self, key: Option<&str>) {
-        let (Some(file), Some(key)) = (&self.memory, key) else { return };
+        let (Some(file), Some(key)) = (&self.memory, key) else {
+            return;
+        };
         let line = json!({"key": key, "version": self.version, "proven": self.proven}).to_string();
         let written = (|| -> io::Result<()> {
             let dir = file.parent().ok_or(io::ErrorKind::NotFound)?;
@@ -202,21 +215,35 @@ fn clang_candidates(lld: &Path, config: &Config) -> Vec<PathBuf> {
     }
     let mut found = Vec::new();
     let mut dirs = vec![lld.parent().map(Path::to_owned)];
-    dirs.push(lld.canonicalize().ok().and_then(|p| p.parent().map(Path::to_owned)));
+    dirs.push(
+        lld.canonicalize()
+            .ok()
+            .and_then(|p| p.parent().map(Path::to_owned)),
+    );
     for dir in dirs.into_iter().flatten() {
         found.push(dir.join("clang"));
     }
-    let is_clang = |p: &PathBuf| p.file_name().is_some_and(|n| n.as_bytes().starts_with(b"clang"));
+    let is_clang = |p: &PathBuf| {
+        p.file_name()
+            .is_some_and(|n| n.as_bytes().starts_with(b"clang"))
+    };
     found.extend(shim::lld::caller().filter(is_clang));
     let real_name = lld.canonicalize().ok();
     let major = shim::lld::major_of_name(lld.as_os_str())
         .or_else(|| shim::lld::major_of_name(real_name.as_ref()?.as_os_str()));
     let names: Vec<OsString> = match major {
         Some(n) => vec![format!("clang-{n}").into()],
-        None => shim::lld::MAJORS.rev().map(|n| format!("clang-{n}").into()).collect(),
+        None => shim::lld::MAJORS
+            .rev()
+            .map(|n| format!("clang-{n}").into())
+            .collect(),
     };
     for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
-        for name in names.iter().map(OsString::as_os_str).chain([OsStr::new("clang")]) {
+        for name in names
+            .iter()
+            .map(OsString::as_os_str)
+            .chain([OsStr::new("clang")])
+        {
             let p = dir.join(name);
             if p.is_absolute() && p.is_file() {
                 found.push(p);
@@ -229,7 +256,10 @@ fn clang_candidates(lld: &Path, config: &Config) -> Vec<PathBuf> {
 
 /// The version that a tool says of itself, behind `marker`.
 fn version_of(tool: &Path, marker: &str) -> Result<String, ToolchainError> {
-    let fail = |why: String| ToolchainError::NoVersion { tool: tool.to_owned(), why };
+    let fail = |why: String| ToolchainError::NoVersion {
+        tool: tool.to_owned(),
+        why,
+    };
     let out = Command::new(tool)
         .arg("--version")
         .stdin(Stdio::null())
@@ -237,10 +267,17 @@ fn version_of(tool: &Path, marker: &str) -> Result<String, ToolchainError> {
         .map_err(|e| fail(e.to_string()))?;
     let text = String::from_utf8_lossy(&out.stdout);
     text.split_once(marker)
-        .map(|(_, rest)| rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect())
+        .map(|(_, rest)| {
+            rest.chars()
+                .take_while(|c| c.is_ascii_digit() || *c == '.')
+                .collect()
+        })
         .filter(|v: &String| !v.is_empty())
         .ok_or_else(|| {
             let first = text.lines().next().unwrap_or_default();
-            fail(format!("`--version` ended with {} and said {first:?}", out.status))
+            fail(format!(
+                "`--version` ended with {} and said {first:?}",
+                out.status
+            ))
         })
 }

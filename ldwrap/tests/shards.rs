@@ -9,33 +9,46 @@ use std::process::Command;
 const LLVMS: [u32; 4] = [14, 16, 19, 22];
 
 fn run(command: &mut Command) -> String {
-    let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+    let out = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(
+        out.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     String::from_utf8(out.stdout).unwrap()
 }
 
 /// Shards of a small link: three modules that import from each other.
 fn shards(llvm: u32, dir: &Path) -> Vec<(String, Vec<u8>)> {
     let sources = [
-        ("a", "int b(int); extern int far; int main(int n, char **v) { return b(n) + far; }"),
-        ("b", "int c(int); int far = 3; static int s(int x) { return c(x) + far; }\nint b(int x) { return s(x) + s(x + 1); }"),
-        ("c", "__attribute__((weak)) int c(int x) { return x * 3; } int (*table[])(int) = {c};"),
+        (
+            "a",
+            "int b(int); extern int far; int main(int n, char **v) { return b(n) + far; }",
+        ),
+        (
+            "b",
+            "int c(int); int far = 3; static int s(int x) { return c(x) + far; }\nint b(int x) { return s(x) + s(x + 1); }",
+        ),
+        (
+            "c",
+            "__attribute__((weak)) int c(int x) { return x * 3; } int (*table[])(int) = {c};",
+        ),
     ];
     let clang = format!("clang-{llvm}");
     for (name, text) in sources {
         std::fs::write(dir.join(format!("{name}.c")), text).unwrap();
-        run(Command::new(&clang)
-            .current_dir(dir)
-            .args(["-c", "-O2", "-flto=thin", &format!("{name}.c")]));
+        run(Command::new(&clang).current_dir(dir).args([
+            "-c",
+            "-O2",
+            "-flto=thin",
+            &format!("{name}.c"),
+        ]));
     }
-    run(Command::new(format!("ld.lld-{llvm}")).current_dir(dir).args([
-        "-e",
-        "main",
-        "--thinlto-index-only",
-        "a.o",
-        "b.o",
-        "c.o",
-    ]));
+    run(Command::new(format!("ld.lld-{llvm}"))
+        .current_dir(dir)
+        .args(["-e", "main", "--thinlto-index-only", "a.o", "b.o", "c.o"]));
     sources
         .iter()
         .map(|(name, _)| {
@@ -49,14 +62,16 @@ fn shards(llvm: u32, dir: &Path) -> Vec<(String, Vec<u8>)> {
 fn dump(llvm: u32, dir: &Path, bytes: &[u8]) -> Vec<String> {
     let file = dir.join("dump.bc");
     std::fs::write(&file, bytes).unwrap();
-    run(Command::new(format!("llvm-bcanalyzer-{llvm}")).arg("-dump").arg(&file))
-        .lines()
-        .take_while(|line| !line.starts_with("Summary of"))
-        .map(|line| match line.split_once(" NumWords=") {
-            Some((block, _)) => block.to_owned(),
-            None => line.to_owned(),
-        })
-        .collect()
+    run(Command::new(format!("llvm-bcanalyzer-{llvm}"))
+        .arg("-dump")
+        .arg(&file))
+    .lines()
+    .take_while(|line| !line.starts_with("Summary of"))
+    .map(|line| match line.split_once(" NumWords=") {
+        Some((block, _)) => block.to_owned(),
+        None => line.to_owned(),
+    })
+    .collect()
 }
 
 /// Lines outside MODULE_STRTAB_BLOCK, without abbreviation numbers.
@@ -80,24 +95,42 @@ fn a_rewritten_shard_keeps_every_record_and_gains_the_new_ones() {
         let dir = tempfile::tempdir().unwrap();
         for (name, bytes) in shards(llvm, dir.path()) {
             let shard = Shard::parse(&bytes).unwrap();
-            let own = shard.modules.iter().find(|m| m.path == name.as_bytes()).unwrap().id;
-            assert!(shard.modules.iter().all(|m| m.hashed), "LLVM {llvm}: {:?}", shard.modules);
+            let own = shard
+                .modules
+                .iter()
+                .find(|m| m.path == name.as_bytes())
+                .unwrap()
+                .id;
+            assert!(
+                shard.modules.iter().all(|m| m.hashed),
+                "LLVM {llvm}: {:?}",
+                shard.modules
+            );
             let new = [0x1234_5678_9abc_def0, u64::MAX, 1];
             let rename = |path: &[u8]| [b"m/", path].concat();
             let rewritten = shard.rewrite(own, &new, rename).unwrap();
 
-            let (before, after) =
-                (dump(llvm, dir.path(), &bytes), dump(llvm, dir.path(), &rewritten));
+            let (before, after) = (
+                dump(llvm, dir.path(), &bytes),
+                dump(llvm, dir.path(), &rewritten),
+            );
             let (before, after) = (outside_paths(&before), outside_paths(&after));
             let added: Vec<&&str> = after.iter().filter(|line| !before.contains(line)).collect();
             assert_eq!(added.len(), 6, "LLVM {llvm}: {added:#?}");
             let kept: Vec<_> = after.iter().filter(|line| !added.contains(line)).collect();
-            assert_eq!(kept, before.iter().collect::<Vec<_>>(), "LLVM {llvm}, {name}");
+            assert_eq!(
+                kept,
+                before.iter().collect::<Vec<_>>(),
+                "LLVM {llvm}, {name}"
+            );
 
             // And as we read it ourselves.
             let again = Shard::parse(&rewritten).unwrap();
             let paths = |s: &Shard| s.modules.iter().map(|m| m.path.clone()).collect::<Vec<_>>();
-            assert_eq!(paths(&again), paths(&shard).iter().map(|p| rename(p)).collect::<Vec<_>>());
+            assert_eq!(
+                paths(&again),
+                paths(&shard).iter().map(|p| rename(p)).collect::<Vec<_>>()
+            );
             let (old, added) = again.summaries.split_at(shard.summaries.len());
             assert_eq!(old, shard.summaries);
             assert!(added.iter().all(|s| s.module == own && s.dso_local));
@@ -123,10 +156,17 @@ fn modules_are_read_as_llvm_nm_reads_them() {
             assert_eq!(modules.len(), 1);
             assert_eq!(modules[0].kind, LtoKind::Thin);
             assert!(module::has_thin(&bytes).unwrap());
-            assert!(modules[0].triple.starts_with(b"x86_64-") || modules[0].triple.starts_with(b"aarch64-"));
-            let nm = run(Command::new(format!("llvm-nm-{llvm}")).args(["-p", "--format=posix"]).arg(&file));
-            let mut expected: Vec<&str> =
-                nm.lines().filter_map(|line| line.split_whitespace().next()).collect();
+            assert!(
+                modules[0].triple.starts_with(b"x86_64-")
+                    || modules[0].triple.starts_with(b"aarch64-")
+            );
+            let nm = run(Command::new(format!("llvm-nm-{llvm}"))
+                .args(["-p", "--format=posix"])
+                .arg(&file));
+            let mut expected: Vec<&str> = nm
+                .lines()
+                .filter_map(|line| line.split_whitespace().next())
+                .collect();
             expected.sort_unstable();
             let mut named: Vec<String> = modules[0]
                 .globals
@@ -156,12 +196,25 @@ fn regular_lto_is_told_from_thin() {
         };
         let full = compile(&["-flto"]);
         assert!(!module::has_thin(&full).unwrap(), "LLVM {llvm}");
-        assert!(module::scan(&full).unwrap().iter().all(|m| m.kind != LtoKind::Thin));
+        assert!(
+            module::scan(&full)
+                .unwrap()
+                .iter()
+                .all(|m| m.kind != LtoKind::Thin)
+        );
 
         let split = compile(&["-flto=thin", "-fwhole-program-vtables"]);
         assert!(module::has_thin(&split).unwrap());
-        let kinds: Vec<_> = module::scan(&split).unwrap().iter().map(|m| m.kind).collect();
-        assert_eq!(kinds, [LtoKind::Thin, LtoKind::Regular { summary: true }], "LLVM {llvm}");
+        let kinds: Vec<_> = module::scan(&split)
+            .unwrap()
+            .iter()
+            .map(|m| m.kind)
+            .collect();
+        assert_eq!(
+            kinds,
+            [LtoKind::Thin, LtoKind::Regular { summary: true }],
+            "LLVM {llvm}"
+        );
     }
 }
 
@@ -199,5 +252,8 @@ fn damaged_bitcode_is_refused_or_read() {
             }
         }
     }
-    assert!(accepted > 100, "the mutations are too wild to test anything: {accepted}");
+    assert!(
+        accepted > 100,
+        "the mutations are too wild to test anything: {accepted}"
+    );
 }

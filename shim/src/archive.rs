@@ -764,10 +764,10 @@ fn file_name_at(path: &[u8]) -> usize {
 }
 
 fn root_at(path: &[u8]) -> Option<usize> {
-    if let [b'/', b'/', third, _, ..] = path {
-        if *third != b'/' {
-            return Some(path.iter().skip(2).position(|&b| b == b'/')? + 2);
-        }
+    if let [b'/', b'/', third, _, ..] = path
+        && *third != b'/'
+    {
+        return Some(path.iter().skip(2).position(|&b| b == b'/')? + 2);
     }
     path.starts_with(b"/").then_some(0)
 }

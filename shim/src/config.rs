@@ -111,7 +111,9 @@ impl Config {
             match std::fs::read(&file) {
                 Ok(text) => config.file(&file, &String::from_utf8_lossy(&text)),
                 Err(e) if explicit.is_some() => {
-                    config.complaints.push(format!("cannot read {CONFIG}={}: {e}", file.display()));
+                    config
+                        .complaints
+                        .push(format!("cannot read {CONFIG}={}: {e}", file.display()));
                 }
                 Err(_) => {}
             }
@@ -143,18 +145,24 @@ impl Config {
         for (key, value) in &table {
             let key = key.get_ref();
             let name = key.to_ascii_uppercase();
-            let name = if name.starts_with("LDWRAP_") { name } else { format!("LDWRAP_{name}") };
+            let name = if name.starts_with("LDWRAP_") {
+                name
+            } else {
+                format!("LDWRAP_{name}")
+            };
             let value = match value.get_ref() {
                 toml::de::DeValue::String(s) => s.to_string(),
                 toml::de::DeValue::Boolean(b) => String::from(if *b { "1" } else { "0" }),
                 toml::de::DeValue::Integer(n) => n.as_str().to_owned(),
                 _ => {
-                    self.complaints.push(format!("{}: {key} is not a plain value", path.display()));
+                    self.complaints
+                        .push(format!("{}: {key} is not a plain value", path.display()));
                     continue;
                 }
             };
             if !self.setting(&name, OsStr::new(&value)) {
-                self.complaints.push(format!("{}: {key} is not a setting", path.display()));
+                self.complaints
+                    .push(format!("{}: {key} is not a setting", path.display()));
             }
         }
     }
@@ -163,7 +171,10 @@ impl Config {
     fn setting(&mut self, name: &str, value: &OsStr) -> bool {
         let path = || Some(PathBuf::from(value)).filter(|p| !p.as_os_str().is_empty());
         let mut bad = |wanted: &str| {
-            self.complaints.push(format!("{name}={}: expected {wanted}", value.to_string_lossy()));
+            self.complaints.push(format!(
+                "{name}={}: expected {wanted}",
+                value.to_string_lossy()
+            ));
         };
         match name {
             SPLIT => match value.as_bytes() {
@@ -204,7 +215,11 @@ mod tests {
     use super::*;
 
     fn from(vars: &[(&str, &str)]) -> Config {
-        Config::from(&|name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| OsString::from(v)))
+        Config::from(&|name| {
+            vars.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| OsString::from(v))
+        })
     }
 
     #[test]
@@ -212,18 +227,29 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("ldwrap-config-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let file = dir.join("ldwrap.toml");
-        std::fs::write(&file, "jobs = 3\nLDWRAP_SPLIT = \"never\"\nstrict = true\nnonsense = 1\n")
-            .unwrap();
+        std::fs::write(
+            &file,
+            "jobs = 3\nLDWRAP_SPLIT = \"never\"\nstrict = true\nnonsense = 1\n",
+        )
+        .unwrap();
         let c = from(&[(CONFIG, file.to_str().unwrap()), (SPLIT, "always")]);
         std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!((c.jobs, c.split, c.strict), (Some(3), Split::Always, true));
         assert_eq!(c.complaints.len(), 1);
-        assert!(c.complaints[0].contains("nonsense is not a setting"), "{:?}", c.complaints);
+        assert!(
+            c.complaints[0].contains("nonsense is not a setting"),
+            "{:?}",
+            c.complaints
+        );
     }
 
     #[test]
     fn bad_values_are_said_and_ignored() {
-        let c = from(&[(JOBS, "0"), (SPLIT, "sometimes"), (CONFIG, "/nonexistent/ldwrap.toml")]);
+        let c = from(&[
+            (JOBS, "0"),
+            (SPLIT, "sometimes"),
+            (CONFIG, "/nonexistent/ldwrap.toml"),
+        ]);
         assert_eq!((c.jobs, c.split), (None, Split::Auto));
         assert_eq!(c.complaints.len(), 3);
     }

@@ -32,7 +32,9 @@ const NEVER_SPLIT: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--vers
 pub fn decide(args: &[OsString], config: &Config) -> Decision {
     let forward = |reason: String, cmd: Option<&CommandLine>| Decision::Forward {
         reason,
-        output: cmd.map(|c| c.output().to_string_lossy().into_owned()).unwrap_or_default(),
+        output: cmd
+            .map(|c| c.output().to_string_lossy().into_owned())
+            .unwrap_or_default(),
     };
     if config.split == Split::Never && config.report.is_none() {
         return forward("LDWRAP_SPLIT=never".into(), None);
@@ -45,7 +47,10 @@ pub fn decide(args: &[OsString], config: &Config) -> Decision {
         return forward("LDWRAP_SPLIT=never".into(), Some(&cmd));
     }
     if let Some(unknown) = cmd.first_unknown() {
-        return forward(format!("unknown option {}", unknown.to_string_lossy()), Some(&cmd));
+        return forward(
+            format!("unknown option {}", unknown.to_string_lossy()),
+            Some(&cmd),
+        );
     }
     if let Some((_, name)) = NEVER_SPLIT.iter().find(|(id, _)| cmd.has(*id)) {
         return forward(format!("{name} links nothing"), Some(&cmd));
@@ -54,7 +59,7 @@ pub fn decide(args: &[OsString], config: &Config) -> Decision {
         // lld's own variable, the same as --reproduce.
         return forward("LLD_REPRODUCE: lld packs what it reads".into(), Some(&cmd));
     }
-    match inputs::first_bitcode(&cmd) {
+    match inputs::first_bitcode(&cmd, config.split != Split::Always) {
         Ok(Bitcode::None) => forward("no bitcode".into(), Some(&cmd)),
         Ok(Bitcode::At { .. }) => Decision::Split(Box::new(cmd)),
         Err(e) => forward(e.to_string(), Some(&cmd)),

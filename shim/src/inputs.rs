@@ -191,7 +191,12 @@ pub enum Bitcode {
 /// Not the first in the link's order: archives wait until all files have been looked at, since one
 /// look at a file is cheaper than one at each member. Stops as soon as it knows. Fails when an input
 /// that it came by can't be found, read or understood.
-pub fn first_bitcode(cmd: &CommandLine) -> Result<Bitcode, InputError> {
+///
+/// With `sample`, only some of very many objects (of names in `.o`, or members of thin archives) are
+/// looked at, evenly spaced. Each costs three system calls, which is what a look costs; a link of
+/// thousands of objects of which less than one in [`MAX_STRIDE`] is bitcode is not one that a split
+/// would make faster.
+pub fn first_bitcode(cmd: &CommandLine, sample: bool) -> Result<Bitcode, InputError> {
     let mut answer = Bitcode::None;
     let mut sink = |item: Item<'_>| {
         if !item.kind.is_bitcode() {
@@ -207,7 +212,12 @@ pub fn first_bitcode(cmd: &CommandLine) -> Result<Bitcode, InputError> {
         };
         Ok(Visit::Stop)
     };
-    Walker::new(cmd, true, &mut sink)?.walk(cmd)?;
+    let mut walker = Walker::new(cmd, true, &mut sink)?;
+    if sample {
+        let objects = cmd.inputs().filter(|name| is_object_name(name)).count();
+        walker.objects = Some(Sampler::of(objects));
+    }
+    walker.walk(cmd)?;
     Ok(answer)
 }
 
@@ -226,6 +236,36 @@ enum Inside<'a> {
 
 type Sink<'a> = dyn FnMut(Item<'_>) -> Result<Visit, InputError> + 'a;
 
+/// So many objects are all looked at.
+const ALL_UP_TO: usize = 512;
+/// At least one object of so many is looked at.
+pub const MAX_STRIDE: usize = 32;
+
+/// Takes every so-manieth of a row.
+#[derive(Clone, Copy)]
+struct Sampler {
+    stride: usize,
+    next: usize,
+}
+
+impl Sampler {
+    fn of(count: usize) -> Self {
+        Sampler {
+            stride: (count / ALL_UP_TO).clamp(1, MAX_STRIDE),
+            next: 0,
+        }
+    }
+
+    fn takes_next(&mut self) -> bool {
+        self.next += 1;
+        (self.next - 1).is_multiple_of(self.stride)
+    }
+}
+
+fn is_object_name(name: &OsStr) -> bool {
+    name.as_bytes().ends_with(b".o")
+}
+
 /// What lld keeps in its configuration while it adds inputs.
 struct Walker<'a> {
     sink: &'a mut Sink<'a>,
@@ -236,6 +276,8 @@ struct Walker<'a> {
     /// Archives to be looked at last, for one who only asks for bitcode; `None` to look at all in
     /// its place.
     waiting: Option<Vec<(PathBuf, Option<File>, State)>>,
+    /// Which objects of the command line to look at, if not all.
+    objects: Option<Sampler>,
     scripts: usize,
     script_bytes: u64,
     /// For paths that are tried.
@@ -286,6 +328,7 @@ impl<'a> Walker<'a> {
             nostdlib: cmd.has(Id::Nostdlib),
             fat_lto_objects: cmd.flag(Id::FatLtoObjects, Id::NoFatLtoObjects, false),
             waiting: archives_last.then(Vec::new),
+            objects: None,
             scripts: 0,
             script_bytes: 0,
             scratch: Vec::new(),
@@ -295,6 +338,12 @@ impl<'a> Walker<'a> {
     fn walk(&mut self, cmd: &CommandLine) -> Result<(), InputError> {
         for step in cmd.steps() {
             let visit = match step {
+                Step::File { path, .. }
+                    if is_object_name(path)
+                        && self.objects.as_mut().is_some_and(|s| !s.takes_next()) =>
+                {
+                    Ok(Visit::Continue)
+                }
                 Step::File { path, state } => self.add_file(Path::new(path), None, state, 0),
                 Step::Library { name, state } => self.add_library(name.as_bytes(), state, 0),
                 Step::Script { path, state } | Step::DefaultScript { path, state } => {
@@ -393,8 +442,14 @@ impl<'a> Walker<'a> {
     fn add_archive(&mut self, path: &Path, file: File, state: State) -> Result<Visit, InputError> {
         let mut archive = Archive::open(path, file)?;
         let mut head = [0; kind::HEAD_LEN];
+        let mut members = 0;
         while let Some(entry) = archive.next_entry()? {
+            members += 1;
             if archive.is_thin() {
+                // How many there are is not known yet.
+                if self.objects.is_some() && members > ALL_UP_TO && members % MAX_STRIDE != 0 {
+                    continue;
+                }
                 let member = archive.member(&entry)?;
                 go!(self.add_thin_member(path, &member, state));
                 continue;
@@ -798,4 +853,21 @@ where
         let size: u64 = section.sh_size(endian).into();
         (name.starts_with(b".llvm.lto\0") && size > 1).then_some(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_everything_of_few_and_evenly_spaced_of_many() {
+        let taken = |count: usize| {
+            let mut s = Sampler::of(count);
+            (0..count).filter(|_| s.takes_next()).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(ALL_UP_TO), (0..ALL_UP_TO).collect::<Vec<_>>());
+        let some = taken(10_000);
+        assert!(some.len() < 600, "{}", some.len());
+        assert!(some.windows(2).all(|w| w[1] - w[0] <= MAX_STRIDE));
+    }
 }

@@ -4,8 +4,9 @@
 //! judged by its path but by a note section that only our own binaries carry.
 
 use crate::config::Config;
-use object::read::elf::{ElfFile32, ElfFile64};
-use object::{Endianness, Object, ReadCache};
+use object::elf::{FileHeader32, FileHeader64};
+use object::read::elf::FileHeader;
+use object::{Endianness, ReadCache};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -33,19 +34,34 @@ pub const MAJORS: std::ops::RangeInclusive<u32> = 14..=22;
 pub fn is_ours(path: &Path) -> bool {
     // Keeps the mark from being dropped as unused by a linker that collects sections.
     std::hint::black_box(&MARK);
-    let Ok(file) = File::open(path) else { return false };
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
     let cache = ReadCache::new(file);
-    if let Ok(elf) = ElfFile64::<Endianness, _>::parse(&cache) {
-        return elf.section_by_name(MARK_SECTION).is_some();
-    }
-    ElfFile32::<Endianness, _>::parse(&cache).is_ok_and(|e| e.section_by_name(MARK_SECTION).is_some())
+    // The raw headers, not `ElfFile`: that would read the whole symbol table.
+    marked::<FileHeader64<Endianness>>(&cache) || marked::<FileHeader32<Endianness>>(&cache)
+}
+
+fn marked<E: FileHeader<Endian = Endianness>>(data: &ReadCache<File>) -> bool {
+    let section = || -> object::Result<bool> {
+        let header = E::parse(data)?;
+        let endian = header.endian()?;
+        let sections = header.sections(endian, data)?;
+        Ok(sections
+            .section_by_name(endian, MARK_SECTION.as_bytes())
+            .is_some())
+    };
+    section().unwrap_or(false)
 }
 
 /// The major in our own name (`ld.lld-19` gives 19).
 #[must_use]
 pub fn major_of_name(argv0: &OsStr) -> Option<u32> {
     let name = Path::new(argv0).file_name()?.as_bytes();
-    std::str::from_utf8(name.strip_prefix(b"ld.lld-")?).ok()?.parse().ok()
+    std::str::from_utf8(name.strip_prefix(b"ld.lld-")?)
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// What a search saw, for the error when it found nothing.
@@ -87,7 +103,11 @@ pub fn find(argv0: &OsStr, config: &Config, path: Option<&OsStr>) -> Result<Path
         false
     };
     if let Some(named) = &config.real_lld {
-        return if usable(named, " (LDWRAP_REAL_LLD)") { Ok(named.clone()) } else { Err(NoLld { tried }) };
+        return if usable(named, " (LDWRAP_REAL_LLD)") {
+            Ok(named.clone())
+        } else {
+            Err(NoLld { tried })
+        };
     }
     let beside_caller = caller().and_then(|exe| Some(exe.parent()?.to_owned()));
     let mut names = Vec::new();
@@ -139,7 +159,11 @@ pub fn exec(real: &Path, argv0: &OsStr, args: &[OsString]) -> String {
 #[must_use]
 pub fn arg0<'a>(ours: &'a OsStr, real: &'a Path) -> &'a OsStr {
     let name = Path::new(ours).file_name().unwrap_or_default().as_bytes();
-    if name.starts_with(b"ld.lld") { ours } else { real.as_os_str() }
+    if name.starts_with(b"ld.lld") {
+        ours
+    } else {
+        real.as_os_str()
+    }
 }
 
 /// The executable of the process that called us: the compiler driver, as a rule.
@@ -157,7 +181,13 @@ mod tests {
     #[test]
     fn a_major_is_read_from_our_name() {
         assert_eq!(major_of_name(OsStr::new("/opt/lib/ld.lld-19")), Some(19));
-        for other in ["ld.lld", "ld.lld-", "ld.lld-x", "xld.lld-19", "/ld.lld-19/ld.lld"] {
+        for other in [
+            "ld.lld",
+            "ld.lld-",
+            "ld.lld-x",
+            "xld.lld-19",
+            "/ld.lld-19/ld.lld",
+        ] {
             assert_eq!(major_of_name(OsStr::new(other)), None, "{other}");
         }
     }
@@ -171,8 +201,13 @@ mod tests {
 
     #[test]
     fn a_named_lld_that_is_ourselves_is_an_error() {
-        let config = Config { real_lld: std::env::current_exe().ok(), ..Config::default() };
-        let e = find(OsStr::new("ld.lld"), &config, None).unwrap_err().to_string();
+        let config = Config {
+            real_lld: std::env::current_exe().ok(),
+            ..Config::default()
+        };
+        let e = find(OsStr::new("ld.lld"), &config, None)
+            .unwrap_err()
+            .to_string();
         assert!(e.contains("which is ldwrap itself"), "{e}");
     }
 }

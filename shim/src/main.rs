@@ -26,9 +26,15 @@ fn main() -> ExitCode {
         _ => match ldwrap() {
             Some(ldwrap) => {
                 let error = Command::new(&ldwrap).arg0(&argv0).args(&args).exec();
-                (format!("cannot run {}: {error}", ldwrap.display()), String::new())
+                (
+                    format!("cannot run {}: {error}", ldwrap.display()),
+                    String::new(),
+                )
             }
-            None => ("ldwrap is not installed beside the shim".into(), String::new()),
+            None => (
+                "ldwrap is not installed beside the shim".into(),
+                String::new(),
+            ),
         },
     };
     let real = match shim::lld::find(&argv0, &config, std::env::var_os("PATH").as_deref()) {
@@ -41,7 +47,13 @@ fn main() -> ExitCode {
     if let Some(file) = &config.report {
         let total_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         // A report that cannot be written is no reason to fail a link.
-        let _ = Report { output, reason, total_ms, ..Report::default() }.append(file);
+        let _ = Report {
+            output,
+            reason,
+            total_ms,
+            ..Report::default()
+        }
+        .append(file);
     }
     let error = shim::lld::exec(&real, &argv0, &args);
     eprintln!("ldwrap: {error}");
@@ -52,5 +64,7 @@ fn main() -> ExitCode {
 fn ldwrap() -> Option<PathBuf> {
     let exe = std::env::current_exe().ok()?;
     let dir = exe.parent()?;
-    [dir.join("../../bin/ldwrap"), dir.join("ldwrap")].into_iter().find(|p| p.is_file())
+    [dir.join("../../bin/ldwrap"), dir.join("ldwrap")]
+        .into_iter()
+        .find(|p| p.is_file())
 }

@@ -40,7 +40,10 @@ impl Report {
         };
         put("version", 1.into());
         put("output", self.output.as_str().into());
-        put("action", if self.split { "split" } else { "forward" }.into());
+        put(
+            "action",
+            if self.split { "split" } else { "forward" }.into(),
+        );
         put("reason", self.reason.as_str().into());
         if let Some(v) = &self.lld {
             put("lld", v.as_str().into());
@@ -60,8 +63,11 @@ impl Report {
             c.insert("misses".into(), misses.into());
             put("cache", Value::Object(c));
         }
-        let phases: Map<_, _> =
-            self.phases_ms.iter().map(|&(k, ms)| (k.to_owned(), Value::from(ms))).collect();
+        let phases: Map<_, _> = self
+            .phases_ms
+            .iter()
+            .map(|&(k, ms)| (k.to_owned(), Value::from(ms)))
+            .collect();
         put("phases_ms", Value::Object(phases));
         put("total_ms", self.total_ms.into());
         Value::Object(o).to_string()
@@ -72,7 +78,11 @@ impl Report {
     pub fn append(&self, file: &Path) -> std::io::Result<()> {
         let mut line = self.line();
         line.push('\n');
-        OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes())
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(file)?
+            .write_all(line.as_bytes())
     }
 }
 

@@ -387,7 +387,7 @@ fn bitcode_is_found_wherever_it_is() {
     let v = fixtures(release);
     let first = |line: &str| {
         let cmd = CommandLine::parse(&args_of(line, &v)).unwrap();
-        match inputs::first_bitcode(&cmd).unwrap_or_else(|e| panic!("{line}: {e}")) {
+        match inputs::first_bitcode(&cmd, false).unwrap_or_else(|e| panic!("{line}: {e}")) {
             Bitcode::None => String::from("none"),
             Bitcode::At { path, member } => {
                 let path = path.strip_prefix(&v).unwrap_or(&path);
@@ -445,7 +445,7 @@ fn fat_objects_count_only_when_asked_for() {
             ("--fat-lto-objects --no-fat-lto-objects @/fat.o", false),
         ] {
             let cmd = CommandLine::parse(&args_of(line, &v)).unwrap();
-            let found = inputs::first_bitcode(&cmd).unwrap();
+            let found = inputs::first_bitcode(&cmd, false).unwrap();
             assert_eq!(found != Bitcode::None, fat, "{line}");
         }
     }
@@ -585,7 +585,7 @@ fn fifos_and_directories_are_refused_at_once() {
         "-T @/one",
     ] {
         let cmd = CommandLine::parse(&args_of(line, &v)).unwrap();
-        assert!(inputs::first_bitcode(&cmd).is_err(), "{line}");
+        assert!(inputs::first_bitcode(&cmd, false).is_err(), "{line}");
     }
 }
 
@@ -624,7 +624,7 @@ fn hostile_fat_objects() {
         }
         bytes.truncate(seed.len() - [0, 0, 0, below(200)][below(4)]);
         fs::write(&path, &bytes).unwrap();
-        match inputs::first_bitcode(&cmd) {
+        match inputs::first_bitcode(&cmd, false) {
             Ok(Bitcode::None) => thin += 1,
             Ok(Bitcode::At { .. }) => fat += 1,
             // An object without e_type is a script to lld.

@@ -129,12 +129,18 @@ pub fn has_thin(bytes: &[u8]) -> Result<bool, Malformed> {
 }
 
 fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
-    let mut m =
-        Scanned { triple: Vec::new(), names: Vec::new(), thin: false, full: false, flags: Vec::new() };
+    let mut m = Scanned {
+        triple: Vec::new(),
+        names: Vec::new(),
+        thin: false,
+        full: false,
+        flags: Vec::new(),
+    };
     loop {
         match reader.next()? {
             Entry::Block(b)
-                if b.id == block::GLOBALVAL_SUMMARY || b.id == block::FULL_LTO_GLOBALVAL_SUMMARY =>
+                if b.id == block::GLOBALVAL_SUMMARY
+                    || b.id == block::FULL_LTO_GLOBALVAL_SUMMARY =>
             {
                 m.thin |= b.id == block::GLOBALVAL_SUMMARY;
                 m.full |= b.id == block::FULL_LTO_GLOBALVAL_SUMMARY;
@@ -162,7 +168,9 @@ fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
                 let [offset, size, ..] = *reader.ops() else {
                     return Err(Malformed::Shape("a global without a name"));
                 };
-                let linkage = reader.ops().get(if code == MODULE_ALIAS_OLD { 4 } else { 5 });
+                let linkage = reader
+                    .ops()
+                    .get(if code == MODULE_ALIAS_OLD { 4 } else { 5 });
                 let local = linkage.is_some_and(|l| LOCAL_LINKAGES.contains(l));
                 m.names.push((offset, size, local));
             }
@@ -177,15 +185,28 @@ fn named(m: Scanned, table: &[u8]) -> Result<Module<'_>, Malformed> {
     let mut globals = Vec::with_capacity(m.names.len());
     for (offset, size, local) in m.names {
         let end = offset.checked_add(size).ok_or(Malformed::Truncated)?;
-        let name = table.get(offset as usize..end as usize).ok_or(Malformed::Truncated)?;
-        globals.push(Global { name, local, summary_dso_local: None });
+        let name = table
+            .get(offset as usize..end as usize)
+            .ok_or(Malformed::Truncated)?;
+        globals.push(Global {
+            name,
+            local,
+            summary_dso_local: None,
+        });
     }
     for (value, flags) in m.flags {
         if let Some(g) = globals.get_mut(value as usize) {
             g.summary_dso_local = Some(flags & FLAG_DSO_LOCAL != 0);
         }
     }
-    let kind =
-        if m.thin { LtoKind::Thin } else { LtoKind::Regular { summary: m.full } };
-    Ok(Module { triple: m.triple, kind, globals })
+    let kind = if m.thin {
+        LtoKind::Thin
+    } else {
+        LtoKind::Regular { summary: m.full }
+    };
+    Ok(Module {
+        triple: m.triple,
+        kind,
+        globals,
+    })
 }

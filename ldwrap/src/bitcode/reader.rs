@@ -68,7 +68,11 @@ impl<'a> Cursor<'a> {
             buf[..n].copy_from_slice(&rest[..n]);
             (u128::from_le_bytes(buf) >> shift) as u64
         };
-        Ok(if width == 64 { value } else { value & ((1 << width) - 1) })
+        Ok(if width == 64 {
+            value
+        } else {
+            value & ((1 << width) - 1)
+        })
     }
 
     fn vbr(&mut self, width: u32) -> Result<u64, Malformed> {
@@ -180,7 +184,10 @@ impl<'a> Reader<'a> {
 
     /// Goes into the block that [`Self::next`] just gave.
     pub fn enter(&mut self) -> Result<(), Malformed> {
-        let block = self.pending.take().ok_or(Malformed::Shape("no block to enter"))?;
+        let block = self
+            .pending
+            .take()
+            .ok_or(Malformed::Shape("no block to enter"))?;
         if self.stack.len() >= MAX_DEPTH {
             return Err(Malformed::Shape("blocks are nested too deeply"));
         }
@@ -191,7 +198,10 @@ impl<'a> Reader<'a> {
 
     /// Goes past the block that [`Self::next`] just gave.
     pub fn skip(&mut self) -> Result<(), Malformed> {
-        let block = self.pending.take().ok_or(Malformed::Shape("no block to skip"))?;
+        let block = self
+            .pending
+            .take()
+            .ok_or(Malformed::Shape("no block to skip"))?;
         self.cursor.pos = block.after;
         Ok(())
     }
@@ -218,7 +228,10 @@ impl<'a> Reader<'a> {
             let id = self.cursor.fixed(width)?;
             match id {
                 END_BLOCK => {
-                    let scope = self.stack.pop().ok_or(Malformed::Shape("a block ends at top level"))?;
+                    let scope = self
+                        .stack
+                        .pop()
+                        .ok_or(Malformed::Shape("a block ends at top level"))?;
                     self.cursor.align();
                     if self.cursor.pos != scope.block.after {
                         return Err(Malformed::Shape("a block's length is wrong"));
@@ -233,14 +246,23 @@ impl<'a> Reader<'a> {
                     let words = self.cursor.fixed(32)?;
                     let start = self.cursor.pos;
                     let after = start + words * 32;
-                    let outer = self.stack.last().map_or(self.cursor.len(), |s| s.block.after);
+                    let outer = self
+                        .stack
+                        .last()
+                        .map_or(self.cursor.len(), |s| s.block.after);
                     if after > outer {
                         return Err(Malformed::Truncated);
                     }
                     if !(2..=32).contains(&width) {
                         return Err(Malformed::Shape("a block with an odd abbreviation width"));
                     }
-                    let found = Block { id, width, length_at, start, after };
+                    let found = Block {
+                        id,
+                        width,
+                        length_at,
+                        start,
+                        after,
+                    };
                     if id == block::BLOCKINFO {
                         self.block_info(found)?;
                         continue;
@@ -358,7 +380,9 @@ impl<'a> Reader<'a> {
                     if n > self.cursor.remaining() {
                         return Err(Malformed::Truncated);
                     }
-                    let element = *abbrev.get(i + 1).ok_or(Malformed::Shape("an array of nothing"))?;
+                    let element = *abbrev
+                        .get(i + 1)
+                        .ok_or(Malformed::Shape("an array of nothing"))?;
                     for _ in 0..n {
                         let v = self.scalar(element)?;
                         self.ops.push(v);

@@ -72,8 +72,10 @@ pub struct Shard<'a> {
 impl<'a> Shard<'a> {
     /// Reads a shard. Errors on anything that LLVM 14 to 22 would not have written.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        if bytes.len() % 4 != 0 {
-            return Err(Malformed::Shape("its length is not a whole number of words"));
+        if !bytes.len().is_multiple_of(4) {
+            return Err(Malformed::Shape(
+                "its length is not a whole number of words",
+            ));
         }
         let mut reader = Reader::new(bytes)?;
         let mut parents = Vec::new();
@@ -95,7 +97,9 @@ impl<'a> Shard<'a> {
                     reader.enter()?;
                     loop {
                         match reader.next()? {
-                            Entry::Record(code) => strtab_records.push((code, reader.ops().to_vec())),
+                            Entry::Record(code) => {
+                                strtab_records.push((code, reader.ops().to_vec()))
+                            }
                             Entry::End(_) => break,
                             _ => return Err(Malformed::Shape("a block among the module paths")),
                         }
@@ -153,8 +157,13 @@ impl<'a> Shard<'a> {
             return Err(Malformed::Shape("summaries outside a module block"));
         }
         // The two blocks are siblings, so one list of parents serves both.
-        if !parents.iter().all(|p| p.start <= strtab.length_at && strtab.after <= p.after) {
-            return Err(Malformed::Shape("module paths outside the summaries' module"));
+        if !parents
+            .iter()
+            .all(|p| p.start <= strtab.length_at && strtab.after <= p.after)
+        {
+            return Err(Malformed::Shape(
+                "module paths outside the summaries' module",
+            ));
         }
         if next_value > u64::from(u32::MAX) {
             return Err(Malformed::Shape("a value number of more than 32 bits"));
@@ -168,7 +177,9 @@ impl<'a> Shard<'a> {
                     hashed: false,
                 }),
                 (MST_HASH, hash) => {
-                    let last = modules.last_mut().ok_or(Malformed::Shape("a hash of no module"))?;
+                    let last = modules
+                        .last_mut()
+                        .ok_or(Malformed::Shape("a hash of no module"))?;
                     last.hashed = hash.iter().any(|&word| word != 0);
                 }
                 _ => return Err(Malformed::Shape("a module path of an unknown form")),
@@ -176,8 +187,14 @@ impl<'a> Shard<'a> {
         }
         let mut summaries = Vec::with_capacity(pairs.len());
         for (value, module, flags) in pairs {
-            let guid = *guids.get(&value).ok_or(Malformed::Shape("a summary without a GUID"))?;
-            summaries.push(Summary { guid, module, dso_local: flags & FLAG_DSO_LOCAL != 0 });
+            let guid = *guids
+                .get(&value)
+                .ok_or(Malformed::Shape("a summary without a GUID"))?;
+            summaries.push(Summary {
+                guid,
+                module,
+                dso_local: flags & FLAG_DSO_LOCAL != 0,
+            });
         }
         Ok(Self {
             bytes,
@@ -211,8 +228,9 @@ impl<'a> Shard<'a> {
             if let (MST_ENTRY, [id, path @ ..]) = (*code, ops.as_slice()) {
                 let old: Vec<u8> = path.iter().map(|&c| c as u8).collect();
                 let name = rename(&old);
-                let ops: Vec<u64> =
-                    std::iter::once(*id).chain(name.iter().map(|&c| u64::from(c))).collect();
+                let ops: Vec<u64> = std::iter::once(*id)
+                    .chain(name.iter().map(|&c| u64::from(c)))
+                    .collect();
                 w.record(width, MST_ENTRY, ops.into_iter());
             } else {
                 w.record(width, *code, ops.iter().copied());
@@ -228,9 +246,17 @@ impl<'a> Shard<'a> {
             if self.wide_guids {
                 w.record(width, VALUE_GUID, [value, guid].into_iter());
             } else {
-                w.record(width, VALUE_GUID, [value, guid >> 32, guid & 0xffff_ffff].into_iter());
+                w.record(
+                    width,
+                    VALUE_GUID,
+                    [value, guid >> 32, guid & 0xffff_ffff].into_iter(),
+                );
             }
-            w.record(width, COMBINED_GLOBALVAR, [value, own, ADDED_FLAGS, 0].into_iter());
+            w.record(
+                width,
+                COMBINED_GLOBALVAR,
+                [value, own, ADDED_FLAGS, 0].into_iter(),
+            );
         }
         w.end_block(width);
         let grown = w.pos() as i64 - self.summary.after as i64;

@@ -14,19 +14,30 @@ impl Writer {
     /// An empty stream with room for about `capacity` bytes.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { bytes: Vec::with_capacity(capacity), used: 0 }
+        Self {
+            bytes: Vec::with_capacity(capacity),
+            used: 0,
+        }
     }
 
     /// Position in bits.
     #[must_use]
     pub fn pos(&self) -> u64 {
         let whole = self.bytes.len() as u64 * 8;
-        if self.used == 0 { whole } else { whole - 8 + u64::from(self.used) }
+        if self.used == 0 {
+            whole
+        } else {
+            whole - 8 + u64::from(self.used)
+        }
     }
 
     /// Appends the low `width` (0 to 64) bits of `value`.
     pub fn fixed(&mut self, value: u64, width: u32) {
-        let mut value = if width >= 64 { value } else { value & ((1 << width) - 1) };
+        let mut value = if width >= 64 {
+            value
+        } else {
+            value & ((1 << width) - 1)
+        };
         let mut left = width;
         while left > 0 {
             if self.used == 0 {
@@ -84,7 +95,8 @@ impl Writer {
             let shift = (at % 8) as u32;
             if shift == 0 && self.used == 0 && to - at >= 8 {
                 let (a, b) = ((at / 8) as usize, (to / 8) as usize);
-                self.bytes.extend_from_slice(source.get(a..b).unwrap_or(&[]));
+                self.bytes
+                    .extend_from_slice(source.get(a..b).unwrap_or(&[]));
                 at = b as u64 * 8;
                 continue;
             }

@@ -79,12 +79,24 @@ impl Local<'_> {
             if out.status.signal().is_none() || tries > 1 {
                 break out;
             }
-            log::info!("backend of {}: {}, tried again", job.identifier.0.display(), out.status);
+            log::info!(
+                "backend of {}: {}, tried again",
+                job.identifier.0.display(),
+                out.status
+            );
         };
         let said = String::from_utf8_lossy(&out.stderr);
         if !out.status.success() {
-            let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message");
-            return Err(format!("{} ended with {}: {last}", self.clang.display(), out.status));
+            let last = said
+                .lines()
+                .rev()
+                .find(|line| !line.trim().is_empty())
+                .unwrap_or("no message");
+            return Err(format!(
+                "{} ended with {}: {last}",
+                self.clang.display(),
+                out.status
+            ));
         }
         if !said.is_empty() || !out.stdout.is_empty() {
             return Ok(Outcome::Diagnosed(said.into_owned()));
@@ -106,4 +118,3 @@ fn lay_out(dir: &Path, job: &Job) -> io::Result<()> {
     }
     std::fs::write(dir.join(SHARD), &job.shard)
 }
-

@@ -33,5 +33,9 @@ pub trait Executor: Sync {
 
     /// Runs all jobs, in any order, and calls `done` with a job's number as soon as it has ended,
     /// from any thread. Returns when all have been reported, or soon after `done` said false.
-    fn run(&self, jobs: Vec<Job>, done: &(dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync));
+    fn run(
+        &self,
+        jobs: Vec<Job>,
+        done: &(dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync),
+    );
 }
