@@ -60,7 +60,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> ExitCode {
         eprintln!("ldwrap: {output}: not split, and LDWRAP_STRICT is set: {reason}");
         return ExitCode::FAILURE;
     }
-    eprintln!("ldwrap: {}", shim::lld::exec(&real, argv0, args));
+    eprintln!("ldwrap: {}", shim::lld::exec(&real, argv0, args.to_vec()));
     ExitCode::FAILURE
 }
 

@@ -237,7 +237,7 @@ enum Inside<'a> {
 type Sink<'a> = dyn FnMut(Item<'_>) -> Result<Visit, InputError> + 'a;
 
 /// So many objects are all looked at.
-const ALL_UP_TO: usize = 512;
+const ALL_UP_TO: usize = 256;
 /// At least one object of so many is looked at.
 pub const MAX_STRIDE: usize = 32;
 

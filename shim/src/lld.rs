@@ -10,11 +10,9 @@ use object::{Endianness, ReadCache};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// The section by which we know ourselves.
 const MARK_SECTION: &str = ".note.ldwrap";
@@ -149,10 +147,34 @@ fn in_path(
 ///
 /// lld picks its flavour, and the name in its messages, by `argv[0]`: ours goes on where it is one
 /// of lld's own names, else (`-fuse-ld=/path/ldwrap`) the file's.
+///
+/// Not `Command::exec`, which copies each of perhaps ten thousand arguments once more.
 #[must_use]
-pub fn exec(real: &Path, argv0: &OsStr, args: &[OsString]) -> String {
-    let e = Command::new(real).arg0(arg0(argv0, real)).args(args).exec();
-    format!("cannot run the real lld, {}: {e}", real.display())
+pub fn exec(real: &Path, argv0: &OsStr, args: Vec<OsString>) -> String {
+    let fail = |e: io::Error| format!("cannot run the real lld, {}: {e}", real.display());
+    let terminated = |arg: OsString| {
+        let mut bytes = arg.into_vec();
+        bytes.push(0);
+        bytes
+    };
+    let path = terminated(real.as_os_str().to_owned());
+    let argv0 = terminated(arg0(argv0, real).to_owned());
+    let args: Vec<Vec<u8>> = args.into_iter().map(terminated).collect();
+    let mut argv: Vec<*const libc::c_char> = Vec::with_capacity(args.len() + 2);
+    argv.push(argv0.as_ptr().cast());
+    argv.extend(args.iter().map(|a| a.as_ptr().cast::<libc::c_char>()));
+    argv.push(std::ptr::null());
+    // SAFETY: Rust's start-up ignores SIGPIPE, and a split may have blocked signals; both would be
+    // inherited. The set is initialised by sigemptyset. `path` and all of `argv` are NUL-terminated
+    // (arguments came from the kernel, so they hold no other NUL) and outlive the call.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::execv(path.as_ptr().cast(), argv.as_ptr());
+    }
+    fail(io::Error::last_os_error())
 }
 
 /// The `argv[0]` that the real lld is to see; see [`exec`].

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         }
         .append(file);
     }
-    let error = shim::lld::exec(&real, &argv0, &args);
+    let error = shim::lld::exec(&real, &argv0, args);
     eprintln!("ldwrap: {error}");
     ExitCode::FAILURE
 }
