@@ -185,9 +185,15 @@ impl CommandLine {
         let dialects = options::dialects(major);
         let argv = strip_flavor(argv)?;
         // lld parses once to learn the quoting and again after expansion.
-        let quoting = match Parsed::new(argv, &dialects).last(Id::RspQuoting) {
-            Some(style) if style == "windows" => Quoting::Windows,
-            _ => Quoting::Gnu,
+        // Parsing costs an allocation an argument, and hardly anyone says it.
+        let says_quoting = |arg: &OsString| arg.as_bytes().windows(11).any(|w| w == b"rsp-quoting");
+        let quoting = if argv.iter().any(says_quoting) {
+            match Parsed::new(argv.to_vec(), &dialects).last(Id::RspQuoting) {
+                Some(style) if style == "windows" => Quoting::Windows,
+                _ => Quoting::Gnu,
+            }
+        } else {
+            Quoting::Gnu
         };
         let expanded = response::expand(argv, quoting)?;
         let emulation = match first_emulation(argv) {
@@ -202,7 +208,7 @@ impl CommandLine {
         if let Some(emulation) = emulation.filter(|name| is_pe(name)) {
             return Err(ParseError::OtherDriver(emulation));
         }
-        let parsed = Parsed::new(&join_plugin_opts(expanded.args), &dialects);
+        let parsed = Parsed::new(join_plugin_opts(expanded.args), &dialects);
         match parsed.missing {
             Some(option) => Err(ParseError::MissingValue(option)),
             None => Ok(CommandLine {
@@ -379,9 +385,9 @@ struct Parsed {
 }
 
 impl Parsed {
-    fn new(argv: &[OsString], dialects: &[u32]) -> Parsed {
+    fn new(argv: Vec<OsString>, dialects: &[u32]) -> Parsed {
         let mut args = Vec::with_capacity(argv.len());
-        let mut rest = argv.iter();
+        let mut rest = argv.into_iter();
         while let Some(arg) = rest.next() {
             let bytes = arg.as_bytes();
             // lld skips empty arguments, but takes them as values.
@@ -394,31 +400,29 @@ impl Parsed {
                 .find(|&found| found != Match::Unknown)
                 .unwrap_or(Match::Unknown);
             args.push(match (found, found.entry()) {
-                (Match::Input, _) => Arg::Input(arg.clone()),
+                (Match::Input, _) => Arg::Input(arg),
                 (Match::Option { len, .. }, Some(entry)) => {
                     let (spelled, joined) = bytes.split_at_checked(len).unwrap_or((bytes, b""));
                     let joined = OsStr::from_bytes(joined);
                     let value = match entry.kind {
-                        Kind::Flag => Some(OsStr::new(entry.value.unwrap_or_default())),
-                        Kind::Joined => Some(joined),
-                        Kind::JoinedOrSeparate if !joined.is_empty() => Some(joined),
-                        Kind::JoinedOrSeparate | Kind::Separate => {
-                            rest.next().map(OsString::as_os_str)
-                        }
+                        Kind::Flag => Some(OsString::from(entry.value.unwrap_or_default())),
+                        Kind::Joined => Some(joined.to_os_string()),
+                        Kind::JoinedOrSeparate if !joined.is_empty() => Some(joined.to_os_string()),
+                        Kind::JoinedOrSeparate | Kind::Separate => rest.next(),
                     };
                     let Some(value) = value else {
                         return Parsed {
                             args,
-                            missing: Some(arg.clone()),
+                            missing: Some(arg),
                         };
                     };
                     Arg::Option(Occurrence {
                         id: entry.id,
-                        value: value.to_os_string(),
+                        value,
                         spelled: OsStr::from_bytes(spelled).to_os_string(),
                     })
                 }
-                _ => Arg::Unknown(arg.clone()),
+                _ => Arg::Unknown(arg),
             });
         }
         Parsed {

@@ -60,7 +60,12 @@ pub fn decide(args: &[OsString], config: &Config) -> Decision {
         return forward("LLD_REPRODUCE: lld packs what it reads".into(), Some(&cmd));
     }
     match inputs::first_bitcode(&cmd, config.split != Split::Always) {
-        Ok(Bitcode::None) => forward("no bitcode".into(), Some(&cmd)),
+        Ok(Bitcode::None) => {
+            let decision = forward("no bitcode".into(), Some(&cmd));
+            // We are about to exec: freeing ten thousand arguments would be for nothing.
+            std::mem::forget(cmd);
+            decision
+        }
         Ok(Bitcode::At { .. }) => Decision::Split(Box::new(cmd)),
         Err(e) => forward(e.to_string(), Some(&cmd)),
     }

@@ -239,7 +239,7 @@ type Sink<'a> = dyn FnMut(Item<'_>) -> Result<Visit, InputError> + 'a;
 /// So many objects are all looked at.
 const ALL_UP_TO: usize = 256;
 /// At least one object of so many is looked at.
-pub const MAX_STRIDE: usize = 32;
+pub const MAX_STRIDE: usize = 64;
 
 /// Takes every so-manieth of a row.
 #[derive(Clone, Copy)]

@@ -228,7 +228,7 @@ fn a_full_scratch_disk() {
         let link = |size: &str| {
             format!(
                 "unshare {user} -m bash -c 'mount -t tmpfs -o size={size} none $TMPDIR && \
-                 $LD -shared -o $OUT main.o one.o big.o --export-dynamic && [ -z \"$(ls -A $TMPDIR)\" ]'"
+                 $LD -shared -o $OUT main.o one.o big.o --export-dynamic && ls -RA $TMPDIR >&2 && [ -z \"$(ls -A $TMPDIR)\" ]'"
             )
         };
         for size in ["4k", "16k", "48k"] {

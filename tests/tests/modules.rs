@@ -1,6 +1,6 @@
 //! Odd modules: identical ones, those without a hash, empty ones, many, with debug information.
 
-use ldwrap_tests::{each_llvm, fixtures_only};
+use ldwrap_tests::each_llvm;
 
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT";
 
@@ -158,12 +158,6 @@ fn two_hundred_modules() {
             .splits()
             .modules(201)
             .prints("20100\n");
-        if !fixtures_only() {
-            // Again, from the cache, when there is one.
-            s.link_both(&format!("{LINK} src/main.o liball.a"))
-                .splits()
-                .prints("20100\n");
-        }
     });
 }
 

@@ -239,24 +239,14 @@ fn code_generation() {
     each_llvm(|s| {
         sources(s);
         for options in [
-            "-Wl,--lto-O3",
-            "-Wl,--lto-O2,-O1",
+            "-Os -Wl,--lto-O2,-O1",
             "-Wl,-plugin-opt=O3,-plugin-opt=mcpu=haswell",
-            "-O3 -march=haswell",
-            "-Os",
-            "-Wl,--lto-partitions=2",
-            "-Wl,-mllvm,-inline-threshold=0",
-            "-Wl,-mllvm=-inline-threshold=0,--mllvm=-unroll-count=2",
-            "-Wl,-plugin-opt=-inline-threshold=1",
+            "-Wl,--lto-partitions=2,-plugin-opt=-inline-threshold=1",
+            "-Wl,-mllvm,-inline-threshold=0,--mllvm=-unroll-count=2",
             "-Wl,--lto-debug-pass-manager,--thinlto-jobs=1",
-            "-Wl,-plugin-opt=-debugger-tune=lldb",
-            "-Wl,--thinlto-jobs=1",
+            "-Wl,-plugin-opt=-debugger-tune=lldb -fsplit-machine-functions",
             "-Wl,--thinlto-jobs=all,--threads=2",
-            "-Wl,-plugin-opt=jobs=3,--threads=1",
-            "-ffunction-sections -fdata-sections",
-            "-fno-function-sections -g",
-            "-fno-unroll-loops -fno-vectorize -mcmodel=small",
-            "-fsplit-machine-functions",
+            "-fno-function-sections -g -mcmodel=small",
         ] {
             // An option that forwards is as good here; equality is what counts.
             s.link_both_with(&[ldwrap_tests::LENIENT], &format!("{LINK} {options} {ALL}"))
