@@ -122,6 +122,7 @@ impl Plan<'_> {
     pub fn lld(&self, extra: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
         let mut command = Command::new(&self.toolchain.lld);
         command.arg0(self.argv0);
+        self.scratch.confine(&mut command);
         let extra: Vec<OsString> = extra.into_iter().collect();
         let length: usize = self.args.iter().chain(&extra).map(|a| a.len() + 9).sum();
         if length < MAX_ARGV {

@@ -88,7 +88,7 @@ fn stop(signal: Signal) -> ! {
     if let Some(dir) = scratch {
         // A worker may have been about to make a file: a second try finds what the first missed.
         for _ in 0..3 {
-            if std::fs::remove_dir_all(&dir).is_ok() || !dir.exists() {
+            if crate::scratch::remove(&dir).is_ok() || !dir.exists() {
                 break;
             }
         }

@@ -4,6 +4,7 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Levels below the index directory, so that `..` in module identifiers stays inside the scratch
 /// directory (fact 9).
@@ -14,7 +15,7 @@ const LEVEL: &str = ".ldwrap";
 /// The scratch directory (0700, unpredictable name, in `TMPDIR`).
 #[derive(Debug)]
 pub struct Scratch {
-    dir: tempfile::TempDir,
+    dir: Removed,
     index: PathBuf,
 }
 
@@ -25,6 +26,7 @@ impl Scratch {
             .prefix("ldwrap-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir()?;
+        let dir = Removed(dir.keep());
         let mut index = dir.path().join("i");
         for _ in 0..DEPTH {
             index.push(LEVEL);
@@ -99,6 +101,13 @@ impl Scratch {
         self.dir.path()
     }
 
+    /// Makes a child leave its temporary files, such as those of LLVM's crash handler, in here.
+    pub fn confine(&self, command: &mut Command) {
+        command
+            .env("TMPDIR", self.dir.path())
+            .env("LLVM_DISABLE_SYMBOLIZATION", "1");
+    }
+
     /// A file of this name at the top.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
@@ -109,5 +118,82 @@ impl Scratch {
     #[must_use]
     pub const fn max_parents() -> usize {
         DEPTH
+    }
+}
+
+/// A directory that goes when this does.
+#[derive(Debug)]
+struct Removed(PathBuf);
+
+impl Removed {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        if let Err(e) = remove(&self.0) {
+            log::warn!("cannot remove {}: {e}", self.0.display());
+        }
+    }
+}
+
+/// Removes a directory and all below it, following no links.
+///
+/// Not `remove_dir_all`: that holds a descriptor for each level, and there are many levels and
+/// sometimes few descriptors (`ulimit -n`).
+pub fn remove(dir: &Path) -> io::Result<()> {
+    let mut levels = vec![dir.to_owned()];
+    let mut at = 0;
+    while let Some(dir) = levels.get(at).cloned() {
+        at += 1;
+        for entry in std::fs::read_dir(&dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                levels.push(entry.path());
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    levels.iter().rev().try_for_each(std::fs::remove_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_and_links_are_not_followed() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("kept"), "").unwrap();
+        let scratch = Scratch::new().unwrap();
+        let root = scratch.root().to_owned();
+        assert_eq!(
+            std::fs::metadata(&root).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        std::os::unix::fs::symlink(outside.path(), scratch.index().join("link")).unwrap();
+        std::fs::write(scratch.cache().join("file"), "").unwrap();
+        drop(scratch);
+        assert!(!root.exists());
+        assert!(outside.path().join("kept").exists());
+    }
+
+    #[test]
+    fn an_identifier_is_found_from_where_its_shard_was_written() {
+        let scratch = Scratch::new().unwrap();
+        for id in ["a.o", "../a.o", "../../x/a.o", "x/y/a(b.o at 8)"] {
+            let mut written = scratch.index().to_owned();
+            for part in Path::new(id) {
+                if part == ".." {
+                    written.pop();
+                } else {
+                    written.push(part);
+                }
+            }
+            assert_eq!(scratch.identifier_of(&written), Path::new(id));
+        }
     }
 }

@@ -96,9 +96,7 @@ impl Toolchain {
     }
 
     fn pair(lld: &Path, clang: &Path, config: &Config) -> Result<Self, ToolchainError> {
-        let key = identity(lld)
-            .zip(identity(clang))
-            .map(|(l, c)| format!("{l} {c}"));
+        let key = pair_key(lld, clang);
         let memory = key
             .as_ref()
             .zip(config.cache_dir.as_ref())
@@ -147,10 +145,7 @@ impl Toolchain {
     /// Remembers that the self-test was passed.
     pub fn prove(&mut self) {
         self.proven = true;
-        let key = identity(&self.lld)
-            .zip(identity(&self.clang))
-            .map(|(l, c)| format!("{l} {c}"));
-        self.remember(key.as_deref());
+        self.remember(pair_key(&self.lld, &self.clang).as_deref());
     }
 
     /// Writes what is known; a cache that cannot be written only costs time.
@@ -185,12 +180,25 @@ fn major(version: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-/// What makes a file this file: any change of it, or of where its links lead, changes this. Ours is
-/// part of it, since another ldwrap may know better.
+/// What a remembered answer is about: these two files, and this ldwrap, since another may know
+/// better. Ours by size and time alone: copies of it are the same program.
+fn pair_key(lld: &Path, clang: &Path) -> Option<String> {
+    let ours = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
+    let (lld, clang) = (identity(lld)?, identity(clang)?);
+    let version = env!("CARGO_PKG_VERSION");
+    Some(format!(
+        "{version}:{}:{}.{} {lld} {clang}",
+        ours.size(),
+        ours.mtime(),
+        ours.mtime_nsec()
+    ))
+}
+
+/// What makes a file this file: any change of it, or of where its links lead, changes this.
 fn identity(path: &Path) -> Option<String> {
     let real = path.canonicalize().ok()?;
     let m = std::fs::metadata(&real).ok()?;
-    let mut s = format!("{}:", env!("CARGO_PKG_VERSION"));
+    let mut s = String::new();
     for byte in real.as_os_str().as_bytes() {
         let _ = write!(s, "{byte:02x}");
     }

@@ -177,11 +177,13 @@ pub fn exec(real: &Path, argv0: &OsStr, args: Vec<OsString>) -> String {
     fail(io::Error::last_os_error())
 }
 
-/// The `argv[0]` that the real lld is to see; see [`exec`].
+/// The `argv[0]` that the real lld is to see; see [`exec`]. lld looks at the parts of its name
+/// between dashes (`x86_64-linux-gnu-ld.lld`, `ld.lld-19`; lld/Common/DriverDispatcher.cpp).
 #[must_use]
 pub fn arg0<'a>(ours: &'a OsStr, real: &'a Path) -> &'a OsStr {
     let name = Path::new(ours).file_name().unwrap_or_default().as_bytes();
-    if name.starts_with(b"ld.lld") {
+    let is_lld = |part: &[u8]| matches!(part, b"ld.lld" | b"ld" | b"gnu");
+    if name.split(|&b| b == b'-').any(is_lld) {
         ours
     } else {
         real.as_os_str()

@@ -47,8 +47,8 @@ use tempfile::TempDir;
 /// Undoes the default `LDWRAP_STRICT=1` of a link, for [`Session::link_both_with`].
 pub const LENIENT: (&str, &str) = ("LDWRAP_STRICT", "");
 
-/// The command that compiles and the seconds that one command may take.
-const TIMEOUT_SECONDS: &str = "120";
+/// The seconds that one command may take.
+const TIMEOUT_SECONDS: &str = "90";
 
 /// Runs `test` with each LLVM version; all of them run, and the failure names those that failed.
 pub fn each_llvm(test: impl Fn(&Session)) {
@@ -134,6 +134,12 @@ pub struct Session {
     root: TempDir,
     /// What the last [`Session::link_both`] left in the working directory.
     written: RefCell<Vec<PathBuf>>,
+}
+
+/// A cache directory for all sessions of all tests, beside the test binaries.
+fn shared_cache() -> PathBuf {
+    let exe = std::env::current_exe().expect("a test has a binary");
+    exe.with_file_name("ldwrap-tests-cache")
 }
 
 impl Session {
@@ -309,7 +315,8 @@ impl Session {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("LANG", "C.UTF-8")
             .env("HOME", self.root().join("home"))
-            .env("XDG_CACHE_HOME", self.root().join("home/cache"))
+            // Shared, so that not each session has to prove the toolchains again.
+            .env("LDWRAP_CACHE_DIR", shared_cache())
             .env("XDG_CONFIG_HOME", self.root().join("home/config"))
             .env("TMPDIR", self.tmp())
             .env("LDWRAP_TEST_SESSION", self.root())

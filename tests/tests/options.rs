@@ -77,18 +77,13 @@ fn sections_and_symbols() {
     each_llvm(|s| {
         sources(s);
         for options in [
-            "--gc-sections",
-            "-gc-sections,--print-gc-sections",
+            "-gc-sections,--print-gc-sections,--icf=safe",
             "--icf=all,--print-icf-sections",
-            "--icf=safe",
-            "--defsym=unused2=one,-defsym,answer=42",
-            "--undefined=unused,-u,same_b",
+            "--defsym=unused2=one,-defsym,answer=42,--emit-relocs",
+            "--undefined=unused,-u,same_b,--export-dynamic-symbol=same_a",
             "--exclude-libs=ALL,-E",
-            "--exclude-libs,libtwo.a,--export-dynamic",
-            "--export-dynamic-symbol=same_a",
-            "-z,nostart-stop-gc,--no-gc-sections,-O2",
+            "--exclude-libs,libtwo.a,--export-dynamic,-z,nostart-stop-gc,--no-gc-sections,-O2",
             "--build-id=sha1,--hash-style=both,--no-rosegment",
-            "--emit-relocs",
             "--sort-section=name,--symbol-ordering-file=order",
         ] {
             s.write("order", "native\ntwo\nmain\n");

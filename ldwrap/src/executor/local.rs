@@ -8,7 +8,6 @@ use crate::process;
 use crate::scratch::Scratch;
 use crossbeam_channel::unbounded;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,23 +67,11 @@ impl Local<'_> {
     fn compile(&self, job: &Job) -> Result<Outcome, String> {
         let dir = self.scratch.backend(job.number);
         lay_out(&dir, job).map_err(|e| format!("cannot write in {}: {e}", dir.display()))?;
-        // A compiler that something killed (the OOM killer, a person) may do better the second time.
-        let mut tries = 0;
-        let out = loop {
-            let mut command = Command::new(self.clang);
-            command.args(&job.args).current_dir(&dir);
-            let out = process::output(command)
-                .map_err(|e| format!("cannot run {}: {e}", self.clang.display()))?;
-            tries += 1;
-            if out.status.signal().is_none() || tries > 1 {
-                break out;
-            }
-            log::info!(
-                "backend of {}: {}, tried again",
-                job.identifier.0.display(),
-                out.status
-            );
-        };
+        let mut command = Command::new(self.clang);
+        command.args(&job.args).current_dir(&dir);
+        self.scratch.confine(&mut command);
+        let out = process::output(command)
+            .map_err(|e| format!("cannot run {}: {e}", self.clang.display()))?;
         let said = String::from_utf8_lossy(&out.stderr);
         if !out.status.success() {
             let last = said
