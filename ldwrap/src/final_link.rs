@@ -9,7 +9,7 @@
 use crate::executor::{BackendError, Outcome};
 use crate::link::{Failure, Plan};
 use crate::lookups::{Lookups, Naming};
-use crate::process::Running;
+use crate::process::{Role, Running};
 use crate::supervise::{self, Listener};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -111,7 +111,7 @@ impl FinalLink {
         let (child, listener) =
             supervise::spawn(command).map_err(|e| Failure::new(e.to_string()))?;
         let pid = child.id();
-        let lld = Mutex::new(Running::new(child));
+        let lld = Mutex::new(Running::new(child, Role::Tool));
         Ok(Self {
             lld,
             pid,

@@ -5,7 +5,7 @@
 //! and the list of modules that take part comes in task order (fact 6).
 
 use crate::link::{Failure, Plan};
-use crate::process;
+use crate::process::{self, Role};
 use crate::scratch::Scratch;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -45,7 +45,7 @@ impl Index {
         replace.push(plan.scratch.index());
         replace.push("/");
         let command = plan.lld([only, replace])?;
-        let out = process::output(command).map_err(|e| {
+        let out = process::output(command, Role::Tool).map_err(|e| {
             Failure::new(format!("cannot run {}: {e}", plan.toolchain.lld.display()))
         })?;
         if !out.status.success() {

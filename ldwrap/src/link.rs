@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 /// stack limit (2 MiB as a rule), shared with the environment.
 const MAX_ARGV: usize = 1 << 20;
 /// More backends than this may not fail before the link is given up: one may be bad luck.
-const MAX_FAILURES: usize = 4;
+pub const MAX_FAILURES: usize = 4;
 
 /// Why a link was not split after all.
 #[derive(Debug)]
@@ -97,6 +97,8 @@ pub struct Plan<'a> {
     pub jobs: usize,
     /// Whether lld would colour its messages, had it our stderr.
     pub colour: bool,
+    /// How many backends may fail (and be left to lld) before the link is given up.
+    pub max_failures: usize,
 }
 
 /// What the split was, for the report.
@@ -210,6 +212,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         scratch: plan.scratch,
         jobs: plan.jobs,
     };
+    let max_failures = plan.max_failures.min(total / 2);
     let (failures, compiled) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let first_error = Mutex::new(None);
     let ended = std::thread::scope(|scope| {
@@ -238,13 +241,16 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
                     Err(e) => {
                         let mut first = first_error.lock().unwrap_or_else(PoisonError::into_inner);
                         first.get_or_insert(e.to_string());
-                        failures.fetch_add(1, Ordering::Relaxed) + 1 > MAX_FAILURES.min(total / 2)
+                        failures.fetch_add(1, Ordering::Relaxed) + 1 > max_failures
                     }
                 };
                 link.finished(number, result);
+                if failed {
+                    process::kill_backends();
+                }
                 !failed
             });
-            if failures.load(Ordering::Relaxed) > MAX_FAILURES.min(total / 2) {
+            if failures.load(Ordering::Relaxed) > max_failures {
                 return Err(Failure::new(String::new()));
             }
             Ok(())
@@ -367,8 +373,9 @@ pub fn with_scratch<T>(f: impl FnOnce(&Scratch) -> T) -> io::Result<T> {
     let scratch = Scratch::new()?;
     process::set_scratch(Some(scratch.root().to_owned()));
     let result = f(&scratch);
-    process::set_scratch(None);
+    // In this order: a signal in between has it removed twice rather than not at all.
     drop(scratch);
+    process::set_scratch(None);
     Ok(result)
 }
 

@@ -46,6 +46,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> ExitCode {
             }
         }
     };
+    crate::process::yield_to_signals();
     log::info!("{output}: forwarded: {reason}");
     report(
         config,
@@ -113,6 +114,7 @@ fn attempt(
             scratch,
             jobs,
             colour: link::colours(cmd),
+            max_failures: link::MAX_FAILURES,
         })
     })
     .map_err(|e| Failure::new(format!("no scratch directory: {e}")))??;

@@ -1,15 +1,22 @@
 //! Children and signals: whoever stops us stops them too, and nothing stays behind.
 //!
-//! SIGINT, SIGTERM and SIGHUP are taken by one thread (`sigwait`), so no handler runs at an odd
-//! moment. It stops the children, removes the scratch directory, and dies by the same signal, as the
-//! caller expects of a linker. SIGKILL cannot be taken; then the kernel kills the children
+//! SIGINT, SIGTERM and SIGHUP are blocked, and one thread sees them come (a signalfd that is polled
+//! but never read, so that they stay pending). It stops the children, removes the scratch directory,
+//! and unblocks the signal, by which we then die, as the caller expects of a linker. Since nothing
+//! takes the signal away, it also reaches the real lld when that has become our process in the
+//! meantime. SIGKILL cannot be seen; then the kernel kills the children
 //! ([`crate::supervise::die_with_parent`]).
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{self, SigSet, SigmaskHow, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
-use std::os::unix::process::CommandExt;
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,9 +25,18 @@ use std::time::{Duration, Instant};
 /// How long children may take to clean up after themselves.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// What a child is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// lld, and whatever else ends by itself.
+    Tool,
+    /// A backend: its work is worthless once the link has failed.
+    Backend,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    children: HashSet<u32>,
+    children: HashMap<u32, Role>,
     scratch: Option<PathBuf>,
     stopping: bool,
 }
@@ -35,24 +51,53 @@ fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
     f(state().get_or_insert_with(State::default))
 }
 
-/// Starts taking signals. To be called before any other thread is started.
+/// The signals that end a link early.
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// Starts watching for signals. To be called before any other thread is started.
 pub fn take_signals() -> io::Result<()> {
     let mut set = SigSet::empty();
-    for s in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // What the caller ignores (nohup) stays ignored.
-        if !is_ignored(s) {
-            set.add(s);
-        }
-    }
+    // What the caller ignores (nohup) stays ignored.
+    ENDING
+        .into_iter()
+        .filter(|&s| !is_ignored(s))
+        .for_each(|s| set.add(s));
     signal::pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+    let pending = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?;
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
-            if let Ok(signal) = set.wait() {
-                stop(signal);
+            loop {
+                let mut fds = [PollFd::new(pending.as_fd(), PollFlags::POLLIN)];
+                if poll(&mut fds, PollTimeout::NONE).is_ok_and(|n| n > 0)
+                    && let Some(signal) = pending_signal()
+                {
+                    stop(signal);
+                }
             }
         })?;
     Ok(())
+}
+
+/// Which of the signals that end us is waiting to be delivered.
+fn pending_signal() -> Option<Signal> {
+    // SAFETY: sigpending fills the set in before it is read.
+    let set = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigpending(&raw mut set);
+        set
+    };
+    // SAFETY: a valid set and a valid signal number.
+    ENDING
+        .into_iter()
+        .find(|&s| unsafe { libc::sigismember(&raw const set, s as i32) } == 1)
+}
+
+/// Waits for the end when a signal is about to end us: nothing else is to be done then.
+pub fn yield_to_signals() {
+    while pending_signal().is_some() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn is_ignored(signal: Signal) -> bool {
@@ -72,32 +117,57 @@ pub fn set_scratch(dir: Option<PathBuf>) {
 fn stop(signal: Signal) -> ! {
     let (children, scratch) = with(|s| {
         s.stopping = true;
-        (s.children.clone(), s.scratch.take())
+        (
+            s.children.keys().copied().collect::<Vec<_>>(),
+            s.scratch.take(),
+        )
     });
     for &child in &children {
         let _ = signal::kill(Pid::from_raw(child as i32), signal);
     }
     // lld removes its temporary output when it is interrupted; give it the time.
     let end = Instant::now() + GRACE;
-    while Instant::now() < end && with(|s| !s.children.is_empty()) {
+    while Instant::now() < end && children.iter().any(|&child| runs(child)) {
         std::thread::sleep(Duration::from_millis(5));
     }
-    for child in with(|s| s.children.clone()) {
+    for child in with(|s| s.children.keys().copied().collect::<Vec<_>>()) {
         let _ = signal::kill(Pid::from_raw(child as i32), Signal::SIGKILL);
     }
     if let Some(dir) = scratch {
-        // A worker may have been about to make a file: a second try finds what the first missed.
-        for _ in 0..3 {
-            if crate::scratch::remove(&dir).is_ok() || !dir.exists() {
+        // A worker may have been about to make a file: a later try finds what an earlier one missed.
+        for _ in 0..20 {
+            let _ = crate::scratch::remove(&dir);
+            if !dir.exists() {
                 break;
             }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
     let mut only = SigSet::empty();
     only.add(signal);
+    // It is pending: we die of it here.
     let _ = signal::pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&only), None);
-    let _ = signal::raise(signal);
     std::process::exit(128 + signal as i32)
+}
+
+/// Kills all backends that run.
+pub fn kill_backends() {
+    // Under the lock: who is in the list has not been reaped, so its number is still its own.
+    with(|s| {
+        for (&child, _) in s
+            .children
+            .iter()
+            .filter(|&(_, &role)| role == Role::Backend)
+        {
+            let _ = signal::kill(Pid::from_raw(child as i32), Signal::SIGKILL);
+        }
+    });
+}
+
+/// Whether a child of ours has not ended yet. Does not reap it: its own thread may be about to.
+fn runs(child: u32) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::Pid(Pid::from_raw(child as i32)), flags) == Ok(WaitStatus::StillAlive)
 }
 
 /// A child that is known to the signal thread as long as it runs.
@@ -110,9 +180,9 @@ pub struct Running {
 impl Running {
     /// Takes charge of a child.
     #[must_use]
-    pub fn new(mut child: Child) -> Self {
+    pub fn new(mut child: Child, role: Role) -> Self {
         let stopping = with(|s| {
-            s.children.insert(child.id());
+            s.children.insert(child.id(), role);
             s.stopping
         });
         if stopping {
@@ -126,8 +196,20 @@ impl Running {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
-        let status = self.child.wait();
+        // Off the list before its number is free for another process.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        while waitid(Id::Pid(Pid::from_raw(self.child.id() as i32)), flags) == Err(Errno::EINTR) {}
         self.forget();
+        let status = self.child.wait();
+        // An interrupt goes to the whole group, and may reach a child just before it reaches us.
+        let signal = status.as_ref().ok().and_then(ExitStatusExt::signal);
+        if signal.is_some_and(|n| ENDING.iter().any(|&s| s as i32 == n)) {
+            let end = Instant::now() + Duration::from_millis(50);
+            while pending_signal().is_none() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        yield_to_signals();
         status
     }
 
@@ -155,7 +237,7 @@ impl Drop for Running {
 }
 
 /// Runs a command to its end, with its output taken and nothing to read.
-pub fn output(mut command: Command) -> io::Result<Output> {
+pub fn output(mut command: Command, role: Role) -> io::Result<Output> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -163,7 +245,7 @@ pub fn output(mut command: Command) -> io::Result<Output> {
     die_with_thread(&mut command);
     let mut child = command.spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let mut running = Running::new(child);
+    let mut running = Running::new(child, role);
     let drain = |pipe: Option<Box<dyn io::Read + Send>>| {
         let mut bytes = Vec::new();
         pipe.map_or(Ok(0), |mut p| p.read_to_end(&mut bytes))

@@ -22,10 +22,15 @@ pub struct Scratch {
 impl Scratch {
     /// Makes it, with all that the phases expect in it.
     pub fn new() -> io::Result<Self> {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// As [`Scratch::new`], in another directory than `TMPDIR`.
+    pub fn new_in(parent: &Path) -> io::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("ldwrap-")
             .permissions(Permissions::from_mode(0o700))
-            .tempdir()?;
+            .tempdir_in(parent)?;
         let dir = Removed(dir.keep());
         let mut index = dir.path().join("i");
         for _ in 0..DEPTH {
@@ -144,20 +149,32 @@ impl Drop for Removed {
 /// Not `remove_dir_all`: that holds a descriptor for each level, and there are many levels and
 /// sometimes few descriptors (`ulimit -n`).
 pub fn remove(dir: &Path) -> io::Result<()> {
+    // Another thread may be at it too, when a signal ends us.
+    let gone_is_fine = |result: io::Result<()>| match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
     let mut levels = vec![dir.to_owned()];
     let mut at = 0;
     while let Some(dir) = levels.get(at).cloned() {
         at += 1;
-        for entry in std::fs::read_dir(&dir)? {
+        let entries = match std::fs::read_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
-            if entry.file_type()?.is_dir() {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
                 levels.push(entry.path());
             } else {
-                std::fs::remove_file(entry.path())?;
+                gone_is_fine(std::fs::remove_file(entry.path()))?;
             }
         }
     }
-    levels.iter().rev().try_for_each(std::fs::remove_dir)
+    levels
+        .iter()
+        .rev()
+        .try_for_each(|dir| gone_is_fine(std::fs::remove_dir(dir)))
 }
 
 #[cfg(test)]

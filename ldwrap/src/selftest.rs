@@ -7,7 +7,8 @@
 //! alone and split, and must come out the same to the byte, with every object from a backend.
 
 use crate::link::{self, Done, Failure, Plan};
-use crate::process;
+use crate::process::{self, Role};
+use crate::scratch::Scratch;
 use crate::toolchain::Toolchain;
 use shim::cmdline::CommandLine;
 use std::ffi::OsString;
@@ -46,7 +47,7 @@ pub fn run(toolchain: &Toolchain, jobs: usize) -> Result<(), Failure> {
         let dir = scratch.file("selftest");
         std::fs::create_dir(&dir).map_err(|e| fail(&format!("{}: {e}", dir.display())))?;
         for pic in [false, true] {
-            both_ways(toolchain, jobs, &dir, pic)?;
+            both_ways(toolchain, jobs, scratch, &dir, pic)?;
         }
         Ok(())
     })
@@ -57,10 +58,16 @@ fn fail(why: &str) -> Failure {
     Failure::new(format!("self-test of this lld and clang: {why}"))
 }
 
-fn both_ways(toolchain: &Toolchain, jobs: usize, dir: &Path, pic: bool) -> Result<(), Failure> {
+fn both_ways(
+    toolchain: &Toolchain,
+    jobs: usize,
+    scratch: &Scratch,
+    dir: &Path,
+    pic: bool,
+) -> Result<(), Failure> {
     let mut objects = Vec::new();
     for (name, source) in SOURCES {
-        objects.push(compile(toolchain, dir, name, source, pic)?);
+        objects.push(compile(toolchain, scratch, dir, name, source, pic)?);
     }
     let output = dir.join(if pic { "out.so" } else { "out" });
     let mut args: Vec<OsString> = Vec::new();
@@ -85,12 +92,12 @@ fn both_ways(toolchain: &Toolchain, jobs: usize, dir: &Path, pic: bool) -> Resul
 
     let mut plain = Command::new(&toolchain.lld);
     plain.arg("--thinlto-jobs=1").args(&args);
-    run_tool(plain)?;
+    run_tool(scratch, plain)?;
     let read = || std::fs::read(&output).map_err(|e| fail(&format!("{}: {e}", output.display())));
     let expected = read()?;
     std::fs::remove_file(&output).map_err(|e| fail(&e.to_string()))?;
 
-    let done = split(toolchain, jobs, &args)?;
+    let done = split(toolchain, jobs, dir, &args)?;
     let got = read()?;
     if got != expected {
         return Err(fail("the split link's output differs from lld's own"));
@@ -104,9 +111,14 @@ fn both_ways(toolchain: &Toolchain, jobs: usize, dir: &Path, pic: bool) -> Resul
     Ok(())
 }
 
-fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<Done, Failure> {
+fn split(
+    toolchain: &Toolchain,
+    jobs: usize,
+    dir: &Path,
+    args: &[OsString],
+) -> Result<Done, Failure> {
     let cmd = CommandLine::parse(args).map_err(|e| fail(&e.to_string()))?;
-    let scratch = crate::scratch::Scratch::new().map_err(|e| fail(&e.to_string()))?;
+    let scratch = Scratch::new_in(dir).map_err(|e| fail(&e.to_string()))?;
     let plan = Plan {
         argv0: toolchain.lld.as_os_str(),
         args,
@@ -115,12 +127,14 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<Done, 
         scratch: &scratch,
         jobs,
         colour: false,
+        max_failures: 0,
     };
     link::split(&plan).map_err(|f| fail(&f.reason))
 }
 
 fn compile(
     toolchain: &Toolchain,
+    scratch: &Scratch,
     dir: &Path,
     name: &str,
     source: &str,
@@ -133,13 +147,15 @@ fn compile(
     clang.args(["-c", "-O2", "-flto=thin", "-ffreestanding", "-w"]);
     clang.arg(if pic { "-fPIC" } else { "-fno-pic" });
     clang.arg(&file).arg("-o").arg(&object);
-    run_tool(clang)?;
+    run_tool(scratch, clang)?;
     Ok(object)
 }
 
-fn run_tool(command: Command) -> Result<(), Failure> {
+fn run_tool(scratch: &Scratch, mut command: Command) -> Result<(), Failure> {
+    scratch.confine(&mut command);
     let program = command.get_program().to_string_lossy().into_owned();
-    let out = process::output(command).map_err(|e| fail(&format!("cannot run {program}: {e}")))?;
+    let out = process::output(command, Role::Tool)
+        .map_err(|e| fail(&format!("cannot run {program}: {e}")))?;
     if out.status.success() {
         return Ok(());
     }

@@ -16,11 +16,12 @@ fn sources(s: &Session) {
 }
 
 /// The variable and the program that make the link hang in a phase. The program hangs in the
-/// process that it is, so that whoever kills it has killed all of it.
+/// process that it is, so that whoever kills it has killed all of it. It does so once the file
+/// `armed` is there.
 fn hang_in(s: &Session, phase: &str) -> (&'static str, String) {
     let dir = s.dir();
     let dir = dir.display();
-    let hang = format!("{{ echo $$ >>{dir}/phase; exec sleep 300; }}");
+    let hang = format!("[[ -e {dir}/armed ]] && {{ echo $$ >>{dir}/phase; exec sleep 300; }}");
     let llvm = s.llvm;
     let (variable, text) = match phase {
         "backends" => (
@@ -59,10 +60,27 @@ fn assert_phase_ended(s: &Session) {
     s.sh("for p in $(cat phase); do for i in $(seq 100); do [ -e /proc/$p ] || continue 2; sleep 0.05; done; exit 1; done");
 }
 
-fn dies_in(s: &Session, phase: &str, (signal, number): (&str, i32)) {
-    s.sh("rm -f phase");
+/// Each signal in a phase. One program for all of them, so that the toolchain is tried out once.
+fn dies_in_each(s: &Session, phase: &str) {
+    s.sh("rm -f armed");
     let (variable, program) = hang_in(s, phase);
-    let mut child = s.spawn_shim(&[(variable, &program)], &LINK);
+    // A first link of these tools may try them out; its own phases are for
+    // `an_interrupt_of_the_whole_group`.
+    let mut first = s.spawn_shim(&[(variable, &program)], &LINK);
+    assert!(
+        wait(&mut first, 30).success(),
+        "LLVM {}: the first link fails",
+        s.llvm
+    );
+    s.sh("rm a.out; touch armed");
+    for signal in SIGNALS {
+        dies_in(s, phase, (variable, &program), signal);
+    }
+}
+
+fn dies_in(s: &Session, phase: &str, hang: (&str, &str), (signal, number): (&str, i32)) {
+    s.sh("rm -f phase");
+    let mut child = s.spawn_shim(&[hang], &LINK);
     s.wait_for("phase", &mut child);
     s.sh(&format!("kill -{signal} {}", child.id()));
     let status = wait(&mut child, 20);
@@ -81,7 +99,7 @@ fn dies_in(s: &Session, phase: &str, (signal, number): (&str, i32)) {
     );
     let files = s.sh("ls -A");
     assert_eq!(
-        files, "main.c\nmain.o\none.c\none.o\nphase\n",
+        files, "armed\nmain.c\nmain.o\none.c\none.o\nphase\n",
         "LLVM {}: SIG{signal} in {phase}",
         s.llvm
     );
@@ -91,9 +109,7 @@ fn dies_in(s: &Session, phase: &str, (signal, number): (&str, i32)) {
 fn in_the_index_phase() {
     each_llvm_with_shim(|s| {
         sources(s);
-        SIGNALS
-            .iter()
-            .for_each(|&signal| dies_in(s, PHASES[0], signal));
+        dies_in_each(s, PHASES[0]);
     });
 }
 
@@ -101,9 +117,7 @@ fn in_the_index_phase() {
 fn in_the_backends() {
     each_llvm_with_shim(|s| {
         sources(s);
-        SIGNALS
-            .iter()
-            .for_each(|&signal| dies_in(s, PHASES[1], signal));
+        dies_in_each(s, PHASES[1]);
     });
 }
 
@@ -111,9 +125,7 @@ fn in_the_backends() {
 fn in_the_final_link() {
     each_llvm_with_shim(|s| {
         sources(s);
-        SIGNALS
-            .iter()
-            .for_each(|&signal| dies_in(s, PHASES[2], signal));
+        dies_in_each(s, PHASES[2]);
     });
 }
 
@@ -123,7 +135,7 @@ fn an_interrupt_of_the_whole_group() {
     each_llvm_with_shim(|s| {
         sources(s);
         for phase in PHASES {
-            s.sh("rm -f phase");
+            s.sh("rm -f phase; touch armed");
             let (variable, program) = hang_in(s, phase);
             let mut c = std::process::Command::new("setsid");
             c.args(["env", "--default-signal"])
@@ -158,7 +170,7 @@ fn killed_outright() {
     each_llvm_with_shim(|s| {
         sources(s);
         for phase in PHASES {
-            s.sh("rm -f phase");
+            s.sh("rm -f phase; touch armed");
             let (variable, program) = hang_in(s, phase);
             let mut child = s.spawn_shim(&[(variable, &program)], &LINK);
             s.wait_for("phase", &mut child);

@@ -4,7 +4,7 @@
 
 use super::{BackendError, Executor, Outcome};
 use crate::backend::{Job, OBJECT, SHARD};
-use crate::process;
+use crate::process::{self, Role};
 use crate::scratch::Scratch;
 use crossbeam_channel::unbounded;
 use std::io;
@@ -70,7 +70,7 @@ impl Local<'_> {
         let mut command = Command::new(self.clang);
         command.args(&job.args).current_dir(&dir);
         self.scratch.confine(&mut command);
-        let out = process::output(command)
+        let out = process::output(command, Role::Backend)
             .map_err(|e| format!("cannot run {}: {e}", self.clang.display()))?;
         let said = String::from_utf8_lossy(&out.stderr);
         if !out.status.success() {
