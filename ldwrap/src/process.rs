@@ -5,7 +5,7 @@
 //! and unblocks the signal, by which we then die, as the caller expects of a linker. Since nothing
 //! takes the signal away, it also reaches the real lld when that has become our process in the
 //! meantime. SIGKILL cannot be seen; then the kernel kills the children
-//! ([`crate::supervise::die_with_parent`]).
+//! ([`crate::supervise::prepare_child`]).
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -242,7 +242,7 @@ pub fn output(mut command: Command, role: Role) -> io::Result<Output> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    die_with_thread(&mut command);
+    prepare(&mut command);
     let mut child = command.spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let mut running = Running::new(child, role);
@@ -269,10 +269,10 @@ pub fn output(mut command: Command, role: Role) -> io::Result<Output> {
     })
 }
 
-/// Makes the kernel kill the child of this command when the thread that starts it ends.
-pub fn die_with_thread(command: &mut Command) {
-    // SAFETY: `die_with_parent` is async-signal-safe, as pre_exec demands.
+/// Makes the command's child what all our children are, see [`crate::supervise::prepare_child`].
+pub fn prepare(command: &mut Command) {
+    // SAFETY: `prepare_child` is async-signal-safe, as pre_exec demands.
     unsafe {
-        command.pre_exec(crate::supervise::die_with_parent);
+        command.pre_exec(crate::supervise::prepare_child);
     }
 }

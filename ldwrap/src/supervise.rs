@@ -97,10 +97,10 @@ pub fn spawn(mut command: Command) -> Result<(Child, Listener), SuperviseError> 
     ours.set_nonblocking(true).map_err(refused)?;
     let socket = theirs.as_raw_fd();
     // SAFETY: the closure runs between fork and exec and makes only async-signal-safe calls
-    // (prctl, seccomp, sendmsg) on memory of its own; it allocates nothing.
+    // (prctl, sigprocmask, seccomp, sendmsg) on memory of its own; it allocates nothing.
     unsafe {
         command.pre_exec(move || {
-            die_with_parent()?;
+            prepare_child()?;
             let listener = install_filter()?;
             send_fd(socket, listener)
         });
@@ -124,12 +124,24 @@ pub fn spawn(mut command: Command) -> Result<(Child, Listener), SuperviseError> 
     }
 }
 
-/// Makes the kernel kill this process when the thread that forked it ends.
-/// Async-signal-safe; for use between fork and exec.
-pub fn die_with_parent() -> io::Result<()> {
+/// What every child does between fork and exec: it asks the kernel to kill it when the thread that
+/// forked it ends, and unblocks the signals that we watch for, since a mask is inherited.
+/// Async-signal-safe.
+pub fn prepare_child() -> io::Result<()> {
     // SAFETY: prctl with these arguments touches no memory of ours.
-    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, 0, 0, 0) }.into())
-        .map(drop)
+    check(
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, 0, 0, 0) }.into(),
+    )?;
+    // SAFETY: the set is initialised by sigemptyset; the signal numbers are valid.
+    let result = unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut())
+    };
+    check(result.into()).map(drop)
 }
 
 fn check(result: i64) -> io::Result<i64> {
