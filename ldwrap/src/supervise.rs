@@ -129,9 +129,8 @@ pub fn spawn(mut command: Command) -> Result<(Child, Listener), SuperviseError> 
 /// Async-signal-safe.
 pub fn prepare_child() -> io::Result<()> {
     // SAFETY: prctl with these arguments touches no memory of ours.
-    check(
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, 0, 0, 0) }.into(),
-    )?;
+    let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, 0, 0, 0) };
+    check(result.into())?;
     // SAFETY: the set is initialised by sigemptyset; the signal numbers are valid.
     let result = unsafe {
         let mut set: libc::sigset_t = mem::zeroed();
