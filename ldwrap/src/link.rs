@@ -191,9 +191,10 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         })
         .count();
     let total = index.modules.len();
-    if hashed < total && plan.toolchain.major < final_link::FIRST_IN_TASK_ORDER {
+    let ordered = plan.toolchain.major >= final_link::FIRST_IN_TASK_ORDER;
+    if hashed == 0 || (hashed < total && !ordered) {
         return Err(Failure::planned(format!(
-            "{} of {total} modules have no hash, and lld {} orders those otherwise",
+            "{} of {total} modules have no hash: lld {} would not ask for their objects",
             total - hashed,
             plan.toolchain.version
         )));
