@@ -1,12 +1,12 @@
 //! ldwrap as the linker: decide, split, and where that fails, be the real lld.
 
 use crate::link::{self, Done, Failure, Plan};
-use crate::modules::Survey;
 use crate::selftest;
 use crate::toolchain::Toolchain;
 use shim::cmdline::CommandLine;
-use shim::config::{Config, Executor, Split};
+use shim::config::{Config, Executor};
 use shim::decide::{Decision, decide};
+use shim::lld::Argv;
 use shim::report::Report;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -28,23 +28,20 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (reason, output, strict) = match decide(args, config) {
+    let (reason, output, strict) = match decide(args.iter().map(OsString::as_os_str), config) {
         Decision::Forward { reason, output } => (reason, output, false),
-        Decision::Split(cmd) => {
-            let output = cmd.output().to_string_lossy().into_owned();
-            match attempt(argv0, args, &real, config) {
-                Ok((toolchain, done)) => {
-                    return finish(config, &output, &toolchain, &done, start);
-                }
-                Err(failure) => {
-                    let strict = config.strict && !failure.planned;
-                    if strict && !failure.said.is_empty() {
-                        let _ = std::io::stderr().write_all(&failure.said);
-                    }
-                    (failure.reason, output, strict)
-                }
+        Decision::Split { output } => match attempt(argv0, args, &real, config) {
+            Ok((toolchain, done)) => {
+                return finish(config, &output, &toolchain, &done, start);
             }
-        }
+            Err(failure) => {
+                let strict = config.strict && !failure.planned;
+                if strict && !failure.said.is_empty() {
+                    let _ = std::io::stderr().write_all(&failure.said);
+                }
+                (failure.reason, output, strict)
+            }
+        },
     };
     crate::process::yield_to_signals();
     log::info!("{output}: forwarded: {reason}");
@@ -61,7 +58,11 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> ExitCode {
         eprintln!("ldwrap: {output}: not split, and LDWRAP_STRICT is set: {reason}");
         return ExitCode::FAILURE;
     }
-    eprintln!("ldwrap: {}", shim::lld::exec(&real, argv0, args.to_vec()));
+    shim::lld::restore_signals();
+    eprintln!(
+        "ldwrap: {}",
+        shim::lld::exec(&real, argv0, Argv::of_args(args))
+    );
     ExitCode::FAILURE
 }
 
@@ -88,16 +89,11 @@ fn attempt(
         )));
     }
     crate::codegen::Codegen::of(cmd, toolchain.major).map_err(Failure::planned)?;
-    let auto = config.split == Split::Auto;
     let jobs = link::default_jobs(config);
-    let survey = crate::modules::survey(cmd, auto)?;
-    if !survey.thin {
+    if !crate::modules::any_thin(cmd)? {
         return Err(Failure::planned(
             "no ThinLTO bitcode, only regular LTO".into(),
         ));
-    }
-    if auto {
-        pays(&survey, jobs).map_err(Failure::planned)?;
     }
     crate::process::take_signals().map_err(|e| Failure::new(format!("signals: {e}")))?;
     if !toolchain.proven {
@@ -119,29 +115,6 @@ fn attempt(
     })
     .map_err(|e| Failure::new(format!("no scratch directory: {e}")))??;
     Ok((toolchain, done))
-}
-
-/// Whether local backends are expected to be no slower than lld's threads.
-///
-/// A backend costs the start of one process, 40 ms on a quiet core, which lld's threads do not have
-/// (fact 5); large modules make up for it by going first and by using every processor, where lld
-/// uses one thread a core (fact 20). Break-even was seen at about 13 KiB of bitcode for each of those
-/// 40 ms; the bound is several times that.
-fn pays(survey: &Survey, jobs: usize) -> Result<(), String> {
-    const SMALL_LINK: u64 = 2 << 20;
-    const SMALL_MODULE: u64 = 48 << 10;
-    let mean = survey.bytes / survey.modules.max(1);
-    if jobs < 2 {
-        Err("LDWRAP_SPLIT=auto: one backend at a time is no faster than lld".into())
-    } else if survey.bytes < SMALL_LINK || mean < SMALL_MODULE {
-        Err(format!(
-            "LDWRAP_SPLIT=auto: {} modules of {} KiB in the mean are too little for local backends to pay",
-            survey.modules,
-            mean >> 10
-        ))
-    } else {
-        Ok(())
-    }
 }
 
 fn finish(

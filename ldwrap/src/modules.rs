@@ -155,46 +155,25 @@ pub fn regular_only(index: &Index) -> Result<Vec<(u64, bool)>, Failure> {
     Ok(words)
 }
 
-/// What a look at all inputs says before anything is started.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Survey {
-    /// There is a ThinLTO module.
-    pub thin: bool,
-    /// How many bitcode files and members there are, lazy ones among them.
-    pub modules: u64,
-    /// Their size together, in bytes.
-    pub bytes: u64,
-}
-
-/// Looks at the inputs. Without `all`, stops at the first ThinLTO module.
-pub fn survey(cmd: &CommandLine, all: bool) -> Result<Survey, Failure> {
-    let mut survey = Survey::default();
+/// Whether any input has a ThinLTO module. Stops at the first.
+pub fn any_thin(cmd: &CommandLine) -> Result<bool, Failure> {
+    let mut found = false;
     let mut odd = None;
     inputs::visit(cmd, &mut |input| {
-        if !input.kind.is_bitcode() {
-            return Ok(Visit::Continue);
-        }
-        survey.modules += 1;
-        survey.bytes += match input.member {
-            Some(m) if m.external.is_none() => m.size,
-            Some(m) => m.external.as_ref().map_or(0, |file| file_size(file)),
-            None => file_size(input.path),
-        };
-        if !survey.thin {
+        if input.kind.is_bitcode() {
             match is_thin(input) {
-                Ok(thin) => survey.thin = thin,
+                Ok(thin) => found = thin,
                 Err(why) => odd = Some(format!("{}: {why}", input.path.display())),
             }
         }
-        let enough = odd.is_some() || (survey.thin && !all);
-        Ok(if enough { Visit::Stop } else { Visit::Continue })
+        Ok(if found || odd.is_some() {
+            Visit::Stop
+        } else {
+            Visit::Continue
+        })
     })
     .map_err(|e| Failure::new(e.to_string()))?;
-    odd.map_or(Ok(survey), |why| Err(Failure::new(why)))
-}
-
-fn file_size(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |m| m.len())
+    odd.map_or(Ok(found), |why| Err(Failure::new(why)))
 }
 
 fn is_thin(input: &Found<'_>) -> Result<bool, String> {

@@ -237,29 +237,62 @@ enum Inside<'a> {
 type Sink<'a> = dyn FnMut(Item<'_>) -> Result<Visit, InputError> + 'a;
 
 /// So many objects are all looked at.
-const ALL_UP_TO: usize = 256;
+const ALL_UP_TO: usize = 128;
 /// At least one object of so many is looked at.
-pub const MAX_STRIDE: usize = 64;
+pub const MAX_STRIDE: usize = 128;
 
-/// Takes every so-manieth of a row.
+/// Takes some of a row of objects: evenly spaced ones, and the first of each directory, since what
+/// a build compiles in one directory it mostly compiles in one way.
 #[derive(Clone, Copy)]
-struct Sampler {
+struct Sampler<'a> {
     stride: usize,
     next: usize,
+    dir: &'a [u8],
+    /// How many may still be taken for their directory.
+    dirs_left: usize,
 }
 
-impl Sampler {
+impl<'a> Sampler<'a> {
     fn of(count: usize) -> Self {
         Sampler {
             stride: (count / ALL_UP_TO).clamp(1, MAX_STRIDE),
             next: 0,
+            dir: b"",
+            dirs_left: ALL_UP_TO,
         }
     }
 
-    fn takes_next(&mut self) -> bool {
+    fn takes(&mut self, object: &'a [u8]) -> bool {
         self.next += 1;
-        (self.next - 1).is_multiple_of(self.stride)
+        let name = object.iter().rposition(|&b| b == b'/').unwrap_or(0);
+        let dir = object.get(..name).unwrap_or_default();
+        let new = dir != self.dir && self.dirs_left > 0;
+        if new {
+            self.dir = dir;
+            self.dirs_left -= 1;
+        }
+        new || (self.next - 1).is_multiple_of(self.stride)
     }
+}
+
+/// The arguments without the objects that a sample would not look at, where there are very many:
+/// parsing costs an allocation or two for each. Only a name behind an argument that is no option is
+/// left out, since it might be an option's value.
+pub fn sample_args<'a>(args: impl ExactSizeIterator<Item = &'a OsStr>) -> Vec<OsString> {
+    let count = args.len();
+    if count <= 4 * ALL_UP_TO {
+        return args.map(OsStr::to_os_string).collect();
+    }
+    let mut sampler = Sampler::of(count);
+    let mut after_option = true;
+    let mut kept = Vec::new();
+    for arg in args {
+        if after_option || !is_object_name(arg) || sampler.takes(arg.as_bytes()) {
+            kept.push(arg.to_os_string());
+        }
+        after_option = arg.as_bytes().starts_with(b"-");
+    }
+    kept
 }
 
 fn is_object_name(name: &OsStr) -> bool {
@@ -277,7 +310,7 @@ struct Walker<'a> {
     /// its place.
     waiting: Option<Vec<(PathBuf, Option<File>, State)>>,
     /// Which objects of the command line to look at, if not all.
-    objects: Option<Sampler>,
+    objects: Option<Sampler<'a>>,
     scripts: usize,
     script_bytes: u64,
     /// For paths that are tried.
@@ -335,12 +368,15 @@ impl<'a> Walker<'a> {
         })
     }
 
-    fn walk(&mut self, cmd: &CommandLine) -> Result<(), InputError> {
+    fn walk(&mut self, cmd: &'a CommandLine) -> Result<(), InputError> {
         for step in cmd.steps() {
             let visit = match step {
                 Step::File { path, .. }
                     if is_object_name(path)
-                        && self.objects.as_mut().is_some_and(|s| !s.takes_next()) =>
+                        && self
+                            .objects
+                            .as_mut()
+                            .is_some_and(|s| !s.takes(path.as_bytes())) =>
                 {
                     Ok(Visit::Continue)
                 }
@@ -861,13 +897,20 @@ mod tests {
 
     #[test]
     fn a_sample_is_everything_of_few_and_evenly_spaced_of_many() {
-        let taken = |count: usize| {
-            let mut s = Sampler::of(count);
-            (0..count).filter(|_| s.takes_next()).collect::<Vec<_>>()
+        let taken = |names: &[String]| -> Vec<usize> {
+            let mut s = Sampler::of(names.len());
+            (0..names.len())
+                .filter(|&i| s.takes(names[i].as_bytes()))
+                .collect()
         };
-        assert_eq!(taken(ALL_UP_TO), (0..ALL_UP_TO).collect::<Vec<_>>());
-        let some = taken(10_000);
-        assert!(some.len() < 600, "{}", some.len());
+        let few: Vec<String> = (0..ALL_UP_TO).map(|i| format!("{i}.o")).collect();
+        assert_eq!(taken(&few).len(), ALL_UP_TO);
+        let mut many: Vec<String> = (0..10_000).map(|i| format!("{i}.o")).collect();
+        let some = taken(&many);
+        assert!(some.len() <= 2 * ALL_UP_TO, "{}", some.len());
         assert!(some.windows(2).all(|w| w[1] - w[0] <= MAX_STRIDE));
+        // A lone object of another directory, between two that are looked at.
+        many[5001] = "lto/5001.o".to_owned();
+        assert!(taken(&many).contains(&5001));
     }
 }

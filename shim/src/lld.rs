@@ -7,12 +7,13 @@ use crate::config::Config;
 use object::elf::{FileHeader32, FileHeader64};
 use object::read::elf::FileHeader;
 use object::{Endianness, ReadCache};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::slice::SliceIndex;
 
 /// The section by which we know ourselves.
 const MARK_SECTION: &str = ".note.ldwrap";
@@ -143,38 +144,119 @@ fn in_path(
         .find(|candidate| candidate.exists() && usable(candidate, " (PATH)"))
 }
 
-/// Becomes the real lld, with arguments and environment as they came; returns only an error.
+/// Arguments as `execv` wants them: pointers to NUL-terminated strings, `argv[0]` among them.
 ///
-/// lld picks its flavour, and the name in its messages, by `argv[0]`: ours goes on where it is one
-/// of lld's own names, else (`-fuse-ld=/path/ldwrap`) the file's.
-///
-/// Not `Command::exec`, which copies each of perhaps ten thousand arguments once more.
-#[must_use]
-pub fn exec(real: &Path, argv0: &OsStr, args: Vec<OsString>) -> String {
-    let fail = |e: io::Error| format!("cannot run the real lld, {}: {e}", real.display());
-    let terminated = |arg: OsString| {
-        let mut bytes = arg.into_vec();
-        bytes.push(0);
-        bytes
-    };
-    let path = terminated(real.as_os_str().to_owned());
-    let argv0 = terminated(arg0(argv0, real).to_owned());
-    let args: Vec<Vec<u8>> = args.into_iter().map(terminated).collect();
-    let mut argv: Vec<*const libc::c_char> = Vec::with_capacity(args.len() + 2);
-    argv.push(argv0.as_ptr().cast());
-    argv.extend(args.iter().map(|a| a.as_ptr().cast::<libc::c_char>()));
-    argv.push(std::ptr::null());
-    // SAFETY: Rust's start-up ignores SIGPIPE, and a split may have blocked signals; both would be
-    // inherited. The set is initialised by sigemptyset. `path` and all of `argv` are NUL-terminated
-    // (arguments came from the kernel, so they hold no other NUL) and outlive the call.
+/// Not `Command::args`: that copies each of perhaps ten thousand arguments once more.
+#[derive(Debug)]
+pub struct Argv {
+    /// The first is `argv[0]`, the last null.
+    pointers: Vec<*const c_char>,
+    /// What they point to, where that is ours.
+    _owned: Vec<Vec<u8>>,
+}
+
+impl Argv {
+    /// `argv` as C's `main` got it, without copying a string.
+    ///
+    /// # Safety
+    /// `argv` must be what the C runtime gave `main`.
+    #[must_use]
+    pub unsafe fn of_main(argv: *const *const c_char) -> Self {
+        let mut pointers = Vec::new();
+        // SAFETY: `main`'s argv ends with a null pointer, and lives as long as the process.
+        unsafe {
+            let mut at = argv;
+            while !(*at).is_null() {
+                pointers.push(*at);
+                at = at.add(1);
+            }
+        }
+        pointers.push(std::ptr::null());
+        Self {
+            pointers,
+            _owned: Vec::new(),
+        }
+    }
+
+    /// The arguments behind `argv[0]`, which is any.
+    #[must_use]
+    pub fn of_args(args: &[OsString]) -> Self {
+        let owned: Vec<Vec<u8>> = args
+            .iter()
+            .map(|arg| [arg.as_bytes(), b"\0"].concat())
+            .collect();
+        let pointers = std::iter::once(c"".as_ptr())
+            .chain(owned.iter().map(|arg| arg.as_ptr().cast()))
+            .chain([std::ptr::null()])
+            .collect();
+        Self {
+            pointers,
+            _owned: owned,
+        }
+    }
+
+    /// `argv[0]`; empty where there is none.
+    #[must_use]
+    pub fn argv0(&self) -> &OsStr {
+        self.strings(..1).next().unwrap_or_default()
+    }
+
+    /// The arguments behind `argv[0]`.
+    pub fn args(&self) -> impl ExactSizeIterator<Item = &OsStr> {
+        self.strings(1..)
+    }
+
+    fn strings(
+        &self,
+        range: impl SliceIndex<[*const c_char], Output = [*const c_char]>,
+    ) -> impl ExactSizeIterator<Item = &OsStr> {
+        let all = self
+            .pointers
+            .split_last()
+            .map_or(&[][..], |(_null, all)| all);
+        // SAFETY: all pointers but the last are to NUL-terminated strings that live as long as self.
+        all.get(range)
+            .unwrap_or_default()
+            .iter()
+            .map(|&p| OsStr::from_bytes(unsafe { CStr::from_ptr(p) }.to_bytes()))
+    }
+
+    /// Becomes another program, with `argv0` in the place of `argv[0]` and the environment as it
+    /// is; returns only an error.
+    pub fn exec(mut self, program: &Path, argv0: &OsStr) -> io::Error {
+        let terminated = |s: &OsStr| [s.as_bytes(), b"\0"].concat();
+        let (path, argv0) = (terminated(program.as_os_str()), terminated(argv0));
+        match self.pointers.first_mut() {
+            Some(first) if !first.is_null() => *first = argv0.as_ptr().cast(),
+            _ => self.pointers.insert(0, argv0.as_ptr().cast()),
+        }
+        // SAFETY: `path` and all that `pointers` has are NUL-terminated (an argument holds no other
+        // NUL, since it came from a kernel) and outlive the call.
+        unsafe { libc::execv(path.as_ptr().cast(), self.pointers.as_ptr()) };
+        io::Error::last_os_error()
+    }
+}
+
+/// Undoes what Rust's start-up (SIGPIPE ignored) and a split (signals blocked) changed, and another
+/// program would inherit.
+pub fn restore_signals() {
+    // SAFETY: valid signal numbers; the set is initialised by sigemptyset.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        libc::execv(path.as_ptr().cast(), argv.as_ptr());
     }
-    fail(io::Error::last_os_error())
+}
+
+/// Becomes the real lld, with arguments and environment as they came; returns only an error.
+///
+/// lld picks its flavour, and the name in its messages, by `argv[0]`: ours goes on where it is one
+/// of lld's own names, else (`-fuse-ld=/path/ldwrap`) the file's.
+#[must_use]
+pub fn exec(real: &Path, argv0: &OsStr, argv: Argv) -> String {
+    let e = argv.exec(real, arg0(argv0, real));
+    format!("cannot run the real lld, {}: {e}", real.display())
 }
 
 /// The `argv[0]` that the real lld is to see; see [`exec`]. lld looks at the parts of its name
@@ -214,6 +296,14 @@ mod tests {
         ] {
             assert_eq!(major_of_name(OsStr::new(other)), None, "{other}");
         }
+    }
+
+    #[test]
+    fn arguments_survive() {
+        let args: Vec<OsString> = ["", "a b", "\u{e4}"].map(OsString::from).to_vec();
+        let argv = Argv::of_args(&args);
+        assert_eq!(argv.args().collect::<Vec<_>>(), args);
+        assert_eq!(argv.argv0(), "");
     }
 
     #[test]

@@ -2,34 +2,50 @@
 //!
 //! Small on purpose: a link that is not to be split costs one more exec and a look at the first
 //! bytes of its inputs. Starts no thread and links no network stack; `ldwrap` does the split.
+//!
+//! C's `main` rather than Rust's: `argv` then goes on to `execv` as it came, uncopied, and Rust's
+//! start-up (which reads `/proc/self/maps` and changes signal handlers) is not paid for.
+
+#![no_main]
 
 use shim::config::Config;
 use shim::decide::{Decision, decide};
+use shim::lld::Argv;
 use shim::report::Report;
-use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
+use std::ffi::{OsString, c_char, c_int};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-fn main() -> ExitCode {
+/// The entry point, called by the C runtime.
+///
+/// # Safety
+/// Only the C runtime may call it, with the program's arguments.
+// SAFETY: this is the program's only `main`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn main(_argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: the C runtime's own argv.
+    let argv = unsafe { Argv::of_main(argv) };
+    eprintln!("ldwrap: {}", link(argv));
+    1
+}
+
+/// Becomes the program that this link is for; returns only what went wrong.
+fn link(argv: Argv) -> String {
     let start = Instant::now();
-    let mut argv = std::env::args_os();
-    let argv0 = argv.next().unwrap_or_else(|| OsString::from("ld.lld"));
-    let args: Vec<OsString> = argv.collect();
+    let argv0 = match argv.argv0() {
+        none if none.is_empty() => OsString::from("ld.lld"),
+        argv0 => argv0.to_os_string(),
+    };
     let config = Config::read();
 
     // Logging is ldwrap's, which decides the same and says why.
     let talk = config.log.is_some() || !config.complaints.is_empty();
-    let (reason, output) = match decide(&args, &config) {
+    let (reason, output) = match decide(argv.args(), &config) {
         Decision::Forward { reason, output } if !talk => (reason, output),
         _ => match ldwrap() {
             Some(ldwrap) => {
-                let error = Command::new(&ldwrap).arg0(&argv0).args(&args).exec();
-                (
-                    format!("cannot run {}: {error}", ldwrap.display()),
-                    String::new(),
-                )
+                let error = argv.exec(&ldwrap, &argv0);
+                return format!("cannot run {}: {error}", ldwrap.display());
             }
             None => (
                 "ldwrap is not installed beside the shim".into(),
@@ -39,10 +55,7 @@ fn main() -> ExitCode {
     };
     let real = match shim::lld::find(&argv0, &config, std::env::var_os("PATH").as_deref()) {
         Ok(real) => real,
-        Err(e) => {
-            eprintln!("ldwrap: {e}");
-            return ExitCode::FAILURE;
-        }
+        Err(e) => return e.to_string(),
     };
     if let Some(file) = &config.report {
         let total_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -55,9 +68,7 @@ fn main() -> ExitCode {
         }
         .append(file);
     }
-    let error = shim::lld::exec(&real, &argv0, args);
-    eprintln!("ldwrap: {error}");
-    ExitCode::FAILURE
+    shim::lld::exec(&real, &argv0, argv)
 }
 
 /// `bin/ldwrap` of the prefix that we are installed in (`lib/ldwrap/ld.lld`), or beside us.
