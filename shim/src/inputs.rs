@@ -241,37 +241,54 @@ const ALL_UP_TO: usize = 128;
 /// At least one object of so many is looked at.
 pub const MAX_STRIDE: usize = 128;
 
-/// Takes some of a row of objects: evenly spaced ones, and the first of each directory, since what
-/// a build compiles in one directory it mostly compiles in one way.
+/// Takes some of a row of objects: evenly spaced ones, and one of each directory that has several
+/// in a row, since what a build compiles in one directory it mostly compiles in one way.
+///
+/// Runs for each of perhaps ten thousand arguments, so it counts down rather than divides, and
+/// looks for the directory only now and then.
 #[derive(Clone, Copy)]
 struct Sampler<'a> {
     stride: usize,
-    next: usize,
+    /// Objects until the next evenly spaced one.
+    left: usize,
     dir: &'a [u8],
     /// How many may still be taken for their directory.
     dirs_left: usize,
 }
 
 impl<'a> Sampler<'a> {
+    /// Directories are told apart at every so-manieth object.
+    const DIR_STRIDE: usize = 8;
+
     fn of(count: usize) -> Self {
         Sampler {
             stride: (count / ALL_UP_TO).clamp(1, MAX_STRIDE),
-            next: 0,
+            left: 0,
             dir: b"",
             dirs_left: ALL_UP_TO,
         }
     }
 
     fn takes(&mut self, object: &'a [u8]) -> bool {
-        self.next += 1;
+        if self.left == 0 {
+            self.left = self.stride - 1;
+            return true;
+        }
+        self.left -= 1;
+        self.left.is_multiple_of(Self::DIR_STRIDE)
+            && self.dirs_left > 0
+            && self.is_elsewhere(object)
+    }
+
+    fn is_elsewhere(&mut self, object: &'a [u8]) -> bool {
         let name = object.iter().rposition(|&b| b == b'/').unwrap_or(0);
         let dir = object.get(..name).unwrap_or_default();
-        let new = dir != self.dir && self.dirs_left > 0;
+        let new = dir != self.dir;
         if new {
             self.dir = dir;
             self.dirs_left -= 1;
         }
-        new || (self.next - 1).is_multiple_of(self.stride)
+        new
     }
 }
 
@@ -909,8 +926,10 @@ mod tests {
         let some = taken(&many);
         assert!(some.len() <= 2 * ALL_UP_TO, "{}", some.len());
         assert!(some.windows(2).all(|w| w[1] - w[0] <= MAX_STRIDE));
-        // A lone object of another directory, between two that are looked at.
-        many[5001] = "lto/5001.o".to_owned();
-        assert!(taken(&many).contains(&5001));
+        // Some objects of another directory, between two that are looked at.
+        for (i, name) in many.iter_mut().enumerate().skip(5001).take(8) {
+            *name = format!("lto/{i}.o");
+        }
+        assert!(taken(&many).iter().any(|i| (5001..5009).contains(i)));
     }
 }
