@@ -9,15 +9,16 @@
 use crate::executor::{BackendError, Outcome};
 use crate::link::{Failure, Plan};
 use crate::lookups::{Lookups, Naming};
-use crate::process::{Role, Running};
-use crate::supervise::{self, Listener};
+use crate::process::{self, Role, Running};
+use crate::supervise::{self, Listener, Opening};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -47,6 +48,8 @@ pub struct FinalLink {
     pid: u32,
     listener: Listener,
     lookups: Mutex<Lookups>,
+    /// How the names of lld's temporary outputs begin.
+    output_prefix: Vec<u8>,
     said: Said,
 }
 
@@ -117,6 +120,7 @@ impl FinalLink {
             pid,
             listener,
             lookups: Mutex::new(lookups),
+            output_prefix: [plan.cmd.output().as_bytes(), b".tmp"].concat(),
             said,
         })
     }
@@ -127,8 +131,23 @@ impl FinalLink {
 
     /// Answers lld until it ends. Runs in a thread of its own.
     pub fn serve(&self) -> io::Result<()> {
-        self.listener
-            .serve(|opening| self.lookups().opened(opening))
+        self.listener.serve(|opening| {
+            if let Some(path) = self.temporary(opening) {
+                process::note_temporary(path);
+            }
+            self.lookups().opened(opening)
+        })
+    }
+
+    /// The temporary file under which lld begins its output (`FileOutputBuffer`), when it is this
+    /// that is made. lld removes it when a signal ends it, but not if that comes between making it
+    /// and taking note of it.
+    fn temporary(&self, opening: &Opening) -> Option<PathBuf> {
+        let makes = libc::O_CREAT | libc::O_EXCL;
+        let tail = opening.path.strip_prefix(self.output_prefix.as_slice())?;
+        let random = tail.iter().all(u8::is_ascii_hexdigit);
+        (opening.flags & makes == makes && random)
+            .then(|| std::path::absolute(OsStr::from_bytes(&opening.path)).ok())?
     }
 
     /// Hands over what a backend came to. A backend that failed leaves its module to lld.

@@ -44,7 +44,9 @@ impl Index {
         let mut replace = OsString::from("--thinlto-prefix-replace=;");
         replace.push(plan.scratch.index());
         replace.push("/");
-        let command = plan.lld([only, replace])?;
+        // An output of its own: lld tries out early whether it can make it.
+        let output = plan.scratch.file("out").into_os_string();
+        let command = plan.lld([only, replace, "-o".into(), output])?;
         let out = process::output(command, Role::Tool).map_err(|e| {
             Failure::new(format!("cannot run {}: {e}", plan.toolchain.lld.display()))
         })?;

@@ -264,6 +264,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         link.abandon();
         clock.lap("backends");
         let ended = link.wait();
+        process::remove_temporaries();
         clock.lap("final");
         result.and(ended.map_err(|e| Failure::new(format!("waiting for lld: {e}"))))
     });
@@ -371,12 +372,11 @@ impl Clock {
 
 /// Runs `f` with a scratch directory that a signal removes too.
 pub fn with_scratch<T>(f: impl FnOnce(&Scratch) -> T) -> io::Result<T> {
-    let scratch = Scratch::new()?;
-    process::set_scratch(Some(scratch.root().to_owned()));
+    let scratch = process::make_scratch(Scratch::new)?;
     let result = f(&scratch);
     // In this order: a signal in between has it removed twice rather than not at all.
     drop(scratch);
-    process::set_scratch(None);
+    process::forget_scratch();
     Ok(result)
 }
 

@@ -7,6 +7,7 @@
 //! meantime. SIGKILL cannot be seen; then the kernel kills the children
 //! ([`crate::supervise::prepare_child`]).
 
+use crate::scratch::Scratch;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{self, SigSet, SigmaskHow, Signal};
@@ -38,6 +39,7 @@ pub enum Role {
 struct State {
     children: HashMap<u32, Role>,
     scratch: Option<PathBuf>,
+    temporaries: Vec<PathBuf>,
     stopping: bool,
 }
 
@@ -100,6 +102,18 @@ pub fn yield_to_signals() {
     }
 }
 
+/// Names a file that a child is making and removes itself, unless it dies at the wrong moment.
+pub fn note_temporary(path: PathBuf) {
+    with(|s| s.temporaries.push(path));
+}
+
+/// Removes what dead children left of the files that were noted.
+pub fn remove_temporaries() {
+    for path in with(|s| std::mem::take(&mut s.temporaries)) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 fn is_ignored(signal: Signal) -> bool {
     // SAFETY: reading the disposition of a valid signal into a local, all-zero struct.
     unsafe {
@@ -109,9 +123,18 @@ fn is_ignored(signal: Signal) -> bool {
     }
 }
 
-/// Names the directory to remove when a signal ends us.
-pub fn set_scratch(dir: Option<PathBuf>) {
-    with(|s| s.scratch = dir);
+/// Makes the directory that a signal has removed. A signal in the middle waits until it is whole.
+pub fn make_scratch(make: impl FnOnce() -> io::Result<Scratch>) -> io::Result<Scratch> {
+    with(|s| {
+        let scratch = make()?;
+        s.scratch = Some(scratch.root().to_owned());
+        Ok(scratch)
+    })
+}
+
+/// The directory is gone.
+pub fn forget_scratch() {
+    with(|s| s.scratch = None);
 }
 
 fn stop(signal: Signal) -> ! {
@@ -133,6 +156,12 @@ fn stop(signal: Signal) -> ! {
     for child in with(|s| s.children.keys().copied().collect::<Vec<_>>()) {
         let _ = signal::kill(Pid::from_raw(child as i32), Signal::SIGKILL);
     }
+    // Killed ones may take a moment to be gone.
+    let end = Instant::now() + GRACE;
+    while Instant::now() < end && children.iter().any(|&child| runs(child)) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    remove_temporaries();
     if let Some(dir) = scratch {
         // A worker may have been about to make a file: a later try finds what an earlier one missed.
         for _ in 0..20 {

@@ -212,3 +212,39 @@ fn a_hangup_that_is_ignored() {
         s.sh("cmp plain.so a.out");
     });
 }
+
+/// Signals at moments spread over the whole link, not only where a phase stands still.
+#[test]
+fn at_any_moment() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        let (variable, program) = hang_in(s, "backends");
+        let hang = (variable, program.as_str());
+        // The toolchain is tried out by a first link.
+        let mut first = s.spawn_shim(&[hang], &LINK);
+        assert!(wait(&mut first, 30).success(), "LLVM {}", s.llvm);
+        s.sh("rm a.out; touch armed");
+        for moment in 0..30u64 {
+            let (signal, number) = SIGNALS[moment as usize % SIGNALS.len()];
+            s.sh("rm -f phase");
+            let mut child = s.spawn_shim(&[hang], &LINK);
+            std::thread::sleep(std::time::Duration::from_millis(moment * 4));
+            s.sh(&format!("kill -{signal} {}", child.id()));
+            let status = wait(&mut child, 20);
+            let at = format!("SIG{signal} after {} ms", moment * 4);
+            assert_eq!(
+                status.signal(),
+                Some(number),
+                "LLVM {}: {at}: {status}",
+                s.llvm
+            );
+            s.assert_nothing_left(&at);
+            let files = s.sh("rm -f phase; ls -A");
+            assert_eq!(
+                files, "armed\nmain.c\nmain.o\none.c\none.o\n",
+                "LLVM {}: {at}",
+                s.llvm
+            );
+        }
+    });
+}
