@@ -182,14 +182,15 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
                 .map_err(|e| Failure::new(format!("shard of {}: {e}", m.identifier.0.display())))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let hashed = index
+    let has_hash: Vec<bool> = index
         .modules
         .iter()
         .zip(&shards)
-        .filter(|(m, shard)| {
+        .map(|(m, shard)| {
             backend::own(m.identifier.0.as_bytes(), shard).is_some_and(|own| own.hashed)
         })
-        .count();
+        .collect();
+    let hashed = has_hash.iter().filter(|&&has| has).count();
     let total = index.modules.len();
     let ordered = plan.toolchain.major >= final_link::FIRST_IN_TASK_ORDER;
     if hashed == 0 || (hashed < total && !ordered) {
@@ -214,8 +215,8 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         jobs: plan.jobs,
     };
     let max_failures = plan.max_failures.min(total / 2);
-    let (failures, compiled) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let first_error = Mutex::new(None);
+    let compiled = AtomicUsize::new(0);
+    let errors = Mutex::new(Vec::new());
     let ended = std::thread::scope(|scope| {
         scope.spawn(|| {
             // An lld that nobody answers would wait for ever.
@@ -228,11 +229,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
             let modules = modules::read_all(plan, &index)?;
             let mut jobs = backend::jobs(plan, &codegen, &index, &shards, &modules)?;
             // lld makes no lookup for a module without a hash: it compiles that itself.
-            jobs.retain(|job| {
-                shards.get(job.number).is_some_and(|shard| {
-                    backend::own(job.identifier.0.as_bytes(), shard).is_some_and(|m| m.hashed)
-                })
-            });
+            jobs.retain(|job| has_hash.get(job.number) == Some(&true));
             executor.run(jobs, &|number, result| {
                 let failed = match &result {
                     Ok(_) => {
@@ -240,9 +237,9 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
                         false
                     }
                     Err(e) => {
-                        let mut first = first_error.lock().unwrap_or_else(PoisonError::into_inner);
-                        first.get_or_insert(e.to_string());
-                        failures.fetch_add(1, Ordering::Relaxed) + 1 > max_failures
+                        let mut errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
+                        errors.push(e.to_string());
+                        errors.len() > max_failures
                     }
                 };
                 link.finished(number, result);
@@ -251,8 +248,9 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
                 }
                 !failed
             });
-            if failures.load(Ordering::Relaxed) > max_failures {
-                return Err(Failure::new(String::new()));
+            let mut errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
+            if errors.len() > max_failures {
+                return Err(Failure::new(errors.swap_remove(0)));
             }
             Ok(())
         };
@@ -267,15 +265,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         process::remove_temporaries();
         clock.lap("final");
         result.and(ended.map_err(|e| Failure::new(format!("waiting for lld: {e}"))))
-    });
-    let first_error = first_error
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    let ended = match (ended, first_error) {
-        (Err(failure), Some(why)) if failure.reason.is_empty() => return Err(Failure::new(why)),
-        (Err(failure), _) => return Err(failure),
-        (Ok(ended), _) => ended,
-    };
+    })?;
     if !ended.status.success() {
         return Err(Failure::lld("final", ended.status, &link.errors()));
     }
