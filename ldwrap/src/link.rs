@@ -7,8 +7,8 @@
 use crate::backend;
 use crate::bitcode::shard::Shard;
 use crate::codegen::Codegen;
-use crate::executor::Executor;
 use crate::executor::local::Local;
+use crate::executor::{Executor, Outcome};
 use crate::final_link::{self, CachedNames, FinalLink};
 use crate::index::Index;
 use crate::lookups::Lookups;
@@ -99,6 +99,8 @@ pub struct Plan<'a> {
     pub colour: bool,
     /// How many backends may fail (and be left to lld) before the link is given up.
     pub max_failures: usize,
+    /// Where objects of backends are kept, and how their names begin.
+    pub save_objects: Option<&'a Path>,
 }
 
 /// What the split was, for the report.
@@ -146,6 +148,24 @@ impl Plan<'_> {
         at.push(&file);
         command.arg(at).args(extra);
         Ok(command)
+    }
+
+    /// Keeps an object of a backend, named as `--lto-obj-path` names lld's own (fact 26): numbered by
+    /// task, and the first tasks are the regular-LTO part's.
+    fn save(&self, module: usize, object: &Path) {
+        let Some(prefix) = self.save_objects else {
+            return;
+        };
+        let regular = self
+            .cmd
+            .last(Id::LtoPartitions)
+            .and_then(|n| n.to_str()?.parse().ok())
+            .unwrap_or(1);
+        let mut to = prefix.as_os_str().to_owned();
+        to.push((module + regular).to_string());
+        if let Err(e) = std::fs::copy(object, &to) {
+            log::warn!("cannot save {}: {e}", to.display());
+        }
     }
 
     /// How objects from the cache are called, where lld does not call them by their module.
@@ -232,7 +252,10 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
             jobs.retain(|job| has_hash.get(job.number) == Some(&true));
             executor.run(jobs, &|number, result| {
                 let failed = match &result {
-                    Ok(_) => {
+                    Ok(outcome) => {
+                        if let Outcome::Object(object) = outcome {
+                            plan.save(number, object);
+                        }
                         compiled.fetch_add(1, Ordering::Relaxed);
                         false
                     }

@@ -111,6 +111,7 @@ fn attempt(
             jobs,
             colour: link::colours(cmd),
             max_failures: link::MAX_FAILURES,
+            save_objects: config.save_objects.as_deref(),
         })
     })
     .map_err(|e| Failure::new(format!("no scratch directory: {e}")))??;

@@ -128,6 +128,7 @@ fn split(
         jobs,
         colour: false,
         max_failures: 0,
+        save_objects: None,
     };
     link::split(&plan).map_err(|f| fail(&f.reason))
 }

@@ -28,6 +28,9 @@ pub const STRICT: &str = "LDWRAP_STRICT";
 pub const LOG: &str = "LDWRAP_LOG";
 /// File to which one line of JSON a link is appended.
 pub const REPORT: &str = "LDWRAP_REPORT";
+/// Objects of backends are kept under this path with a number behind it, as `--lto-obj-path` names
+/// lld's own.
+pub const SAVE_OBJECTS: &str = "LDWRAP_SAVE_OBJECTS";
 /// The configuration file itself.
 pub const CONFIG: &str = "LDWRAP_CONFIG";
 
@@ -78,6 +81,8 @@ pub struct Config {
     pub log: Option<String>,
     /// See [`REPORT`].
     pub report: Option<PathBuf>,
+    /// See [`SAVE_OBJECTS`].
+    pub save_objects: Option<PathBuf>,
     /// Settings that could not be understood, as sentences for the user. Bad settings never stop
     /// a link.
     pub complaints: Vec<String>,
@@ -119,7 +124,17 @@ impl Config {
             }
         }
         for name in [
-            SPLIT, REAL_LLD, CLANG, JOBS, EXECUTOR, REMOTE, CACHE_DIR, STRICT, LOG, REPORT,
+            SPLIT,
+            REAL_LLD,
+            CLANG,
+            JOBS,
+            EXECUTOR,
+            REMOTE,
+            CACHE_DIR,
+            STRICT,
+            LOG,
+            REPORT,
+            SAVE_OBJECTS,
         ] {
             if let Some(value) = set(name) {
                 config.setting(name, &value);
@@ -202,6 +217,7 @@ impl Config {
             CLANG => self.clang = path(),
             CACHE_DIR => self.cache_dir = path(),
             REPORT => self.report = path(),
+            SAVE_OBJECTS => self.save_objects = path(),
             REMOTE => self.remote = Some(value.to_string_lossy().into_owned()),
             LOG => self.log = Some(value.to_string_lossy().into_owned()),
             _ => return false,
