@@ -140,7 +140,7 @@ fn doctor(config: &Config) -> Result<(), String> {
                     toolchain.version
                 )),
             );
-            let jobs = link::default_jobs(config);
+            let jobs = link::default_jobs(config, None);
             let tested = selftest::run(&toolchain, jobs).map_err(|f| f.reason);
             if tested.is_ok() {
                 toolchain.prove();

@@ -71,10 +71,6 @@ const FORWARDED: &[(Id, &str)] = &[
         "--save-temps=: lld's intermediate files are wanted",
     ),
     (Id::Reproduce, "--reproduce: lld packs what it reads"),
-    (
-        Id::ThinltoCacheDir,
-        "--thinlto-cache-dir: lld keeps its own cache",
-    ),
     // Paths mean something else in there.
     (Id::Chroot, "--chroot"),
     // What lld's configuration takes and clang cannot be told.

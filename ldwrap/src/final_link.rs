@@ -6,13 +6,15 @@
 //! in-process link, and only where it would compile a module does it find the finished object. It
 //! starts as soon as the index is there; its lookups wait for the backends.
 
+use crate::backend::Job;
 use crate::executor::{BackendError, Outcome};
 use crate::link::{Failure, Plan};
-use crate::lookups::{Lookups, Naming};
+use crate::lookups::{Cache, Lookups, Naming};
 use crate::process::{self, Role, Running};
 use crate::supervise::{self, Listener, Opening};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -60,6 +62,8 @@ pub struct Ended {
     pub status: ExitStatus,
     /// How many objects lld was given.
     pub answered: usize,
+    /// How many it found in the user's cache.
+    pub hits: usize,
     /// Whether all lookups were as they should be.
     pub lookups: Result<(), String>,
 }
@@ -75,14 +79,25 @@ struct Said {
 impl FinalLink {
     /// Starts lld. The calling thread must outlive the link.
     pub fn start(plan: &Plan<'_>, lookups: Lookups) -> Result<Self, Failure> {
-        let mut options = Vec::new();
-        let mut dir = OsString::from("--thinlto-cache-dir=");
-        dir.push(plan.scratch.cache());
-        options.push(dir);
-        options.push(NO_PRUNING.into());
-        match naming(plan.toolchain.major) {
+        let mut options: Vec<OsString> = Vec::new();
+        let naming = naming(plan.toolchain.major);
+        match naming {
             Naming::ByShard => options.push("--thinlto-emit-index-files".into()),
             Naming::ByOrder => options.push("--thinlto-jobs=1".into()),
+        }
+        match plan.cache() {
+            Cache::Private(cache) => {
+                let mut dir = OsString::from("--thinlto-cache-dir=");
+                dir.push(cache);
+                options.push(dir);
+                options.push(NO_PRUNING.into());
+            }
+            // The user's cache and policy are on the command line. Backends start when lld has missed
+            // their objects, so it must be able to miss as many at once as are to run.
+            Cache::Users(_) if naming == Naming::ByShard => {
+                options.push(format!("--thinlto-jobs={}", plan.jobs).into());
+            }
+            Cache::Users(_) => {}
         }
         if plan.colour {
             options.push("--color-diagnostics=always".into());
@@ -137,6 +152,41 @@ impl FinalLink {
             }
             self.lookups().opened(opening)
         })
+    }
+
+    /// No lookup will come any more.
+    pub fn close(&self) {
+        self.lookups().close();
+    }
+
+    /// The jobs in the order in which they are to be run. With a private cache all are needed, the
+    /// largest first, which keeps the tail short (fact 20). With the user's only those are that lld
+    /// misses: they come as it asks, or, where it asks for one at a time, in its order from the
+    /// moment of the first miss on.
+    pub fn queue<'a>(&'a self, mut jobs: Vec<Job>) -> Box<dyn Iterator<Item = Job> + Send + 'a> {
+        let (misses, naming, users) = {
+            let lookups = self.lookups();
+            (lookups.misses(), lookups.naming(), lookups.in_users_cache())
+        };
+        if !users {
+            jobs.sort_by_key(|job| std::cmp::Reverse(job.weight));
+            return Box::new(jobs.into_iter());
+        }
+        match naming {
+            Naming::ByShard => {
+                let mut jobs: HashMap<usize, Job> =
+                    jobs.into_iter().map(|job| (job.number, job)).collect();
+                Box::new(misses.into_iter().filter_map(move |n| jobs.remove(&n)))
+            }
+            Naming::ByOrder => {
+                let mut missed = false;
+                let wanted = move |job: &Job| {
+                    missed = missed || misses.recv().is_ok();
+                    missed && self.lookups().wanted(job.number)
+                };
+                Box::new(jobs.into_iter().filter(wanted))
+            }
+        }
     }
 
     /// The temporary file under which lld begins its output (`FileOutputBuffer`), when it is this
@@ -199,6 +249,7 @@ impl FinalLink {
         Ok(Ended {
             status,
             answered: lookups.answered(),
+            hits: lookups.hits(),
             lookups: lookups.check(),
         })
     }
@@ -239,10 +290,10 @@ pub struct CachedNames {
 impl CachedNames {
     /// For a cache directory.
     #[must_use]
-    pub fn new(cache: &std::path::Path) -> Self {
-        let mut prefix = cache.as_os_str().as_bytes().to_vec();
-        prefix.extend_from_slice(b"/llvmcache-");
-        Self { prefix }
+    pub fn new(cache: &Cache) -> Self {
+        Self {
+            prefix: cache.prefix(),
+        }
     }
 
     /// `text` with each entry called what it is called in-process. The directory's name is
@@ -299,7 +350,7 @@ mod tests {
 
     #[test]
     fn cache_entries_are_shown_as_lld_names_them_in_process() {
-        let names = CachedNames::new(std::path::Path::new("/tmp/x/c"));
+        let names = CachedNames::new(&Cache::Private("/tmp/x/c".into()));
         let map = b" 10 /tmp/x/c/llvmcache-0123ABCDEF:(.text.f)\n/tmp/x/c /tmp/x/c/llvmcache-";
         assert_eq!(
             String::from_utf8(names.replace(map)).unwrap(),

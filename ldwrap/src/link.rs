@@ -8,10 +8,10 @@ use crate::backend;
 use crate::bitcode::shard::Shard;
 use crate::codegen::Codegen;
 use crate::executor::local::Local;
-use crate::executor::{Executor, Outcome};
+use crate::executor::{Executor, Outcome, Queue};
 use crate::final_link::{self, CachedNames, FinalLink};
 use crate::index::Index;
-use crate::lookups::Lookups;
+use crate::lookups::{Cache, Lookups};
 use crate::modules;
 use crate::process;
 use crate::scratch::Scratch;
@@ -112,6 +112,8 @@ pub struct Done {
     pub modules: usize,
     /// Of these, compiled by backends.
     pub compiled: usize,
+    /// Of these, found in the user's own ThinLTO cache.
+    pub hits: usize,
     /// Phases and how long they took.
     pub phases: Vec<(&'static str, Duration)>,
     /// Where backends ran.
@@ -171,8 +173,19 @@ impl Plan<'_> {
     /// How objects from the cache are called, where lld does not call them by their module.
     #[must_use]
     pub fn cached_names(&self) -> Option<CachedNames> {
-        (self.toolchain.major < final_link::FIRST_IN_TASK_ORDER)
-            .then(|| CachedNames::new(&self.scratch.cache()))
+        let cache = self.cache();
+        let private = matches!(cache, Cache::Private(_));
+        (private && self.toolchain.major < final_link::FIRST_IN_TASK_ORDER)
+            .then(|| CachedNames::new(&cache))
+    }
+
+    /// Where lld looks for objects: in the user's own cache, if the command line has one.
+    #[must_use]
+    pub fn cache(&self) -> Cache {
+        match self.cmd.last(Id::ThinltoCacheDir) {
+            Some(dir) if !dir.is_empty() => Cache::Users(dir.to_owned()),
+            _ => Cache::Private(self.scratch.cache()),
+        }
     }
 }
 
@@ -224,7 +237,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
 
     let lookups = Lookups::new(
         final_link::naming(plan.toolchain.major),
-        &plan.scratch.cache(),
+        plan.cache(),
         index.modules.iter().map(|m| &m.identifier),
         hashed,
     );
@@ -244,13 +257,16 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
                 log::warn!("watching lld: {}", why.reason);
                 link.kill(Signal::SIGKILL);
             }
+            link.close();
         });
         let backends = || -> Result<(), Failure> {
             let modules = modules::read_all(plan, &index)?;
             let mut jobs = backend::jobs(plan, &codegen, &index, &shards, &modules)?;
             // lld makes no lookup for a module without a hash: it compiles that itself.
             jobs.retain(|job| has_hash.get(job.number) == Some(&true));
-            executor.run(jobs, &|number, result| {
+            let most = jobs.len();
+            let mut queue = link.queue(jobs);
+            executor.run(&Queue::new(&mut *queue, most), &|number, result| {
                 let failed = match &result {
                     Ok(outcome) => {
                         if let Outcome::Object(object) = outcome {
@@ -268,6 +284,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
                 link.finished(number, result);
                 if failed {
                     process::kill_backends();
+                    link.kill(Signal::SIGTERM);
                 }
                 !failed
             });
@@ -307,6 +324,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         status: Some(ended.status),
         modules: total,
         compiled: ended.answered.min(compiled.into_inner()),
+        hits: ended.hits,
         phases: clock.laps,
         executor: executor.name(),
     })
@@ -393,11 +411,18 @@ pub fn with_scratch<T>(f: impl FnOnce(&Scratch) -> T) -> io::Result<T> {
     Ok(result)
 }
 
-/// The number of backends at once: the setting, or the processors that we may use.
+/// The number of backends at once: the setting, or lld's own (`--thinlto-jobs`, `--threads`), or the
+/// processors that we may use.
 #[must_use]
-pub fn default_jobs(config: &shim::config::Config) -> usize {
+pub fn default_jobs(config: &shim::config::Config, cmd: Option<&CommandLine>) -> usize {
+    // --threads is also the default of --thinlto-jobs (lld/ELF/Driver.cpp); "all" is all processors.
+    let users = || {
+        let jobs = cmd.and_then(|cmd| cmd.last(Id::ThinltoJobs).or_else(|| cmd.last(Id::Threads)));
+        jobs?.to_str()?.parse().ok().filter(|&n: &usize| n > 0)
+    };
     config
         .jobs
+        .or_else(users)
         .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
         .unwrap_or(1)
 }

@@ -89,7 +89,7 @@ fn attempt(
         )));
     }
     crate::codegen::Codegen::of(cmd, toolchain.major).map_err(Failure::planned)?;
-    let jobs = link::default_jobs(config);
+    let jobs = link::default_jobs(config, Some(cmd));
     if !crate::modules::any_thin(cmd)? {
         return Err(Failure::planned(
             "no ThinLTO bitcode, only regular LTO".into(),
@@ -135,7 +135,7 @@ fn finish(
             clang: Some(toolchain.version.clone()),
             executor: Some(done.executor),
             modules: Some(done.modules),
-            cache: Some((0, done.compiled)),
+            cache: Some((done.hits, done.compiled)),
             phases_ms: done
                 .phases
                 .iter()

@@ -7,12 +7,51 @@
 //!   `IDENTIFIER.thinlto.bc` for writing and next makes its lookup, so the thread says which module
 //!   it asks for, whatever the order.
 //! - Before that: with one thread, lookups come in task order, and every module makes one.
+//!
+//! The cache is a private, empty one, or the user's own (`--thinlto-cache-dir`). In the latter an entry
+//! that is there is lld's to take, and what we put there is what lld would have (`localCache`,
+//! llvm/lib/Support/Caching.cpp): whole at once, and never taken away again.
 
 use crate::index::Identifier;
+use crate::process;
 use crate::supervise::{Answer, Opening};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+/// The directory in which lld looks for objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cache {
+    /// Ours, for this link.
+    Private(PathBuf),
+    /// The user's, as the command line names it.
+    Users(OsString),
+}
+
+impl Cache {
+    /// How entries' paths begin, as lld writes them (`sys::path::append`).
+    #[must_use]
+    pub fn prefix(&self) -> Vec<u8> {
+        let mut prefix = self.dir().as_bytes().to_vec();
+        if !prefix.ends_with(b"/") {
+            prefix.push(b'/');
+        }
+        prefix.extend_from_slice(b"llvmcache-");
+        prefix
+    }
+
+    fn dir(&self) -> &OsStr {
+        match self {
+            Self::Private(dir) => dir.as_os_str(),
+            Self::Users(dir) => dir,
+        }
+    }
+}
 
 /// How lld's lookups are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +68,8 @@ enum Object {
     Ready(PathBuf),
     /// Left to lld.
     Left,
+    /// In the user's cache before we had it.
+    Hit,
 }
 
 #[derive(Debug)]
@@ -43,7 +84,8 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Lookups {
     naming: Naming,
-    /// Directory and first part of the name of lld's cache entries.
+    cache: Cache,
+    /// [`Cache::prefix`].
     prefix: Vec<u8>,
     numbers: HashMap<Vec<u8>, usize>,
     objects: Vec<Object>,
@@ -54,30 +96,33 @@ pub struct Lookups {
     next: usize,
     odd: Vec<String>,
     expected: usize,
+    /// Takes the number of each module whose lookup has to wait; none once lld has ended.
+    missing: Option<Sender<usize>>,
+    misses: Receiver<usize>,
 }
 
 /// What is to be done with an opening, beyond [`Answer`].
 pub type Resume = Vec<u64>;
 
 impl Lookups {
-    /// For the modules of an index, in task order, lld's cache directory, and the number of modules
-    /// that lld will look up (those with a hash).
+    /// For the modules of an index, in task order, lld's cache, and the number of modules that lld
+    /// will look up (those with a hash).
     #[must_use]
     pub fn new<'a>(
         naming: Naming,
-        cache: &Path,
+        cache: Cache,
         modules: impl ExactSizeIterator<Item = &'a Identifier>,
         expected: usize,
     ) -> Self {
-        let mut prefix = cache.as_os_str().as_encoded_bytes().to_vec();
-        prefix.extend_from_slice(b"/llvmcache-");
         let n = modules.len();
+        let (missing, misses) = unbounded();
         Self {
             naming,
-            prefix,
+            prefix: cache.prefix(),
+            cache,
             numbers: modules
                 .enumerate()
-                .map(|(n, id)| (id.0.as_encoded_bytes().to_vec(), n))
+                .map(|(n, id)| (id.0.as_bytes().to_vec(), n))
                 .collect(),
             objects: vec![Object::Pending; n],
             asked: vec![0; n],
@@ -87,7 +132,38 @@ impl Lookups {
             next: 0,
             odd: Vec::new(),
             expected,
+            missing: Some(missing),
+            misses,
         }
+    }
+
+    /// The numbers of modules that lld waits for, as it asks for them; ends when lld does.
+    #[must_use]
+    pub fn misses(&self) -> Receiver<usize> {
+        self.misses.clone()
+    }
+
+    /// lld has ended: nothing will be asked any more.
+    pub fn close(&mut self) {
+        self.missing = None;
+    }
+
+    /// How lookups are told apart.
+    #[must_use]
+    pub fn naming(&self) -> Naming {
+        self.naming
+    }
+
+    /// Whether lld looks in the user's own cache.
+    #[must_use]
+    pub fn in_users_cache(&self) -> bool {
+        matches!(self.cache, Cache::Users(_))
+    }
+
+    /// Whether a module's object is still of use.
+    #[must_use]
+    pub fn wanted(&self, module: usize) -> bool {
+        self.missing.is_some() && self.objects.get(module) == Some(&Object::Pending)
     }
 
     /// lld opens a file.
@@ -136,9 +212,7 @@ impl Lookups {
                 Some(self.next - 1)
             }
         };
-        let entry = PathBuf::from(
-            <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&opening.path),
-        );
+        let entry = PathBuf::from(OsStr::from_bytes(&opening.path));
         let Some((module, asked)) = module.and_then(|m| Some((m, self.asked.get_mut(m)?))) else {
             self.odd
                 .push(format!("a lookup of no known module: {}", entry.display()));
@@ -150,8 +224,17 @@ impl Lookups {
                 .push(format!("module {module} was asked for twice"));
             return Answer::Continue;
         }
+        let users = self.in_users_cache();
         match &self.objects[module] {
+            Object::Hit => Answer::Continue,
+            _ if users && entry.exists() => {
+                self.objects[module] = Object::Hit;
+                Answer::Continue
+            }
             Object::Pending => {
+                if let Some(missing) = &self.missing {
+                    let _ = missing.send(module);
+                }
                 let waiting = Waiting {
                     id: opening.id,
                     thread: opening.thread,
@@ -162,7 +245,7 @@ impl Lookups {
                 Answer::Hold
             }
             Object::Ready(object) => {
-                match place(object, &entry) {
+                match self.cache.place(object, &entry) {
                     Ok(()) => self.answered += 1,
                     Err(e) => self
                         .odd
@@ -171,7 +254,7 @@ impl Lookups {
                 Answer::Continue
             }
             Object::Left => {
-                clear(&entry);
+                self.cache.clear(&entry);
                 Answer::Continue
             }
         }
@@ -188,18 +271,20 @@ impl Lookups {
                 continue;
             }
             match &object {
-                Object::Ready(file) => match place(file, &w.entry) {
+                Object::Ready(file) => match self.cache.place(file, &w.entry) {
                     Ok(()) => self.answered += 1,
                     Err(e) => self
                         .odd
                         .push(format!("cannot place {}: {e}", w.entry.display())),
                 },
-                _ => clear(&w.entry),
+                _ => self.cache.clear(&w.entry),
             }
             resume.push(w.id);
             self.waiting.swap_remove(i);
         }
-        if let Some(slot) = self.objects.get_mut(module) {
+        if let Some(slot) = self.objects.get_mut(module)
+            && *slot == Object::Pending
+        {
             *slot = object;
         }
         resume
@@ -214,7 +299,7 @@ impl Lookups {
         }
         let waiting = std::mem::take(&mut self.waiting);
         for w in &waiting {
-            clear(&w.entry);
+            self.cache.clear(&w.entry);
         }
         waiting.into_iter().map(|w| w.id).collect()
     }
@@ -223,6 +308,12 @@ impl Lookups {
     #[must_use]
     pub fn answered(&self) -> usize {
         self.answered
+    }
+
+    /// How many modules the user's cache had.
+    #[must_use]
+    pub fn hits(&self) -> usize {
+        self.objects.iter().filter(|&o| *o == Object::Hit).count()
     }
 
     /// Whether all went as it should: each expected module asked for once, nothing odd. By order,
@@ -243,22 +334,51 @@ impl Lookups {
     }
 }
 
-/// Gives `object` the name that lld asks for. Two modules may have the same key (the same content
-/// twice): lld has mapped the first by now, and the name is given anew.
-fn place(object: &Path, entry: &Path) -> io::Result<()> {
-    clear(entry);
-    std::fs::rename(object, entry)
+impl Cache {
+    /// Gives `object` the name that lld asks for.
+    fn place(&self, object: &Path, entry: &Path) -> io::Result<()> {
+        match self {
+            // Two modules may have the same key (the same content twice): lld has mapped the first
+            // by now, and the name is given anew.
+            Self::Private(_) => {
+                self.clear(entry);
+                fs::rename(object, entry)
+            }
+            Self::Users(dir) => contribute(object, Path::new(dir), entry),
+        }
+    }
+
+    /// Takes an earlier module's object away, so that lld does not find it for this one.
+    fn clear(&self, entry: &Path) {
+        if let Self::Private(_) = self {
+            let _ = fs::remove_file(entry);
+        }
+    }
 }
 
-/// Takes an earlier module's object away, so that lld does not find it for this one.
-fn clear(entry: &Path) {
-    let _ = std::fs::remove_file(entry);
+/// Puts an object into the user's cache as lld does: the directory made when first needed, the entry
+/// readable by its owner only, and there whole or not at all.
+fn contribute(object: &Path, dir: &Path, entry: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    fs::set_permissions(object, Permissions::from_mode(0o600))?;
+    match fs::rename(object, entry) {
+        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {}
+        done => return done,
+    }
+    let mut temporary = tempfile::Builder::new()
+        .prefix("Thin-")
+        .suffix(".tmp.o")
+        .tempfile_in(dir)?;
+    process::note_temporary(std::path::absolute(temporary.path())?);
+    io::copy(&mut fs::File::open(object)?, temporary.as_file_mut())?;
+    temporary.persist(entry)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsString;
+    use std::os::unix::fs::MetadataExt;
 
     struct Case {
         dir: tempfile::TempDir,
@@ -272,7 +392,8 @@ mod tests {
             let ids: Vec<_> = (0..n)
                 .map(|i| Identifier(OsString::from(format!("{i}.o"))))
                 .collect();
-            let lookups = Lookups::new(naming, dir.path(), ids.iter(), expected);
+            let cache = Cache::Private(dir.path().to_owned());
+            let lookups = Lookups::new(naming, cache, ids.iter(), expected);
             Self {
                 dir,
                 lookups,
@@ -408,6 +529,60 @@ mod tests {
             assert_eq!(c.lookups.finished(0, Some(object)), vec![c.id]);
             assert_eq!(c.read("A").as_deref(), Some("0"));
             c.lookups.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn in_the_users_cache_entries_are_lld_s_and_ours_stay() {
+        for naming in [Naming::ByShard, Naming::ByOrder] {
+            let mut c = Case::new(naming, 3, 3);
+            let dir = c.dir.path().join("users");
+            fs::create_dir(&dir).unwrap();
+            c.lookups.cache = Cache::Users(dir.clone().into());
+            c.lookups.prefix = c.lookups.cache.prefix();
+            fs::write(dir.join("llvmcache-A"), "theirs").unwrap();
+            let misses = c.lookups.misses();
+            let ask = |c: &mut Case, module: &str, key: &str| {
+                if naming == Naming::ByShard {
+                    c.shard(7, module);
+                }
+                let path = dir.join(format!("llvmcache-{key}")).display().to_string();
+                c.open(7, &path, libc::O_RDONLY)
+            };
+            // A hit is lld's own, and its backend is of no use any more.
+            assert!(c.lookups.wanted(0));
+            assert_eq!(ask(&mut c, "0.o", "A"), Answer::Continue);
+            assert!(!c.lookups.wanted(0));
+            // A miss is said, and what is made for it stays.
+            assert_eq!(ask(&mut c, "1.o", "B"), Answer::Hold);
+            assert_eq!(misses.try_iter().collect::<Vec<_>>(), [1]);
+            let object = c.object(1);
+            assert_eq!(c.lookups.finished(1, Some(object)), vec![c.id]);
+            let entry = dir.join("llvmcache-B");
+            assert_eq!(fs::metadata(&entry).unwrap().mode() & 0o777, 0o600);
+            // One key for two modules is a hit, as it is for lld.
+            assert_eq!(ask(&mut c, "2.o", "B"), Answer::Continue);
+            c.lookups.abandon();
+            c.lookups.close();
+            assert!(misses.recv().is_err());
+            assert_eq!((c.lookups.hits(), c.lookups.answered()), (2, 1));
+            assert_eq!(
+                fs::read_to_string(dir.join("llvmcache-A")).unwrap(),
+                "theirs"
+            );
+            assert_eq!(fs::read_to_string(entry).unwrap(), "1");
+            c.lookups.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn entries_are_named_as_lld_names_them() {
+        for (dir, prefix) in [
+            ("c", "c/llvmcache-"),
+            ("/c/", "/c/llvmcache-"),
+            (".", "./llvmcache-"),
+        ] {
+            assert_eq!(Cache::Users(dir.into()).prefix(), prefix.as_bytes());
         }
     }
 }

@@ -215,18 +215,3 @@ fn asked_not_to_split() {
         .prints("");
     });
 }
-
-/// The user's own ThinLTO cache is written and used as lld would.
-#[test]
-fn a_cache_of_the_user() {
-    each_llvm(|s| {
-        bitcode(s);
-        s.link_both_with(
-            &[LENIENT],
-            &format!("{LINK} -Wl,--thinlto-cache-dir=cache main.o f.o"),
-        )
-        .same()
-        .succeeds()
-        .prints("");
-    });
-}

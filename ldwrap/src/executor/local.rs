@@ -1,12 +1,9 @@
 //! Backends on this machine: a pool of threads, each with one clang at a time.
-//!
-//! The largest module goes first, which keeps the tail short (fact 20).
 
-use super::{BackendError, Executor, Outcome};
+use super::{BackendError, Executor, Outcome, Queue};
 use crate::backend::{Job, OBJECT, SHARD};
 use crate::process::{self, Role};
 use crate::scratch::Scratch;
-use crossbeam_channel::unbounded;
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -30,34 +27,26 @@ impl Executor for Local<'_> {
 
     fn run(
         &self,
-        mut jobs: Vec<Job>,
+        jobs: &Queue<'_>,
         done: &(dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync),
     ) {
-        jobs.sort_by_key(|job| std::cmp::Reverse(job.weight));
-        let threads = self.jobs.min(jobs.len());
-        let (send, queue) = unbounded();
-        for job in jobs {
-            let _ = send.send(job);
-        }
-        drop(send);
         let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                let (queue, stop) = (queue.clone(), &stop);
-                scope.spawn(move || {
-                    for job in queue {
-                        if stop.load(Ordering::Relaxed) {
-                            return;
-                        }
-                        let result = self.compile(&job).map_err(|why| BackendError {
-                            module: job.identifier.0.to_string_lossy().into_owned(),
-                            why,
-                        });
-                        if !done(job.number, result) {
-                            stop.store(true, Ordering::Relaxed);
-                        }
-                    }
+        let work = || {
+            while let Some(job) = jobs.next()
+                && !stop.load(Ordering::Relaxed)
+            {
+                let result = self.compile(&job).map_err(|why| BackendError {
+                    module: job.identifier.0.to_string_lossy().into_owned(),
+                    why,
                 });
+                if !done(job.number, result) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.min(jobs.most()) {
+                scope.spawn(work);
             }
         });
     }

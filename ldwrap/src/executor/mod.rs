@@ -4,7 +4,39 @@ pub mod local;
 
 use crate::backend::Job;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
+
+/// Backends to run, in the order in which they are best begun. A thread that asks for the next may
+/// have to wait: with the user's own cache, a backend is there once lld has missed its object.
+pub struct Queue<'a> {
+    jobs: Mutex<&'a mut (dyn Iterator<Item = Job> + Send)>,
+    most: usize,
+}
+
+impl<'a> Queue<'a> {
+    /// A queue of at most so many jobs.
+    pub fn new(jobs: &'a mut (dyn Iterator<Item = Job> + Send), most: usize) -> Self {
+        Self {
+            jobs: Mutex::new(jobs),
+            most,
+        }
+    }
+
+    /// The next job, or none any more.
+    pub fn next(&self) -> Option<Job> {
+        self.jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next()
+    }
+
+    /// How many jobs there are at most.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most
+    }
+}
 
 /// What a backend came to.
 #[derive(Debug)]
@@ -31,11 +63,11 @@ pub trait Executor: Sync {
     /// Its name in the report.
     fn name(&self) -> &'static str;
 
-    /// Runs all jobs, in any order, and calls `done` with a job's number as soon as it has ended,
+    /// Runs all jobs and calls `done` with a job's number as soon as it has ended,
     /// from any thread. Returns when all have been reported, or soon after `done` said false.
     fn run(
         &self,
-        jobs: Vec<Job>,
+        jobs: &Queue<'_>,
         done: &(dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync),
     );
 }
