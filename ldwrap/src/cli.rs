@@ -29,10 +29,25 @@ enum Command {
     Env,
     /// Check lld, clang, the kernel and the directories that a split needs
     Doctor,
+    /// Run a command, and do each of its links twice, by lld alone and split: are they equal?
+    Verify {
+        /// Keep the files of links that differ in this directory
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+        /// A link (clang -o app *.o, ld.lld @args), or what ends in links (make, cargo build)
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
 }
 
 /// First arguments that are ours. `--help` and `--version` stay lld's.
-const OURS: &[&str] = &["env", "doctor", "--ldwrap-version", "--ldwrap-help"];
+const OURS: &[&str] = &[
+    "env",
+    "doctor",
+    "verify",
+    "--ldwrap-version",
+    "--ldwrap-help",
+];
 
 /// Runs the subcommand that `args` begin with; `None` when they are a linker's.
 #[must_use]
@@ -63,6 +78,13 @@ pub fn run(args: &[OsString], config: &Config) -> Option<ExitCode> {
     let result = match cli.command {
         Command::Env => env(),
         Command::Doctor => doctor(config),
+        Command::Verify { keep, command } => {
+            match crate::verify::command(&command, keep.as_deref(), config) {
+                Ok(true) => Ok(()),
+                Ok(false) => return Some(ExitCode::FAILURE),
+                Err(why) => Err(why),
+            }
+        }
     };
     Some(match result {
         Ok(()) => ExitCode::SUCCESS,

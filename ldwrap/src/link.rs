@@ -24,7 +24,7 @@ use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -152,21 +152,37 @@ impl Plan<'_> {
         Ok(command)
     }
 
-    /// Keeps an object of a backend, named as `--lto-obj-path` names lld's own (fact 26): numbered by
-    /// task, and the first tasks are the regular-LTO part's.
+    /// The number by which `--lto-obj-path` names a module's object (fact 26): that of its task, and
+    /// the first tasks are the regular-LTO part's.
+    fn task(&self, module: usize) -> usize {
+        let partitions = self.cmd.last(Id::LtoPartitions);
+        let regular = partitions.and_then(|n| n.to_str()?.parse().ok());
+        module + regular.unwrap_or(1)
+    }
+
+    /// Keeps an object of a backend, named as `--lto-obj-path` names lld's own.
     fn save(&self, module: usize, object: &Path) {
-        let Some(prefix) = self.save_objects else {
-            return;
-        };
-        let regular = self
-            .cmd
-            .last(Id::LtoPartitions)
-            .and_then(|n| n.to_str()?.parse().ok())
-            .unwrap_or(1);
-        let mut to = prefix.as_os_str().to_owned();
-        to.push((module + regular).to_string());
-        if let Err(e) = std::fs::copy(object, &to) {
-            log::warn!("cannot save {}: {e}", to.display());
+        if let Some(prefix) = self.save_objects {
+            let to = with_suffix(prefix, &self.task(module).to_string());
+            if let Err(e) = std::fs::copy(object, &to) {
+                log::warn!("cannot save {}: {e}", to.display());
+            }
+        }
+    }
+
+    /// Says which module each kept object is of: a line with its number and identifier each.
+    fn save_names(&self, index: &Index) {
+        if let Some(prefix) = self.save_objects {
+            let mut text = Vec::new();
+            for (n, module) in index.modules.iter().enumerate() {
+                text.extend_from_slice(format!("{} ", self.task(n)).as_bytes());
+                text.extend_from_slice(module.identifier.0.as_bytes());
+                text.push(b'\n');
+            }
+            let to = with_suffix(prefix, ".modules");
+            if let Err(e) = std::fs::write(&to, text) {
+                log::warn!("cannot write {}: {e}", to.display());
+            }
         }
     }
 
@@ -207,6 +223,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
     if index.modules.is_empty() {
         return Err(Failure::planned("no ThinLTO module takes part".into()));
     }
+    plan.save_names(&index);
     let shards = index
         .modules
         .iter()
@@ -328,6 +345,12 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         phases: clock.laps,
         executor: executor.name(),
     })
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
 
 /// Forwards what the phases could not carry out faithfully.

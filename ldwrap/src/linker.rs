@@ -28,6 +28,9 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Some(found) = &config.verify {
+        return crate::verify::link(argv0, args, &real, found, config);
+    }
     let (reason, output, strict) = match decide(args.iter().map(OsString::as_os_str), config) {
         Decision::Forward { reason, output } => (reason, output, false),
         Decision::Split { output } => match attempt(argv0, args, &real, config) {

@@ -13,7 +13,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::options::{self, Id, Kind, Match};
+use crate::options::{self, Id, Kind, Match, PathRole};
 use crate::response::{self, Quoting, ResponseError};
 
 /// A parsed command line.
@@ -290,6 +290,28 @@ impl CommandLine {
         self.last(Id::Output)
             .filter(|path| !path.is_empty())
             .unwrap_or(OsStr::new("a.out"))
+    }
+
+    /// The files that lld may write, by name: the output, and those of options.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<OsString> {
+        let mut outputs = vec![self.output().to_owned()];
+        for option in self.options().filter(|o| o.id != Id::Output) {
+            let writes = |e: &&options::Entry| e.takes_path == Some(PathRole::Output);
+            let named = options::TABLE
+                .iter()
+                .filter(writes)
+                .any(|e| e.id == option.id);
+            if named && !option.value.is_empty() {
+                outputs.push(option.value.clone());
+            } else if option.id == Id::TimeTrace {
+                // lld/ELF/Driver.cpp: by default beside the output.
+                let mut beside = self.output().to_owned();
+                beside.push(".time-trace");
+                outputs.push(beside);
+            }
+        }
+        outputs
     }
 
     /// `-m`. Without it lld takes the machine of the first input that has one.

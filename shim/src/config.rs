@@ -31,6 +31,9 @@ pub const REPORT: &str = "LDWRAP_REPORT";
 /// Objects of backends are kept under this path with a number behind it, as `--lto-obj-path` names
 /// lld's own.
 pub const SAVE_OBJECTS: &str = "LDWRAP_SAVE_OBJECTS";
+/// A directory for what each link's verification found: set by `ldwrap verify` for the command that it
+/// runs, and by nobody else.
+pub const VERIFY: &str = "LDWRAP_VERIFY";
 /// The configuration file itself.
 pub const CONFIG: &str = "LDWRAP_CONFIG";
 
@@ -83,6 +86,8 @@ pub struct Config {
     pub report: Option<PathBuf>,
     /// See [`SAVE_OBJECTS`].
     pub save_objects: Option<PathBuf>,
+    /// See [`VERIFY`].
+    pub verify: Option<PathBuf>,
     /// Settings that could not be understood, as sentences for the user. Bad settings never stop
     /// a link.
     pub complaints: Vec<String>,
@@ -140,6 +145,8 @@ impl Config {
                 config.setting(name, &value);
             }
         }
+        // No setting: not for a configuration file.
+        config.verify = set(VERIFY).map(PathBuf::from);
         config
     }
 

@@ -27,6 +27,9 @@ pub enum Decision {
     },
 }
 
+/// The reason of a link that has nothing to split.
+pub const NO_BITCODE: &str = "no bitcode";
+
 /// Options that end the question before any input is read, and how the reason names them.
 const NEVER_SPLIT: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--version")];
 
@@ -73,7 +76,7 @@ pub fn decide<'a>(args: impl ExactSizeIterator<Item = &'a OsStr>, config: &Confi
         return forward("LLD_REPRODUCE: lld packs what it reads".into(), Some(&cmd));
     }
     match inputs::first_bitcode(&cmd, sample) {
-        Ok(Bitcode::None) => forward("no bitcode".into(), Some(&cmd)),
+        Ok(Bitcode::None) => forward(NO_BITCODE.into(), Some(&cmd)),
         Ok(Bitcode::At { .. })
             if config.split == Split::Auto && config.executor == Executor::Local =>
         {

@@ -38,8 +38,8 @@ fn link(argv: Argv) -> String {
     };
     let config = Config::read();
 
-    // Logging is ldwrap's, which decides the same and says why.
-    let talk = config.log.is_some() || !config.complaints.is_empty();
+    // Logging and verifying are ldwrap's, which decides the same.
+    let talk = config.log.is_some() || config.verify.is_some() || !config.complaints.is_empty();
     let (reason, output) = match decide(argv.args(), &config) {
         Decision::Forward { reason, output } if !talk => (reason, output),
         _ => match ldwrap() {

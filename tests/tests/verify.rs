@@ -1,0 +1,199 @@
+//! `ldwrap verify`: each link of a command both ways, and in the user's terms how they differ.
+
+use std::path::Path;
+
+use ldwrap_tests::{Session, each_llvm_with_shim};
+
+fn sources(s: &Session) {
+    s.write(
+        "main.c",
+        "int printf(const char *, ...); int sum(int);\n\
+         int main(void) { return printf(\"%d\\n\", sum(6)) < 0; }\n",
+    );
+    s.write(
+        "sum.c",
+        "__attribute__((noinline)) int sum(int n) {\n  int s = 0;\n\
+         for (volatile int i = 0; i < n; i++) s += i * n;\n  return s;\n}\n",
+    );
+    s.sh("clang-$N -c -O2 -fPIC -flto=thin main.c sum.c; clang-$N -c -O2 main.c -o native.o");
+}
+
+/// `$LDWRAP verify` with these arguments: whether it ended with 0 (or else 1), and what it printed.
+fn verify(s: &Session, arguments: &str) -> (bool, String) {
+    let mut c = s.bash(&format!("$LDWRAP verify {arguments}"));
+    s.use_shim(&mut c);
+    // As a user has it, and the plain compilers' search.
+    for name in ["LDWRAP_SPLIT", "LDWRAP_STRICT", "COMPILER_PATH"] {
+        c.env_remove(name);
+    }
+    let out = c.output().expect("bash");
+    s.assert_nothing_left(arguments);
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    let code = out.status.code();
+    assert!(
+        matches!(code, Some(0 | 1)),
+        "LLVM {}: {arguments}: {code:?}\n{said}\n{}",
+        s.llvm,
+        String::from_utf8_lossy(&out.stderr)
+    );
+    (code == Some(0), said)
+}
+
+fn says(s: &Session, arguments: &str, good: bool, texts: &[&str]) {
+    let (ok, said) = verify(s, arguments);
+    for text in texts {
+        assert!(
+            said.contains(text),
+            "LLVM {}: {arguments}\ndid not say '{text}' but:\n{said}",
+            s.llvm
+        );
+    }
+    assert_eq!(ok, good, "LLVM {}: {arguments}\n{said}", s.llvm);
+}
+
+const EQUAL: &str = "equal     a.out: 2 of 2 modules from backends";
+
+#[test]
+fn links_that_are_equal() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        // A compiler's command line, with sources and side files; the files are lld's own afterwards.
+        let link = "clang-$N -O2 -flto=thin -fuse-ld=lld -o a.out main.c sum.o -Wl,-Map=map,--time-trace,--dependency-file=deps";
+        says(
+            s,
+            &format!("-- {link}"),
+            true,
+            &[EQUAL, "; 4 files are equal"],
+        );
+        assert_eq!(s.sh("./a.out"), "90\n");
+        assert!(s.exists("map") && s.exists("deps") && s.exists("a.out.time-trace"));
+        // lld's own, by each of its names, and in a response file.
+        s.write("args", "-shared -o a.out main.o sum.o");
+        for linker in ["ld.lld-$N", "/usr/lib/llvm-$N/bin/ld.lld", "$LD", "$LDWRAP"] {
+            if linker == "$LDWRAP" {
+                // Which lld that is depends on who calls.
+                continue;
+            }
+            says(
+                s,
+                &format!("-- {linker} @args"),
+                true,
+                &[EQUAL, "; the file is equal"],
+            );
+        }
+        s.sh("ld.lld-$N -shared -o plain main.o sum.o; cmp plain a.out");
+        // gcc, with the lld that is named.
+        says(
+            s,
+            "-- env LDWRAP_REAL_LLD=/usr/bin/ld.lld-$N gcc -fuse-ld=lld -o a.out main.o sum.o",
+            true,
+            &[EQUAL],
+        );
+    });
+}
+
+#[test]
+fn a_build_with_several_links() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        s.write(
+            "Makefile",
+            "all: tool lib.so plain\n\
+             tool: main.o sum.o\n\t$(CC) -O2 -flto=thin -fuse-ld=lld -o $@ $^\n\
+             lib.so: sum.o\n\t$(CC) -O2 -flto=thin -fuse-ld=lld -shared -o $@ $^\n\
+             plain: native.o\n\t$(CC) -fuse-ld=lld -shared -o $@ $^\n",
+        );
+        says(
+            s,
+            "make -j2 CC=clang-$N",
+            true,
+            &[
+                "equal     tool: 2 of 2",
+                "equal     lib.so: 1 of 1",
+                "native    1 links without bitcode",
+            ],
+        );
+        assert_eq!(s.sh("./tool"), "90\n");
+    });
+}
+
+#[test]
+fn the_users_own_cache_proves_nothing() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        let link =
+            "clang-$N -flto=thin -fuse-ld=lld -o a.out main.o sum.o -Wl,--thinlto-cache-dir=cache";
+        for _ in 0..2 {
+            says(s, &format!("-- {link}"), true, &[EQUAL]);
+        }
+        s.sh(link);
+        says(s, &format!("-- {link}"), true, &[EQUAL]);
+    });
+}
+
+/// What is forwarded is equal by construction, and said to be so.
+#[test]
+fn links_that_are_forwarded_or_fail() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        let link = "clang-$N -flto=thin -fuse-ld=lld -o a.out main.o";
+        says(
+            s,
+            &format!("{link} sum.o -Wl,--lto-O0"),
+            true,
+            &["forwarded a.out: LTO at level 0"],
+        );
+        says(
+            s,
+            link,
+            false,
+            &[
+                "equal     a.out: fails, in the same words",
+                "the command itself failed",
+            ],
+        );
+        says(s, "true", false, &["no link came to ldwrap"]);
+        says(s, "/nonexistent/make", false, &[]);
+    });
+}
+
+/// A clang that does something else: the module, the section and the symbol are named.
+#[test]
+fn a_link_that_differs() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        let dir = s.dir().display().to_string();
+        let clang = s.script(
+            "../odd-clang",
+            &format!(
+                "#!/bin/bash\n[[ -e {dir}/armed && \"$*\" == *-fthinlto-index=* && -s m/0000.o ]] && \
+                 set -- \"${{@/#-O2/-O1}}\"\nexec /usr/bin/clang-{} \"$@\"\n",
+                s.llvm
+            ),
+        );
+        let link = format!(
+            "-- env LDWRAP_CLANG={} clang-$N -O2 -flto=thin -fuse-ld=lld -o a.out main.o sum.o",
+            clang.display()
+        );
+        // As long as it behaves, it passes the self-test.
+        says(s, &link, true, &[EQUAL]);
+        s.sh("touch armed");
+        s.write("sum.c", "__attribute__((noinline)) int sum(int n) {\n  int s = 0;\n  for (int i = 0; i < n; i++) s += i * s + n;\n  return s;\n}\n");
+        s.sh("clang-$N -c -O2 -fPIC -flto=thin sum.c");
+        says(
+            s,
+            &format!("--keep kept {link}"),
+            false,
+            &[
+                "DIFFERS   a.out: 2 of 2 modules from backends\n",
+                "a.out: section .text",
+                ", in sum\n",
+                "object of sum.o: section .text.sum",
+                "files that differ are in kept",
+            ],
+        );
+        assert!(Path::new(&s.dir()).join("kept").is_dir());
+        let kept = s.sh("ls kept/*/*; cmp kept/*/plain/0-a.out a.out");
+        assert!(kept.contains("ours1") && kept.contains("theirs1"), "{kept}");
+    });
+}
