@@ -277,8 +277,11 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
             link.close();
         });
         let backends = || -> Result<(), Failure> {
+            let begin = Instant::now();
             let modules = modules::read_all(plan, &index)?;
             let mut jobs = backend::jobs(plan, &codegen, &index, &shards, &modules)?;
+            let ms = begin.elapsed().as_millis();
+            log::debug!("{total} modules read and their shards enriched in {ms} ms");
             // lld makes no lookup for a module without a hash: it compiles that itself.
             jobs.retain(|job| has_hash.get(job.number) == Some(&true));
             let most = jobs.len();
