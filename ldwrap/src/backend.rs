@@ -128,6 +128,13 @@ pub fn jobs(
     made.into_iter().collect()
 }
 
+/// Whether bytes from elsewhere are an object file at all.
+#[must_use]
+pub fn plausible(bytes: &[u8]) -> bool {
+    use object::Object;
+    object::File::parse(bytes).is_ok_and(|f| f.kind() == object::ObjectKind::Relocatable)
+}
+
 /// The number that a shard gives the module it is for.
 fn own_id(identifier: &[u8], shard: &Shard<'_>) -> Result<u64, Failure> {
     own(identifier, shard).map(|m| m.id).ok_or_else(|| {

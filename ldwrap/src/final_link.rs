@@ -95,7 +95,7 @@ impl FinalLink {
             // The user's cache and policy are on the command line. Backends start when lld has missed
             // their objects, so it must be able to miss as many at once as are to run.
             Cache::Users(_) if naming == Naming::ByShard => {
-                options.push(format!("--thinlto-jobs={}", plan.jobs).into());
+                options.push(format!("--thinlto-jobs={}", plan.width()).into());
             }
             Cache::Users(_) => {}
         }
@@ -203,7 +203,7 @@ impl FinalLink {
     /// Hands over what a backend came to. A backend that failed leaves its module to lld.
     pub fn finished(&self, module: usize, result: Result<Outcome, BackendError>) {
         let object = match result {
-            Ok(Outcome::Object(object)) => Some(object),
+            Ok(Outcome::Object(object, _)) => Some(object),
             Ok(Outcome::Diagnosed(said)) => {
                 log::info!("module {module} is left to lld, which has to say this itself: {said}");
                 None

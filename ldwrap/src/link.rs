@@ -8,13 +8,16 @@ use crate::backend;
 use crate::bitcode::shard::Shard;
 use crate::codegen::Codegen;
 use crate::executor::local::Local;
-use crate::executor::{Executor, Outcome, Queue};
+use crate::executor::remote::settings::Settings;
+use crate::executor::remote::{self, Remote};
+use crate::executor::{Executor, Outcome, Queue, Told};
 use crate::final_link::{self, CachedNames, FinalLink};
 use crate::index::Index;
 use crate::lookups::{Cache, Lookups};
 use crate::modules;
 use crate::process;
 use crate::scratch::Scratch;
+use crate::store::Store;
 use crate::toolchain::Toolchain;
 use nix::sys::signal::Signal;
 use shim::cmdline::CommandLine;
@@ -99,6 +102,10 @@ pub struct Plan<'a> {
     pub colour: bool,
     /// How many backends may fail (and be left to lld) before the link is given up.
     pub max_failures: usize,
+    /// Keys, and where objects are kept from link to link; none for a link that tries out the tools.
+    pub store: Option<&'a Store>,
+    /// A server for backends.
+    pub remote: Option<&'a Settings>,
     /// Where objects of backends are kept, and how their names begin.
     pub save_objects: Option<&'a Path>,
 }
@@ -112,15 +119,40 @@ pub struct Done {
     pub modules: usize,
     /// Of these, compiled by backends.
     pub compiled: usize,
-    /// Of these, found in the user's own ThinLTO cache.
+    /// Of these, found in a cache: the user's own, ours, a server's.
     pub hits: usize,
+    /// What a server did.
+    pub remote: Option<Elsewhere>,
     /// Phases and how long they took.
     pub phases: Vec<(&'static str, Duration)>,
     /// Where backends ran.
     pub executor: &'static str,
 }
 
+/// What a server did, for the report and the user.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Objects that its action cache had.
+    pub hits: usize,
+    /// Objects that it made.
+    pub executed: usize,
+    /// Objects that were made here.
+    pub local: usize,
+    /// Bytes of blobs sent.
+    pub up: u64,
+    /// Bytes of blobs received.
+    pub down: u64,
+    /// What went wrong first.
+    pub trouble: Option<String>,
+}
+
 impl Plan<'_> {
+    /// How many backends there may be at once, here and elsewhere.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.jobs + self.remote.map_or(0, |r| r.jobs)
+    }
+
     /// The user's command with options added behind it.
     ///
     /// A command line too long for the kernel goes on as a response file, which lld reads to the
@@ -259,13 +291,25 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         hashed,
     );
     let link = FinalLink::start(plan, lookups)?;
-    let executor = Local {
+    let local = |store| Local {
         clang: &plan.toolchain.clang,
         scratch: plan.scratch,
         jobs: plan.jobs,
+        store,
+    };
+    let remote = plan.remote.zip(plan.store).map(|(settings, store)| Remote {
+        local: local(None),
+        store,
+        settings,
+        counts: remote::Counts::default(),
+    });
+    let here = local(plan.store);
+    let executor: &dyn Executor = match &remote {
+        Some(remote) => remote,
+        None => &here,
     };
     let max_failures = plan.max_failures.min(total / 2);
-    let compiled = AtomicUsize::new(0);
+    let (compiled, hits) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let errors = Mutex::new(Vec::new());
     let ended = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -289,10 +333,18 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
             executor.run(&Queue::new(&mut *queue, most), &|number, result| {
                 let failed = match &result {
                     Ok(outcome) => {
-                        if let Outcome::Object(object) = outcome {
-                            plan.save(number, object);
-                        }
-                        compiled.fetch_add(1, Ordering::Relaxed);
+                        let count = match outcome {
+                            Outcome::Object(object, told) => {
+                                plan.save(number, object);
+                                if *told == Told::Cache {
+                                    &hits
+                                } else {
+                                    &compiled
+                                }
+                            }
+                            Outcome::Diagnosed(_) => &compiled,
+                        };
+                        count.fetch_add(1, Ordering::Relaxed);
                         false
                     }
                     Err(e) => {
@@ -344,9 +396,10 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         status: Some(ended.status),
         modules: total,
         compiled: ended.answered.min(compiled.into_inner()),
-        hits: ended.hits,
-        phases: clock.laps,
+        hits: ended.hits + hits.into_inner(),
         executor: executor.name(),
+        remote: remote.map(|r| r.counts.told()),
+        phases: clock.laps,
     })
 }
 

@@ -1,18 +1,27 @@
 //! ldwrap as the linker: decide, split, and where that fails, be the real lld.
 
+use crate::action::Tool;
+use crate::cache::Cache;
+use crate::executor::remote::settings::Settings;
 use crate::link::{self, Done, Failure, Plan};
 use crate::selftest;
+use crate::shipped;
+use crate::store::Store;
 use crate::toolchain::Toolchain;
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor};
 use shim::decide::{Decision, decide};
 use shim::lld::Argv;
 use shim::report::Report;
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
+
+/// How large the cache may grow if the user does not say, in bytes.
+const CACHE_SIZE: u64 = 10 << 30;
 
 /// Links as `argv0 args...` asks for. Returns only where the link was split, or nothing could be
 /// run; a forwarded link is another program from then on.
@@ -75,11 +84,15 @@ fn attempt(
     real: &Path,
     config: &Config,
 ) -> Result<(Toolchain, Done), Failure> {
-    if config.executor != Executor::Local {
-        return Err(Failure::new(
-            "only LDWRAP_EXECUTOR=local is there yet".into(),
-        ));
-    }
+    let remote = match config.executor() {
+        Executor::Local => None,
+        Executor::Remote => Some(Settings::of(config).map_err(Failure::new)?),
+        Executor::Distributor => {
+            return Err(Failure::new(
+                "LDWRAP_EXECUTOR=distributor is not there yet".into(),
+            ));
+        }
+    };
     // Before anything is started: most links that cannot be split are known by their options.
     let mut toolchain = Toolchain::find(real, config).map_err(|e| Failure::new(e.to_string()))?;
     // Now that the release is known, its own grammar.
@@ -104,6 +117,7 @@ fn attempt(
         toolchain.prove();
     }
     let argv0 = shim::lld::arg0(argv0, real);
+    let store = store(&toolchain, config, remote.as_ref())?;
     let done = link::with_scratch(|scratch| {
         link::split(&Plan {
             argv0,
@@ -114,11 +128,46 @@ fn attempt(
             jobs,
             colour: link::colours(cmd),
             max_failures: link::MAX_FAILURES,
+            store: Some(&store),
+            remote: remote.as_ref(),
             save_objects: config.save_objects.as_deref(),
         })
     })
     .map_err(|e| Failure::new(format!("no scratch directory: {e}")))??;
+    store.settle();
     Ok((toolchain, done))
+}
+
+/// The compiler as keys have it, and the cache.
+fn store(
+    toolchain: &Toolchain,
+    config: &Config,
+    remote: Option<&Settings>,
+) -> Result<Store, Failure> {
+    let dir = config.cache_dir.as_deref();
+    let tool = match remote {
+        Some(settings) if settings.clang.is_none() => {
+            let memory = dir.map(|dir| dir.join("digests"));
+            shipped::collect(toolchain, memory.as_deref())
+                .map_err(|e| Failure::new(e.to_string()))?
+        }
+        settings => Tool {
+            command: vec![
+                settings
+                    .and_then(|s| s.clang.clone())
+                    .unwrap_or("clang".into()),
+            ],
+            version: toolchain.banner.clone(),
+            files: BTreeMap::new(),
+            platform: Vec::new(),
+        },
+    };
+    let platform = remote.map(|s| s.platform.clone()).unwrap_or_default();
+    let cache = match config.cache_size.unwrap_or(CACHE_SIZE) {
+        0 => None,
+        limit => dir.map(|dir| Cache::new(dir, limit)),
+    };
+    Ok(Store::new(Tool { platform, ..tool }, cache))
 }
 
 fn finish(
@@ -129,6 +178,14 @@ fn finish(
     start: Instant,
 ) -> ExitCode {
     log::info!("{output}: split, {} modules", done.modules);
+    if let Some(remote) = &done.remote
+        && let Some(trouble) = &remote.trouble
+    {
+        eprintln!(
+            "ldwrap: {output}: remote execution: {trouble}; {} of {} backends ran here",
+            remote.local, done.modules
+        );
+    }
     report(
         config,
         Report {
@@ -137,6 +194,14 @@ fn finish(
             lld: Some(toolchain.version.clone()),
             clang: Some(toolchain.version.clone()),
             executor: Some(done.executor),
+            remote: done.remote.as_ref().map(|r| shim::report::Remote {
+                hits: r.hits,
+                executed: r.executed,
+                local: r.local,
+                bytes_up: r.up,
+                bytes_down: r.down,
+                trouble: r.trouble.clone(),
+            }),
             modules: Some(done.modules),
             cache: Some((done.hits, done.compiled)),
             phases_ms: done

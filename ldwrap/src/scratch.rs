@@ -41,6 +41,7 @@ impl Scratch {
             &dir.path().join("c"),
             &dir.path().join("m"),
             &dir.path().join("b"),
+            &dir.path().join("r"),
         ] {
             std::fs::create_dir_all(made)?;
         }
@@ -98,6 +99,12 @@ impl Scratch {
     #[must_use]
     pub fn backend(&self, number: usize) -> PathBuf {
         self.dir.path().join("b").join(number.to_string())
+    }
+
+    /// The object of a backend that was not compiled here.
+    #[must_use]
+    pub fn received(&self, number: usize) -> PathBuf {
+        self.dir.path().join("r").join(number.to_string())
     }
 
     /// The whole of it.

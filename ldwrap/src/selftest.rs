@@ -128,6 +128,8 @@ fn split(
         jobs,
         colour: false,
         max_failures: 0,
+        store: None,
+        remote: None,
         save_objects: None,
     };
     link::split(&plan).map_err(|f| fail(&f.reason))

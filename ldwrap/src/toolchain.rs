@@ -62,6 +62,8 @@ pub struct Toolchain {
     pub version: String,
     /// Its first number.
     pub major: u32,
+    /// The first line of clang's `--version`, which tells apart builds of one version.
+    pub banner: String,
     memory: Option<PathBuf>,
     /// Whether the self-test was passed with exactly these files.
     pub proven: bool,
@@ -105,7 +107,7 @@ impl Toolchain {
                 dir.join("toolchains").join(name)
             });
         if let (Some(file), Some(key)) = (&memory, &key)
-            && let Some((version, proven)) = recall(file, key)
+            && let Some((version, banner, proven)) = recall(file, key)
             && let Some(major) = major(&version)
         {
             return Ok(Self {
@@ -113,12 +115,13 @@ impl Toolchain {
                 clang: clang.to_owned(),
                 version,
                 major,
+                banner,
                 memory,
                 proven,
             });
         }
-        let lld_version = version_of(lld, "LLD ")?;
-        let clang_version = version_of(clang, "clang version ")?;
+        let (lld_version, _) = version_of(lld, "LLD ")?;
+        let (clang_version, banner) = version_of(clang, "clang version ")?;
         if lld_version != clang_version {
             return Err(ToolchainError::Mismatch {
                 clang: clang.to_owned(),
@@ -135,6 +138,7 @@ impl Toolchain {
             clang: clang.to_owned(),
             version: lld_version,
             major,
+            banner,
             memory,
             proven: false,
         };
@@ -153,7 +157,10 @@ impl Toolchain {
         let (Some(file), Some(key)) = (&self.memory, key) else {
             return;
         };
-        let line = json!({"key": key, "version": self.version, "proven": self.proven}).to_string();
+        let line = json!({
+            "key": key, "version": self.version, "banner": self.banner, "proven": self.proven,
+        })
+        .to_string();
         let written = (|| -> io::Result<()> {
             let dir = file.parent().ok_or(io::ErrorKind::NotFound)?;
             std::fs::create_dir_all(dir)?;
@@ -168,12 +175,13 @@ impl Toolchain {
     }
 }
 
-fn recall(file: &Path, key: &str) -> Option<(String, bool)> {
+fn recall(file: &Path, key: &str) -> Option<(String, String, bool)> {
     let v: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
     if v["key"].as_str()? != key {
         return None;
     }
-    Some((v["version"].as_str()?.to_owned(), v["proven"].as_bool()?))
+    let text = |name: &str| v[name].as_str().map(str::to_owned);
+    Some((text("version")?, text("banner")?, v["proven"].as_bool()?))
 }
 
 fn major(version: &str) -> Option<u32> {
@@ -195,7 +203,7 @@ fn pair_key(lld: &Path, clang: &Path) -> Option<String> {
 }
 
 /// What makes a file this file: any change of it, or of where its links lead, changes this.
-fn identity(path: &Path) -> Option<String> {
+pub(crate) fn identity(path: &Path) -> Option<String> {
     let real = path.canonicalize().ok()?;
     let m = std::fs::metadata(&real).ok()?;
     let mut s = String::new();
@@ -262,8 +270,8 @@ fn clang_candidates(lld: &Path, config: &Config) -> Vec<PathBuf> {
     found
 }
 
-/// The version that a tool says of itself, behind `marker`.
-fn version_of(tool: &Path, marker: &str) -> Result<String, ToolchainError> {
+/// The version that a tool says of itself, behind `marker`, and the first line of what it says.
+fn version_of(tool: &Path, marker: &str) -> Result<(String, String), ToolchainError> {
     let fail = |why: String| ToolchainError::NoVersion {
         tool: tool.to_owned(),
         why,
@@ -274,6 +282,7 @@ fn version_of(tool: &Path, marker: &str) -> Result<String, ToolchainError> {
         .output()
         .map_err(|e| fail(e.to_string()))?;
     let text = String::from_utf8_lossy(&out.stdout);
+    let first = text.lines().next().unwrap_or_default().to_owned();
     text.split_once(marker)
         .map(|(_, rest)| {
             rest.chars()
@@ -281,8 +290,8 @@ fn version_of(tool: &Path, marker: &str) -> Result<String, ToolchainError> {
                 .collect()
         })
         .filter(|v: &String| !v.is_empty())
+        .map(|v| (v, first.clone()))
         .ok_or_else(|| {
-            let first = text.lines().next().unwrap_or_default();
             fail(format!(
                 "`--version` ended with {} and said {first:?}",
                 out.status

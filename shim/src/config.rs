@@ -3,6 +3,7 @@
 //! Read once, here; nothing else in the project looks at the environment for its settings. The
 //! names are a contract (packages and build scripts rely on them).
 
+use std::collections::HashMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -28,6 +29,27 @@ pub const STRICT: &str = "LDWRAP_STRICT";
 pub const LOG: &str = "LDWRAP_LOG";
 /// File to which one line of JSON a link is appended.
 pub const REPORT: &str = "LDWRAP_REPORT";
+/// How a Remote Execution server is used: the instance name; a file of headers, or a program that
+/// gives them; certificates (PEM files); the platform asked for; the compiler's path on workers (none:
+/// it is shipped); how many jobs at once, on how many connections; whether this machine's cores take part
+/// (`always`) or do only what the server fails to (`fallback`); time limits in seconds.
+pub const REMOTE_SETTINGS: [&str; 13] = [
+    "LDWRAP_REMOTE_INSTANCE",
+    "LDWRAP_REMOTE_HEADERS",
+    "LDWRAP_REMOTE_CREDENTIAL_HELPER",
+    "LDWRAP_REMOTE_CA",
+    "LDWRAP_REMOTE_CERT",
+    "LDWRAP_REMOTE_KEY",
+    "LDWRAP_REMOTE_PLATFORM",
+    "LDWRAP_REMOTE_CLANG",
+    "LDWRAP_REMOTE_JOBS",
+    "LDWRAP_REMOTE_CONNECTIONS",
+    "LDWRAP_REMOTE_LOCAL",
+    "LDWRAP_REMOTE_TIMEOUT",
+    "LDWRAP_REMOTE_EXECUTION_TIMEOUT",
+];
+/// How large the cache of objects may grow: bytes, with K, M, G or T behind the number; 0 for no cache.
+pub const CACHE_SIZE: &str = "LDWRAP_CACHE_SIZE";
 /// Objects of backends are kept under this path with a number behind it, as `--lto-obj-path` names
 /// lld's own.
 pub const SAVE_OBJECTS: &str = "LDWRAP_SAVE_OBJECTS";
@@ -72,8 +94,8 @@ pub struct Config {
     pub clang: Option<PathBuf>,
     /// See [`JOBS`].
     pub jobs: Option<usize>,
-    /// See [`EXECUTOR`].
-    pub executor: Executor,
+    /// See [`EXECUTOR`]; `remote` where [`REMOTE`] is set, `local` otherwise.
+    pub executor: Option<Executor>,
     /// See [`REMOTE`].
     pub remote: Option<String>,
     /// See [`CACHE_DIR`]; otherwise `ldwrap` in the XDG cache directory, or nowhere.
@@ -84,6 +106,10 @@ pub struct Config {
     pub log: Option<String>,
     /// See [`REPORT`].
     pub report: Option<PathBuf>,
+    /// See [`REMOTE_SETTINGS`]: those that are set.
+    pub remote_settings: HashMap<&'static str, OsString>,
+    /// See [`CACHE_SIZE`], in bytes.
+    pub cache_size: Option<u64>,
     /// See [`SAVE_OBJECTS`].
     pub save_objects: Option<PathBuf>,
     /// See [`VERIFY`].
@@ -98,6 +124,12 @@ impl Config {
     #[must_use]
     pub fn read() -> Self {
         Self::from(&|name| env::var_os(name))
+    }
+
+    /// Where backends run.
+    #[must_use]
+    pub fn executor(&self) -> Executor {
+        self.executor.unwrap_or_default()
     }
 
     /// As [`Config::read`], from any environment.
@@ -140,10 +172,18 @@ impl Config {
             LOG,
             REPORT,
             SAVE_OBJECTS,
-        ] {
+            CACHE_SIZE,
+        ]
+        .into_iter()
+        .chain(REMOTE_SETTINGS)
+        {
             if let Some(value) = set(name) {
                 config.setting(name, &value);
             }
+        }
+        // A server that is named is used, unless something else is asked for.
+        if config.executor.is_none() && config.remote.is_some() {
+            config.executor = Some(Executor::Remote);
         }
         // No setting: not for a configuration file.
         config.verify = set(VERIFY).map(PathBuf::from);
@@ -206,9 +246,9 @@ impl Config {
                 _ => bad("auto, always or never"),
             },
             EXECUTOR => match value.as_bytes() {
-                b"local" => self.executor = Executor::Local,
-                b"remote" => self.executor = Executor::Remote,
-                b"distributor" => self.executor = Executor::Distributor,
+                b"local" => self.executor = Some(Executor::Local),
+                b"remote" => self.executor = Some(Executor::Remote),
+                b"distributor" => self.executor = Some(Executor::Distributor),
                 _ => bad("local, remote or distributor"),
             },
             JOBS => match value.to_str().map(str::parse::<usize>) {
@@ -224,13 +264,34 @@ impl Config {
             CLANG => self.clang = path(),
             CACHE_DIR => self.cache_dir = path(),
             REPORT => self.report = path(),
+            CACHE_SIZE => match value.to_str().and_then(bytes) {
+                Some(size) => self.cache_size = Some(size),
+                None => bad("a number of bytes such as 10G"),
+            },
             SAVE_OBJECTS => self.save_objects = path(),
             REMOTE => self.remote = Some(value.to_string_lossy().into_owned()),
             LOG => self.log = Some(value.to_string_lossy().into_owned()),
-            _ => return false,
+            _ => match REMOTE_SETTINGS.iter().find(|known| **known == name) {
+                Some(known) => drop(self.remote_settings.insert(known, value.to_owned())),
+                None => return false,
+            },
         }
         true
     }
+}
+
+/// A number of bytes: `10G`, `500M`, `0`.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match text.get(digits.len()..)?.to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 #[cfg(test)]
@@ -275,6 +336,22 @@ mod tests {
         ]);
         assert_eq!((c.jobs, c.split), (None, Split::Auto));
         assert_eq!(c.complaints.len(), 3);
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, size) in [
+            ("0", Some(0)),
+            ("10G", Some(10 << 30)),
+            ("3k", Some(3072)),
+            ("", None),
+            ("G", None),
+            ("1.5G", None),
+            ("99999999T", None),
+            ("-1", None),
+        ] {
+            assert_eq!(bytes(text), size, "{text}");
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub fn decide<'a>(args: impl ExactSizeIterator<Item = &'a OsStr>, config: &Confi
     match inputs::first_bitcode(&cmd, sample) {
         Ok(Bitcode::None) => forward(NO_BITCODE.into(), Some(&cmd)),
         Ok(Bitcode::At { .. })
-            if config.split == Split::Auto && config.executor == Executor::Local =>
+            if config.split == Split::Auto && config.executor() == Executor::Local =>
         {
             forward(NOT_LOCALLY.into(), Some(&cmd))
         }

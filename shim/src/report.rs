@@ -24,10 +24,29 @@ pub struct Report {
     pub modules: Option<usize>,
     /// Backends answered from a cache, and those compiled.
     pub cache: Option<(usize, usize)>,
+    /// What a Remote Execution server did.
+    pub remote: Option<Remote>,
     /// Phases in order, in milliseconds.
     pub phases_ms: Vec<(&'static str, u64)>,
     /// From start to end; for a forwarded link, to the moment of handing over.
     pub total_ms: u64,
+}
+
+/// What a Remote Execution server did for one link.
+#[derive(Debug, Clone, Default)]
+pub struct Remote {
+    /// Objects that its action cache had.
+    pub hits: usize,
+    /// Objects that it made.
+    pub executed: usize,
+    /// Objects that were made on this machine.
+    pub local: usize,
+    /// Bytes of blobs sent to it.
+    pub bytes_up: u64,
+    /// Bytes of blobs received.
+    pub bytes_down: u64,
+    /// What went wrong first.
+    pub trouble: Option<String>,
 }
 
 impl Report {
@@ -62,6 +81,18 @@ impl Report {
             c.insert("hits".into(), hits.into());
             c.insert("misses".into(), misses.into());
             put("cache", Value::Object(c));
+        }
+        if let Some(r) = &self.remote {
+            let mut remote = Map::new();
+            remote.insert("hits".into(), r.hits.into());
+            remote.insert("executed".into(), r.executed.into());
+            remote.insert("local".into(), r.local.into());
+            remote.insert("bytes_up".into(), r.bytes_up.into());
+            remote.insert("bytes_down".into(), r.bytes_down.into());
+            if let Some(trouble) = &r.trouble {
+                remote.insert("trouble".into(), trouble.as_str().into());
+            }
+            put("remote", Value::Object(remote));
         }
         let phases: Map<_, _> = self
             .phases_ms

@@ -1,9 +1,10 @@
 //! Backends on this machine: a pool of threads, each with one clang at a time.
 
-use super::{BackendError, Executor, Outcome, Queue};
+use super::{BackendError, Executor, Outcome, Queue, Told};
 use crate::backend::{Job, OBJECT, SHARD};
 use crate::process::{self, Role};
 use crate::scratch::Scratch;
+use crate::store::Store;
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +19,8 @@ pub struct Local<'a> {
     pub scratch: &'a Scratch,
     /// How many at once.
     pub jobs: usize,
+    /// Where objects are kept from link to link.
+    pub store: Option<&'a Store>,
 }
 
 impl Executor for Local<'_> {
@@ -35,7 +38,7 @@ impl Executor for Local<'_> {
             while let Some(job) = jobs.next()
                 && !stop.load(Ordering::Relaxed)
             {
-                let result = self.compile(&job).map_err(|why| BackendError {
+                let result = self.object(&job).map_err(|why| BackendError {
                     module: job.identifier.0.to_string_lossy().into_owned(),
                     why,
                 });
@@ -53,7 +56,25 @@ impl Executor for Local<'_> {
 }
 
 impl Local<'_> {
-    fn compile(&self, job: &Job) -> Result<Outcome, String> {
+    /// A job's object, from the cache or compiled.
+    fn object(&self, job: &Job) -> Result<Outcome, String> {
+        let Some(store) = self.store else {
+            return self.compile(job);
+        };
+        let key = store.action(job).map_err(|e| e.to_string())?.digest;
+        let to = self.scratch.received(job.number);
+        if let Some(object) = store.find(&key, &to) {
+            return Ok(Outcome::Object(object, Told::Cache));
+        }
+        let outcome = self.compile(job)?;
+        if let Outcome::Object(object, _) = &outcome {
+            store.keep(&key, object);
+        }
+        Ok(outcome)
+    }
+
+    /// Compiles one.
+    pub fn compile(&self, job: &Job) -> Result<Outcome, String> {
         let dir = self.scratch.backend(job.number);
         lay_out(&dir, job).map_err(|e| format!("cannot write in {}: {e}", dir.display()))?;
         let mut command = Command::new(self.clang);
@@ -79,7 +100,7 @@ impl Local<'_> {
         }
         let object = dir.join(OBJECT);
         match std::fs::metadata(&object) {
-            Ok(m) if m.len() > 0 => Ok(Outcome::Object(object)),
+            Ok(m) if m.len() > 0 => Ok(Outcome::Object(object, Told::Compiled)),
             Ok(_) => Err(format!("{} wrote an empty object", self.clang.display())),
             Err(e) => Err(format!("{} wrote no object: {e}", self.clang.display())),
         }

@@ -1,6 +1,8 @@
 //! Where backends run, behind one small trait.
 
+pub mod board;
 pub mod local;
+pub mod remote;
 
 use crate::backend::Job;
 use std::path::PathBuf;
@@ -41,11 +43,20 @@ impl<'a> Queue<'a> {
 /// What a backend came to.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A finished object.
-    Object(PathBuf),
+    /// A finished object, and whether it was there before.
+    Object(PathBuf, Told),
     /// The compiler had something to say. In-process lld says it in its own words and order, so this
     /// module is left to it.
     Diagnosed(String),
+}
+
+/// Where an object comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// A cache had it.
+    Cache,
+    /// It was compiled for this link.
+    Compiled,
 }
 
 /// A backend that did not come to an end.

@@ -1,0 +1,177 @@
+//! Headers that say who we are: from a file, or from a program that gives them.
+//!
+//! A secret is never on a command line, and is marked so that nothing prints it.
+
+use super::settings::Settings;
+use serde_json::Value;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+use tonic::service::Interceptor;
+use tonic::{Request, Status};
+
+/// Headers of every call.
+#[derive(Clone, Default)]
+pub struct Headers {
+    all: Vec<(AsciiMetadataKey, AsciiMetadataValue)>,
+}
+
+impl std::fmt::Debug for Headers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.all.iter().map(|(k, _)| k))
+            .finish()
+    }
+}
+
+impl Interceptor for Headers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        for (name, value) in &self.all {
+            request.metadata_mut().insert(name.clone(), value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Headers {
+    /// As the user's settings say.
+    pub fn read(settings: &Settings) -> io::Result<Self> {
+        let mut headers = Self::default();
+        if let Some(file) = &settings.headers {
+            let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", file.display()));
+            let text = std::fs::read_to_string(file).map_err(named)?;
+            for (n, line) in text.lines().enumerate() {
+                let line = line.trim();
+                if line.is_empty() || line.starts_with('#') {
+                    continue;
+                }
+                // Not the line itself: it may be a secret.
+                let odd = || {
+                    let text = format!("{}:{}: expected NAME: VALUE", file.display(), n + 1);
+                    io::Error::new(io::ErrorKind::InvalidData, text)
+                };
+                let (name, value) = line.split_once(':').ok_or_else(odd)?;
+                headers.add(name.trim(), value.trim()).ok_or_else(odd)?;
+            }
+        }
+        if let Some(helper) = &settings.credential_helper {
+            headers.ask(helper, &settings.endpoint)?;
+        }
+        Ok(headers)
+    }
+
+    fn add(&mut self, name: &str, value: &str) -> Option<()> {
+        let name = AsciiMetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes()).ok()?;
+        let mut value = AsciiMetadataValue::try_from(value).ok()?;
+        value.set_sensitive(true);
+        self.all.push((name, value));
+        Some(())
+    }
+
+    /// The protocol of EngFlow's credential-helper-spec, which Bazel and others speak: `HELPER get`,
+    /// a URI in JSON to its stdin, headers in JSON from its stdout.
+    fn ask(&mut self, helper: &Path, endpoint: &str) -> io::Result<()> {
+        let fail = |why: &str| io::Error::other(format!("{} {why}", helper.display()));
+        let mut command = Command::new(helper);
+        command
+            .arg("get")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        crate::process::prepare(&mut command);
+        let mut child = command
+            .spawn()
+            .map_err(|e| fail(&format!("cannot be run: {e}")))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A helper that reads nothing is none the worse for it.
+            let _ = stdin.write_all(
+                serde_json::json!({ "uri": endpoint })
+                    .to_string()
+                    .as_bytes(),
+            );
+        }
+        let out = child.wait_with_output()?;
+        if !out.status.success() {
+            let said = String::from_utf8_lossy(&out.stderr);
+            let last = said.lines().next_back().unwrap_or("no message");
+            return Err(fail(&format!("ended with {}: {last}", out.status)));
+        }
+        let answer: Value =
+            serde_json::from_slice(&out.stdout).map_err(|_| fail("did not answer in JSON"))?;
+        let Some(given) = answer.get("headers").and_then(Value::as_object) else {
+            return Err(fail("gave no headers"));
+        };
+        for (name, values) in given {
+            for value in values.as_array().into_iter().flatten() {
+                let added = value.as_str().and_then(|value| self.add(name, value));
+                added.ok_or_else(|| fail("gave a header that is none"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shim::config::Config;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn settings(dir: &Path) -> Settings {
+        let mut s = Settings::of(&Config {
+            remote: Some("grpc://host:1".into()),
+            ..Config::default()
+        })
+        .unwrap();
+        s.headers = Some(dir.join("headers"));
+        s
+    }
+
+    #[test]
+    fn headers_of_a_file_and_of_a_helper() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = settings(dir.path());
+        std::fs::write(
+            dir.path().join("headers"),
+            "# ours\n\nAuthorization: Bearer se:cret\n",
+        )
+        .unwrap();
+        let helper = dir.path().join("helper");
+        std::fs::write(
+            &helper,
+            "#!/bin/sh\n[ \"$1\" = get ] && cat >/dev/null && echo '{\"headers\":{\"x-token\":[\"hidden\"]}}'\n",
+        )
+        .unwrap();
+        std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
+        settings.credential_helper = Some(helper);
+        let mut headers = Headers::read(&settings).unwrap();
+        let request = headers.call(Request::new(())).unwrap();
+        assert_eq!(
+            request.metadata().get("authorization").unwrap(),
+            "Bearer se:cret"
+        );
+        assert_eq!(request.metadata().get("x-token").unwrap(), "hidden");
+        let shown = format!("{headers:?} {request:?}");
+        assert!(
+            !shown.contains("cret") && !shown.contains("hidden"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_line_but_not_what_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path());
+        for text in ["a: b\nsecret", "se cret: x"] {
+            std::fs::write(dir.path().join("headers"), text).unwrap();
+            let e = Headers::read(&settings).unwrap_err().to_string();
+            assert!(
+                e.contains("expected NAME: VALUE") && !e.contains("cret"),
+                "{e}"
+            );
+        }
+        std::fs::remove_file(dir.path().join("headers")).unwrap();
+        assert!(Headers::read(&settings).is_err());
+    }
+}

@@ -1,0 +1,352 @@
+//! Backends on a Remote Execution server, and on this machine beside it.
+//!
+//! A few threads make each job's Action and look for its object in the local cache; what is not there
+//! goes on the board ([`super::board`]). From the board, one thread with many calls in flight asks the
+//! server's action cache, sends what the server lacks, has it executed and gets the object; and this
+//! machine's cores compile. Whatever goes wrong elsewhere is done here: a server can make a link
+//! slower, never fail it.
+
+mod auth;
+pub mod client;
+pub mod settings;
+
+use super::board::{Board, Place, Task};
+use super::local::Local;
+use super::{BackendError, Executor, Outcome, Queue, Told};
+use crate::action::Digest;
+use crate::backend::{Job, OBJECT};
+use crate::link::Elsewhere;
+use crate::store::Store;
+use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
+use client::{Client, Executed, in_short};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use settings::Settings;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tonic::{Code, Status};
+
+/// So many jobs that fail in a row, and the server is not asked any more.
+const PATIENCE: usize = 3;
+/// How often an action is sent again because the server had lost inputs.
+const MISSING_TRIES: usize = 3;
+
+/// A server and this machine.
+#[derive(Debug)]
+pub struct Remote<'a> {
+    /// This machine.
+    pub local: Local<'a>,
+    /// Keys and the local cache.
+    pub store: &'a Store,
+    /// The server.
+    pub settings: &'a Settings,
+    /// What happened.
+    pub counts: Counts,
+}
+
+/// What happened, for the report and the user.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Objects that the server's action cache had.
+    pub hits: AtomicUsize,
+    /// Objects that were made there.
+    pub executed: AtomicUsize,
+    /// Objects that were made here.
+    pub local: AtomicUsize,
+    /// Bytes of blobs sent and received.
+    pub traffic: Mutex<(u64, u64)>,
+    trouble: Mutex<Option<String>>,
+    in_a_row: AtomicUsize,
+}
+
+impl Counts {
+    /// All of it.
+    #[must_use]
+    pub fn told(self) -> Elsewhere {
+        let (up, down) = self
+            .traffic
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let trouble = self.trouble.into_inner();
+        Elsewhere {
+            hits: self.hits.into_inner(),
+            executed: self.executed.into_inner(),
+            local: self.local.into_inner(),
+            up,
+            down,
+            trouble: trouble.unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    fn note(&self, status: &Status) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.get_or_insert_with(|| in_short(status));
+    }
+}
+
+type Done<'d> = &'d (dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync);
+
+impl Executor for Remote<'_> {
+    fn name(&self) -> &'static str {
+        "remote"
+    }
+
+    fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {
+        let board = Board::new(self.settings.fallback_only);
+        let made = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        let preparing = AtomicUsize::new(self.local.jobs);
+        let tell = |place: Option<Place>, job: &Job, result: Result<Outcome, String>| {
+            if place.is_some_and(|place| !board.done(place)) {
+                return;
+            }
+            let result = result.map_err(|why| BackendError {
+                module: job.identifier.0.to_string_lossy().into_owned(),
+                why,
+            });
+            if !done(job.number, result) {
+                board.stop();
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..self.local.jobs {
+                scope.spawn(|| {
+                    while let Some(job) = jobs.next()
+                        && !board.finished()
+                    {
+                        self.prepare(job, &board, &tell);
+                    }
+                    if preparing.fetch_sub(1, Ordering::AcqRel) == 1 {
+                        board.close();
+                    }
+                });
+                scope.spawn(|| {
+                    while let Some((place, task)) = board.take_local() {
+                        let result = self.local.compile(&task.job);
+                        if let Ok(Outcome::Object(object, _)) = &result {
+                            self.store.keep(&task.action.digest, object);
+                            self.counts.local.fetch_add(1, Ordering::Relaxed);
+                        }
+                        tell(Some(place), &task.job, result);
+                    }
+                    // Races that are lost are of no use any more.
+                    crate::process::kill_backends();
+                });
+            }
+            match made {
+                Ok(runtime) => {
+                    runtime.block_on(self.talk(&board, &tell));
+                    // Calls that are still open are not waited for.
+                    runtime.shutdown_background();
+                }
+                Err(e) => {
+                    self.counts.note(&Status::internal(e.to_string()));
+                    board.alone();
+                }
+            }
+        });
+    }
+}
+
+impl Remote<'_> {
+    fn prepare(
+        &self,
+        job: Job,
+        board: &Board,
+        tell: &(dyn Fn(Option<Place>, &Job, Result<Outcome, String>) + Sync),
+    ) {
+        let action = match self.store.action(&job) {
+            Ok(action) => action,
+            Err(e) => return tell(None, &job, Err(e.to_string())),
+        };
+        match self.store.find(&action.digest, &self.object(&job)) {
+            Some(object) => tell(None, &job, Ok(Outcome::Object(object, Told::Cache))),
+            None => board.put(Task {
+                job,
+                action,
+                over: tokio::sync::Notify::new(),
+            }),
+        }
+    }
+
+    /// Where an object from elsewhere goes.
+    fn object(&self, job: &Job) -> PathBuf {
+        self.local.scratch.received(job.number)
+    }
+
+    /// Keeps the server busy until the board is empty.
+    async fn talk(
+        &self,
+        board: &Board,
+        tell: &(dyn Fn(Option<Place>, &Job, Result<Outcome, String>) + Sync),
+    ) {
+        let client = match Client::connect(self.settings).await {
+            Ok(client) => client,
+            Err(status) => {
+                self.counts.note(&status);
+                return board.alone();
+            }
+        };
+        let over = AtomicBool::new(false);
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < self.settings.jobs
+                && !over.load(Ordering::Relaxed)
+                && let Some((place, task)) = board.take_remote()
+            {
+                running.push(self.one(&client, board, tell, place, task, &over));
+            }
+            if board.finished() || over.load(Ordering::Relaxed) {
+                break;
+            }
+            tokio::select! {
+                _ = running.next(), if !running.is_empty() => {}
+                () = board.remote.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+        }
+        drop(running);
+        let traffic = (
+            client.traffic.up.load(Ordering::Relaxed),
+            client.traffic.down.load(Ordering::Relaxed),
+        );
+        *self
+            .counts
+            .traffic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = traffic;
+    }
+
+    async fn one(
+        &self,
+        client: &Client,
+        board: &Board,
+        tell: &(dyn Fn(Option<Place>, &Job, Result<Outcome, String>) + Sync),
+        place: Place,
+        task: Arc<Task>,
+        over: &AtomicBool,
+    ) {
+        let ended = task.over.notified();
+        tokio::pin!(ended);
+        ended.as_mut().enable();
+        if !board.wanted_remotely(place) {
+            return;
+        }
+        let result = tokio::select! {
+            result = self.object_of(client, board, place, &task) => result,
+            () = ended => return,
+        };
+        match result {
+            Ok(outcome) => {
+                self.counts.in_a_row.store(0, Ordering::Relaxed);
+                let count = match &outcome {
+                    Outcome::Object(object, told) => {
+                        self.store.keep(&task.action.digest, object);
+                        match told {
+                            Told::Cache => &self.counts.hits,
+                            Told::Compiled => &self.counts.executed,
+                        }
+                    }
+                    Outcome::Diagnosed(_) => &self.counts.executed,
+                };
+                count.fetch_add(1, Ordering::Relaxed);
+                tell(Some(place), &task.job, Ok(outcome));
+            }
+            Err(status) => {
+                log::info!(
+                    "{} is compiled here: {}",
+                    task.job.identifier.0.display(),
+                    in_short(&status)
+                );
+                self.counts.note(&status);
+                let refused = matches!(
+                    status.code(),
+                    Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented
+                );
+                let failed = self.counts.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+                if refused || failed >= PATIENCE {
+                    over.store(true, Ordering::Relaxed);
+                    board.alone();
+                } else {
+                    board.failed(place);
+                }
+            }
+        }
+    }
+
+    /// A job's object, from the server's cache or made there.
+    async fn object_of(
+        &self,
+        client: &Client,
+        board: &Board,
+        place: Place,
+        task: &Task,
+    ) -> Result<Outcome, Status> {
+        let key = &task.action.digest;
+        if let Some(result) = client.cached(key).await?
+            && let Ok(outcome) = self.receive(client, &task.job, &result, Told::Cache).await
+        {
+            return Ok(outcome);
+        }
+        // A result that cannot be had, or is none, is made anew.
+        for _ in 0..MISSING_TRIES {
+            client.provide(&task.action.blobs).await?;
+            match client.execute(key, &|| board.runs(place)).await? {
+                Executed::Missing => client.forget(task.action.blobs.keys()),
+                Executed::Result(result, cached) => {
+                    let told = if cached { Told::Cache } else { Told::Compiled };
+                    return self.receive(client, &task.job, &result, told).await;
+                }
+            }
+        }
+        Err(Status::failed_precondition(
+            "the server loses inputs that it was sent",
+        ))
+    }
+
+    /// Gets the object that a result names, and checks it.
+    async fn receive(
+        &self,
+        client: &Client,
+        job: &Job,
+        result: &api::ActionResult,
+        told: Told,
+    ) -> Result<Outcome, Status> {
+        if result.exit_code != 0 {
+            let said = String::from_utf8_lossy(&result.stderr_raw);
+            let last = said.lines().next_back().unwrap_or("no message");
+            return Err(Status::aborted(format!(
+                "clang ended with {} there: {last}",
+                result.exit_code
+            )));
+        }
+        let said = |raw: &[u8], digest: &Option<api::Digest>| {
+            !raw.is_empty() || digest.as_ref().is_some_and(|d| d.size_bytes > 0)
+        };
+        if said(&result.stderr_raw, &result.stderr_digest)
+            || said(&result.stdout_raw, &result.stdout_digest)
+        {
+            let said = String::from_utf8_lossy(&result.stderr_raw).into_owned();
+            return Ok(Outcome::Diagnosed(said));
+        }
+        let file = result.output_files.iter().find(|f| f.path == OBJECT);
+        let file = file.ok_or_else(|| Status::data_loss("a result without an object"))?;
+        let digest = file.digest.as_ref().and_then(Digest::from_api);
+        let digest = digest.ok_or_else(|| Status::data_loss("an object without a digest"))?;
+        let data = if !file.contents.is_empty() && Digest::of(&file.contents) == digest {
+            file.contents.clone()
+        } else {
+            client.fetch(&digest).await?
+        };
+        if !crate::backend::plausible(&data) {
+            return Err(Status::data_loss("an answer that is no object"));
+        }
+        let object = self.object(job);
+        std::fs::write(&object, data)?;
+        Ok(Outcome::Object(object, told))
+    }
+}
