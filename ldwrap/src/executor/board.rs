@@ -1,10 +1,11 @@
 //! Who compiles what, when a job can run here and elsewhere.
 //!
-//! Each job is on the board from the moment its object is known to be in no cache until it is done. A
-//! remote slot takes the first in line. A core that is free here takes, in this order: a job that
-//! failed elsewhere; the last in line, since remote slots take from the front; one that waits for a
-//! worker on the server; one that takes long there. In the last two both compile, and the first to
-//! end wins: a straggler never holds up a link that a free core could finish.
+//! Each job is on the board from the moment its object is known not to be in the local cache until it
+//! is done. First the server's cache is asked for it; then it is in line. A remote slot takes the first
+//! in line. A core that is free here takes, in this order: a job that failed elsewhere; the last in
+//! line, since remote slots take from the front; one that waits for a worker on the server, or too
+//! long for an answer; one that takes long there. In the last three both compile, and the first to end
+//! wins: a straggler never holds up a link that a free core could finish.
 
 use crate::action::Action;
 use crate::backend::Job;
@@ -15,6 +16,8 @@ use tokio::sync::Notify;
 
 /// A remote execution is a straggler when it takes this many times as long as most do.
 const STRAGGLES: u32 = 2;
+/// So long the server's cache may take to answer before a core here begins with the job.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How often waiting cores look for stragglers.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -31,6 +34,10 @@ pub struct Task {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remote {
+    /// The server's cache is to be asked for it.
+    Unknown,
+    /// It is being asked.
+    Asked(Instant),
     /// In line.
     Waits,
     /// Sent, and not known to run.
@@ -73,6 +80,15 @@ pub struct Board {
     pub remote: Notify,
 }
 
+/// What a remote slot is to do with a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Ask the server's cache.
+    Ask,
+    /// Have it executed.
+    Execute,
+}
+
 /// The place of a task on the board.
 pub type Place = usize;
 
@@ -102,7 +118,7 @@ impl Board {
         let remote = if state.alone {
             Remote::Failed
         } else {
-            Remote::Waits
+            Remote::Unknown
         };
         let task = Arc::new(task);
         let entry = Entry {
@@ -151,18 +167,32 @@ impl Board {
         state.stopped || (state.closed && state.entries.is_empty())
     }
 
-    /// The first in line, for a remote slot.
-    pub fn take_remote(&self) -> Option<(Place, Arc<Task>)> {
+    /// What is next for a remote slot: a job that the server's cache is to be asked for, or the first
+    /// in line.
+    pub fn take_remote(&self) -> Option<(Place, Arc<Task>, Next)> {
         let mut state = self.state();
         if state.stopped {
             return None;
         }
-        let found = state
-            .entries
-            .iter_mut()
-            .find(|(_, e)| e.remote == Remote::Waits && !e.local)?;
-        found.1.remote = Remote::Sent(Instant::now());
-        Some((*found.0, found.1.task.clone()))
+        let mut take = |from, to, next| {
+            let mut entries = state.entries.iter_mut();
+            let (place, entry) = entries.find(|(_, e)| e.remote == from && !e.local)?;
+            entry.remote = to;
+            Some((*place, entry.task.clone(), next))
+        };
+        let now = Instant::now();
+        take(Remote::Unknown, Remote::Asked(now), Next::Ask)
+            .or_else(|| take(Remote::Waits, Remote::Sent(now), Next::Execute))
+    }
+
+    /// The server's cache does not have it.
+    pub fn missed(&self, place: Place) {
+        if let Some(entry) = self.state().entries.get_mut(&place)
+            && let Remote::Asked(_) = entry.remote
+        {
+            entry.remote = Remote::Waits;
+        }
+        self.tell();
     }
 
     /// A remote execution has begun.
@@ -186,7 +216,12 @@ impl Board {
     #[must_use]
     pub fn wanted_remotely(&self, place: Place) -> bool {
         let state = self.state();
-        let wanted = |e: &Entry| matches!(e.remote, Remote::Sent(_) | Remote::Runs(_));
+        let wanted = |e: &Entry| {
+            matches!(
+                e.remote,
+                Remote::Asked(_) | Remote::Sent(_) | Remote::Runs(_)
+            )
+        };
         !state.stopped && state.entries.get(&place).is_some_and(wanted)
     }
 
@@ -243,7 +278,13 @@ fn choose(state: &State) -> Option<Place> {
     // The last in line: remote slots take from the front.
     let waits = free().rfind(|(_, e)| e.remote == Remote::Waits);
     // The last that was sent and does not run yet.
-    let sent = || free().rfind(|(_, e)| matches!(e.remote, Remote::Sent(_)));
+    let sent = || {
+        free().rfind(|(_, e)| match e.remote {
+            Remote::Sent(_) => true,
+            Remote::Asked(since) => since.elapsed() > ANSWER,
+            _ => false,
+        })
+    };
     if let Some(found) = waits.or_else(sent) {
         return Some(place(found));
     }
@@ -265,4 +306,117 @@ fn median(all: &[Duration]) -> Option<Duration> {
         return None;
     }
     Some(*all.select_nth_unstable(middle).1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::Digest;
+    use crate::index::Identifier;
+
+    fn board(jobs: usize) -> Board {
+        let board = Board::default();
+        for number in 0..jobs {
+            let job = Job {
+                number,
+                identifier: Identifier(format!("{number}.o").into()),
+                inputs: Vec::new(),
+                shard: Vec::new(),
+                args: Vec::new(),
+                weight: 0,
+            };
+            let action = Action {
+                digest: Digest::of(&[]),
+                blobs: Default::default(),
+            };
+            let over = Notify::new();
+            board.put(Task { job, action, over });
+        }
+        board.close();
+        board
+    }
+
+    fn remote(board: &Board) -> Option<(Place, Next)> {
+        board.take_remote().map(|(place, _, next)| (place, next))
+    }
+
+    fn local(board: &Board) -> Option<Place> {
+        board.take_local().map(|(place, _)| place)
+    }
+
+    #[test]
+    fn the_cache_is_asked_before_anyone_compiles() {
+        let board = board(2);
+        assert!(choose(&board.state()).is_none());
+        assert_eq!(remote(&board), Some((0, Next::Ask)));
+        assert_eq!(remote(&board), Some((1, Next::Ask)));
+        assert_eq!(remote(&board), None);
+        assert!(choose(&board.state()).is_none());
+        // A hit, and a miss.
+        assert!(board.done(0));
+        board.missed(1);
+        assert_eq!(remote(&board), Some((1, Next::Execute)));
+        assert!(board.wanted_remotely(1) && !board.finished());
+        assert!(board.done(1) && !board.done(1));
+        assert!(board.finished());
+        assert_eq!(local(&board), None);
+    }
+
+    #[test]
+    fn slots_take_the_first_and_cores_the_last() {
+        let board = board(4);
+        while let Some((place, Next::Ask)) = remote(&board) {
+            board.missed(place);
+        }
+        // The loop above has sent the first.
+        assert_eq!(local(&board), Some(3));
+        assert_eq!(remote(&board), Some((1, Next::Execute)));
+        assert_eq!(local(&board), Some(2));
+        assert_eq!(remote(&board), None);
+        // One that only waits on the server, the last of them.
+        board.runs(0);
+        assert_eq!(local(&board), Some(1));
+        // What failed there goes first.
+        board.failed(0);
+        assert_eq!(local(&board), Some(0));
+        // Whoever is first wins.
+        assert!(board.done(1) && !board.done(1));
+    }
+
+    #[test]
+    fn a_straggler_is_raced() {
+        let board = board(3);
+        for _ in 0..6 {
+            if let Some((place, Next::Ask)) = remote(&board) {
+                board.missed(place);
+            }
+        }
+        while remote(&board).is_some() {}
+        for place in 0..3 {
+            board.runs(place);
+        }
+        // Nothing is known of how long it takes.
+        assert!(choose(&board.state()).is_none());
+        std::thread::sleep(Duration::from_millis(5));
+        board.done(0);
+        board.done(1);
+        assert_eq!(local(&board), Some(2));
+    }
+
+    #[test]
+    fn without_a_server_all_is_done_here() {
+        let board = Board::new(true);
+        let other = self::board(2);
+        while let Some((_, task, _)) = other.take_remote() {
+            other.done(task.job.number);
+            board.put(Arc::into_inner(task).unwrap());
+        }
+        assert!(choose(&board.state()).is_none());
+        board.alone();
+        assert_eq!(local(&board), Some(0));
+        assert_eq!(remote(&board), None);
+        assert!(!board.wanted_remotely(1));
+        board.stop();
+        assert_eq!(local(&board), None);
+    }
 }

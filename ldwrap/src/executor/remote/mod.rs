@@ -10,10 +10,10 @@ mod auth;
 pub mod client;
 pub mod settings;
 
-use super::board::{Board, Place, Task};
+use super::board::{Board, Next, Place, Task};
 use super::local::Local;
 use super::{BackendError, Executor, Outcome, Queue, Told};
-use crate::action::Digest;
+use crate::action::{Content, Digest};
 use crate::backend::{Job, OBJECT};
 use crate::link::Elsewhere;
 use crate::store::Store;
@@ -22,14 +22,18 @@ use client::{Client, Executed, in_short};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use settings::Settings;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tonic::{Code, Status};
 
 /// So many jobs that fail in a row, and the server is not asked any more.
 const PATIENCE: usize = 3;
+/// After the last job is done, so long may results that were made here take to reach the server.
+const PARTING: Duration = Duration::from_secs(5);
 /// How often an action is sent again because the server had lost inputs.
 const MISSING_TRIES: usize = 3;
 
@@ -86,6 +90,18 @@ impl Counts {
     }
 }
 
+/// Reports what became of a job; with its place on the board, if it has one.
+type Tell<'t> = &'t (dyn Fn(Option<Place>, &Job, Result<Outcome, String>) + Sync);
+
+/// One thing to ask of the server.
+struct Call<'c> {
+    client: &'c Client,
+    board: &'c Board,
+    place: Place,
+    task: Arc<Task>,
+    next: Next,
+}
+
 type Done<'d> = &'d (dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync);
 
 impl Executor for Remote<'_> {
@@ -100,6 +116,8 @@ impl Executor for Remote<'_> {
             .enable_all()
             .build();
         let preparing = AtomicUsize::new(self.local.jobs);
+        // What was made here, for the server's action cache.
+        let (made_here, to_tell) = tokio::sync::mpsc::unbounded_channel();
         let tell = |place: Option<Place>, job: &Job, result: Result<Outcome, String>| {
             if place.is_some_and(|place| !board.done(place)) {
                 return;
@@ -124,12 +142,17 @@ impl Executor for Remote<'_> {
                         board.close();
                     }
                 });
-                scope.spawn(|| {
+                let (board, tell, made_here) = (&board, &tell, made_here.clone());
+                scope.spawn(move || {
                     while let Some((place, task)) = board.take_local() {
                         let result = self.local.compile(&task.job);
                         if let Ok(Outcome::Object(object, _)) = &result {
                             self.store.keep(&task.action.digest, object);
                             self.counts.local.fetch_add(1, Ordering::Relaxed);
+                            // Now: the object is moved away when lld takes it.
+                            if let Ok(bytes) = std::fs::read(object) {
+                                let _ = made_here.send((task.clone(), bytes));
+                            }
                         }
                         tell(Some(place), &task.job, result);
                     }
@@ -137,9 +160,10 @@ impl Executor for Remote<'_> {
                     crate::process::kill_backends();
                 });
             }
+            drop(made_here);
             match made {
                 Ok(runtime) => {
-                    runtime.block_on(self.talk(&board, &tell));
+                    runtime.block_on(self.talk(&board, &tell, to_tell));
                     // Calls that are still open are not waited for.
                     runtime.shutdown_background();
                 }
@@ -153,12 +177,7 @@ impl Executor for Remote<'_> {
 }
 
 impl Remote<'_> {
-    fn prepare(
-        &self,
-        job: Job,
-        board: &Board,
-        tell: &(dyn Fn(Option<Place>, &Job, Result<Outcome, String>) + Sync),
-    ) {
+    fn prepare(&self, job: Job, board: &Board, tell: Tell<'_>) {
         let action = match self.store.action(&job) {
             Ok(action) => action,
             Err(e) => return tell(None, &job, Err(e.to_string())),
@@ -182,7 +201,8 @@ impl Remote<'_> {
     async fn talk(
         &self,
         board: &Board,
-        tell: &(dyn Fn(Option<Place>, &Job, Result<Outcome, String>) + Sync),
+        tell: Tell<'_>,
+        mut made_here: UnboundedReceiver<(Arc<Task>, Vec<u8>)>,
     ) {
         let client = match Client::connect(self.settings).await {
             Ok(client) => client,
@@ -193,23 +213,46 @@ impl Remote<'_> {
         };
         let over = AtomicBool::new(false);
         let mut running = FuturesUnordered::new();
+        let mut telling = FuturesUnordered::new();
         loop {
             while running.len() < self.settings.jobs
                 && !over.load(Ordering::Relaxed)
-                && let Some((place, task)) = board.take_remote()
+                && let Some((place, task, next)) = board.take_remote()
             {
-                running.push(self.one(&client, board, tell, place, task, &over));
+                let call = Call {
+                    client: &client,
+                    board,
+                    place,
+                    task,
+                    next,
+                };
+                running.push(self.one(call, tell, &over));
             }
             if board.finished() || over.load(Ordering::Relaxed) {
                 break;
             }
             tokio::select! {
                 _ = running.next(), if !running.is_empty() => {}
+                _ = telling.next(), if !telling.is_empty() => {}
+                Some((task, object)) = made_here.recv() => {
+                    telling.push(self.share(&client, task, object));
+                }
                 () = board.remote.notified() => {}
                 () = tokio::time::sleep(Duration::from_millis(200)) => {}
             }
         }
         drop(running);
+        if !over.load(Ordering::Relaxed) {
+            let rest = async {
+                while let Some((task, object)) = made_here.recv().await {
+                    telling.push(self.share(&client, task, object));
+                }
+                while telling.next().await.is_some() {}
+            };
+            if tokio::time::timeout(PARTING, rest).await.is_err() {
+                log::info!("results that were made here did not all reach the server in time");
+            }
+        }
         let traffic = (
             client.traffic.up.load(Ordering::Relaxed),
             client.traffic.down.load(Ordering::Relaxed),
@@ -221,15 +264,35 @@ impl Remote<'_> {
             .unwrap_or_else(PoisonError::into_inner) = traffic;
     }
 
-    async fn one(
-        &self,
-        client: &Client,
-        board: &Board,
-        tell: &(dyn Fn(Option<Place>, &Job, Result<Outcome, String>) + Sync),
-        place: Place,
-        task: Arc<Task>,
-        over: &AtomicBool,
-    ) {
+    /// Gives the server an object that was made here, if it takes such.
+    async fn share(&self, client: &Client, task: Arc<Task>, object: Vec<u8>) {
+        if !client.takes_results {
+            return;
+        }
+        let digest = Digest::of(&object);
+        let result = api::ActionResult {
+            output_files: vec![api::OutputFile {
+                path: OBJECT.into(),
+                digest: Some(digest.to_api()),
+                ..api::OutputFile::default()
+            }],
+            ..api::ActionResult::default()
+        };
+        let blobs = HashMap::from([(digest, Content::Bytes(object))]);
+        let told = async {
+            client.provide(&blobs).await?;
+            client.tell(&task.action.digest, &result).await
+        };
+        if let Err(status) = told.await {
+            log::info!("an object made here was not shared: {}", in_short(&status));
+        }
+    }
+
+    async fn one(&self, call: Call<'_>, tell: Tell<'_>, over: &AtomicBool) {
+        let Call {
+            board, place, task, ..
+        } = &call;
+        let place = *place;
         let ended = task.over.notified();
         tokio::pin!(ended);
         ended.as_mut().enable();
@@ -237,11 +300,12 @@ impl Remote<'_> {
             return;
         }
         let result = tokio::select! {
-            result = self.object_of(client, board, place, &task) => result,
+            result = self.object_of(&call) => result,
             () = ended => return,
         };
         match result {
-            Ok(outcome) => {
+            Ok(None) => board.missed(place),
+            Ok(Some(outcome)) => {
                 self.counts.in_a_row.store(0, Ordering::Relaxed);
                 let count = match &outcome {
                     Outcome::Object(object, told) => {
@@ -278,28 +342,27 @@ impl Remote<'_> {
         }
     }
 
-    /// A job's object, from the server's cache or made there.
-    async fn object_of(
-        &self,
-        client: &Client,
-        board: &Board,
-        place: Place,
-        task: &Task,
-    ) -> Result<Outcome, Status> {
+    /// A job's object: what the server's cache has, if anything, or what is made there.
+    async fn object_of(&self, call: &Call<'_>) -> Result<Option<Outcome>, Status> {
+        let (client, task) = (call.client, &call.task);
         let key = &task.action.digest;
-        if let Some(result) = client.cached(key).await?
-            && let Ok(outcome) = self.receive(client, &task.job, &result, Told::Cache).await
-        {
-            return Ok(outcome);
+        if call.next == Next::Ask {
+            let Some(result) = client.cached(key).await? else {
+                return Ok(None);
+            };
+            // A result that cannot be had, or is none, is made anew.
+            let received = self.receive(client, &task.job, &result, Told::Cache).await;
+            return Ok(received.ok());
         }
-        // A result that cannot be had, or is none, is made anew.
         for _ in 0..MISSING_TRIES {
             client.provide(&task.action.blobs).await?;
-            match client.execute(key, &|| board.runs(place)).await? {
+            let runs = || call.board.runs(call.place);
+            match client.execute(key, &runs).await? {
                 Executed::Missing => client.forget(task.action.blobs.keys()),
                 Executed::Result(result, cached) => {
                     let told = if cached { Told::Cache } else { Told::Compiled };
-                    return self.receive(client, &task.job, &result, told).await;
+                    let outcome = self.receive(client, &task.job, &result, told).await?;
+                    return Ok(Some(outcome));
                 }
             }
         }
