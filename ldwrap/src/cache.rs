@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+/// How large it may grow if the user does not say, in bytes.
+pub const DEFAULT_SIZE: u64 = 10 << 30;
 /// What pruning leaves, in hundredths of the bound: the next link is not to prune again.
 const AFTER_PRUNING: u64 = 90;
 /// A temporary file of a link that was killed is removed after this time.

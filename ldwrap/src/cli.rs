@@ -2,6 +2,7 @@
 //!
 //! A first argument that is no subcommand is a linker's; then this is not asked.
 
+use crate::cache::Cache;
 use crate::link;
 use crate::selftest;
 use crate::toolchain::Toolchain;
@@ -29,6 +30,11 @@ enum Command {
     Env,
     /// Check lld, clang, the kernel and the directories that a split needs
     Doctor,
+    /// Look at the local cache of objects, or make it smaller
+    Cache {
+        #[command(subcommand)]
+        what: CacheCommand,
+    },
     /// Run a command, and do each of its links twice, by lld alone and split: are they equal?
     Verify {
         /// Keep the files of links that differ in this directory
@@ -40,11 +46,26 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum CacheCommand {
+    /// Say what is in it
+    Stats,
+    /// Remove what was not used for longest
+    Prune {
+        /// How much to leave, such as 2G; LDWRAP_CACHE_SIZE if not given
+        #[arg(long, value_name = "SIZE")]
+        keep: Option<String>,
+    },
+    /// Remove all objects
+    Clear,
+}
+
 /// First arguments that are ours. `--help` and `--version` stay lld's.
 const OURS: &[&str] = &[
     "env",
     "doctor",
     "verify",
+    "cache",
     "--ldwrap-version",
     "--ldwrap-help",
 ];
@@ -78,6 +99,7 @@ pub fn run(args: &[OsString], config: &Config) -> Option<ExitCode> {
     let result = match cli.command {
         Command::Env => env(),
         Command::Doctor => doctor(config),
+        Command::Cache { what } => cache(&what, config),
         Command::Verify { keep, command } => {
             match crate::verify::command(&command, keep.as_deref(), config) {
                 Ok(true) => Ok(()),
@@ -122,6 +144,59 @@ fn env() -> Result<(), String> {
     println!("# rustc: ThinLTO by the linker, and clang's search for it rather than rustc's own.");
     println!("# export RUSTFLAGS='-Clinker-plugin-lto -Clinker=clang -Clink-arg=-fuse-ld=lld'");
     Ok(())
+}
+
+fn cache(what: &CacheCommand, config: &Config) -> Result<(), String> {
+    let dir = config
+        .cache_dir
+        .as_ref()
+        .ok_or("there is no cache directory: set HOME, XDG_CACHE_HOME or LDWRAP_CACHE_DIR")?;
+    let limit = config.cache_size.unwrap_or(crate::cache::DEFAULT_SIZE);
+    let cache = Cache::new(dir, limit);
+    let fail = |e: std::io::Error| format!("the cache in {}: {e}", dir.display());
+    let removed = match what {
+        CacheCommand::Stats => {
+            let stats = cache.stats().map_err(fail)?;
+            println!("directory  {}", dir.display());
+            println!("objects    {}", stats.objects);
+            println!("actions    {}", stats.actions);
+            println!("size       {} of {}", size(stats.bytes), size(limit));
+            return Ok(());
+        }
+        CacheCommand::Prune { keep } => {
+            let keep = match keep {
+                None => limit,
+                Some(text) => shim::config::bytes(text)
+                    .ok_or_else(|| format!("--keep {text}: expected a size such as 2G"))?,
+            };
+            cache.prune(keep)
+        }
+        CacheCommand::Clear => cache.prune(0),
+    };
+    let (left, removed) = removed.map_err(fail)?;
+    println!(
+        "removed {} objects, {}; {} objects, {} are left",
+        removed.objects,
+        size(removed.bytes),
+        left.objects,
+        size(left.bytes)
+    );
+    Ok(())
+}
+
+/// A number of bytes for people.
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["bytes", "KiB", "MiB"] {
+        if value < 1024.0 {
+            return match unit {
+                "bytes" => format!("{bytes} {unit}"),
+                _ => format!("{value:.1} {unit}"),
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} GiB")
 }
 
 fn doctor(config: &Config) -> Result<(), String> {
@@ -216,6 +291,18 @@ mod tests {
         ] {
             let args: Vec<OsString> = args.iter().map(OsString::from).collect();
             assert!(run(&args, &config).is_none(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1536, "1.5 KiB"),
+            (10 << 30, "10.0 GiB"),
+            (1 << 20, "1.0 MiB"),
+        ] {
+            assert_eq!(size(bytes), text);
         }
     }
 

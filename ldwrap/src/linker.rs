@@ -1,7 +1,7 @@
 //! ldwrap as the linker: decide, split, and where that fails, be the real lld.
 
 use crate::action::Tool;
-use crate::cache::Cache;
+use crate::cache::{Cache, DEFAULT_SIZE};
 use crate::executor::remote::settings::Settings;
 use crate::link::{self, Done, Failure, Plan};
 use crate::selftest;
@@ -19,9 +19,6 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
-
-/// How large the cache may grow if the user does not say, in bytes.
-const CACHE_SIZE: u64 = 10 << 30;
 
 /// Links as `argv0 args...` asks for. Returns only where the link was split, or nothing could be
 /// run; a forwarded link is another program from then on.
@@ -163,7 +160,7 @@ fn store(
         },
     };
     let platform = remote.map(|s| s.platform.clone()).unwrap_or_default();
-    let cache = match config.cache_size.unwrap_or(CACHE_SIZE) {
+    let cache = match config.cache_size.unwrap_or(DEFAULT_SIZE) {
         0 => None,
         limit => dir.map(|dir| Cache::new(dir, limit)),
     };

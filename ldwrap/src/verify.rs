@@ -372,7 +372,7 @@ impl Link<'_> {
         let number = |value: Option<&Value>| value.and_then(Value::as_u64).unwrap_or(0);
         let mut text = format!(
             "{} of {} modules from backends",
-            number(report.pointer("/cache/misses")),
+            number(report.pointer("/cache/misses")) + number(report.pointer("/cache/hits")),
             number(report.get("modules"))
         );
         if differences.is_empty() {

@@ -281,7 +281,8 @@ impl Config {
 }
 
 /// A number of bytes: `10G`, `500M`, `0`.
-fn bytes(text: &str) -> Option<u64> {
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match text.get(digits.len()..)?.to_ascii_uppercase().as_str() {
         "" => 0,

@@ -343,6 +343,8 @@ impl Session {
             .env("LDWRAP_SPLIT", "always")
             .env("LDWRAP_STRICT", "1")
             .env("LDWRAP_JOBS", "2")
+            // Each link compiles what it needs; tests of the cache ask for it.
+            .env("LDWRAP_CACHE_SIZE", "0")
             .env("LDWRAP_REPORT", self.report_path());
     }
 
