@@ -56,6 +56,7 @@ pub fn jobs(
         .zip(shards)
         .map(|(m, shard)| own_id(m.identifier.0.as_encoded_bytes(), shard))
         .collect::<Result<_, _>>()?;
+    check_modules(plan, codegen, index, modules)?;
     let regular_only = crate::modules::regular_only(index)?;
     let locality = Locality::of(
         shards.iter().zip(own.iter().copied()),
@@ -81,7 +82,7 @@ pub fn jobs(
             .enumerate()
             .map(|(rank, path)| (*path, PathBuf::from(format!("m/{rank:04}.o"))))
             .collect();
-        let mut inputs = Vec::with_capacity(paths.len());
+        let mut inputs = codegen.inputs().to_vec();
         let mut symbols: Vec<u64> = module.names.clone();
         for path in &paths {
             let imported = number_of
@@ -133,6 +134,26 @@ pub fn jobs(
 pub fn plausible(bytes: &[u8]) -> bool {
     use object::Object;
     object::File::parse(bytes).is_ok_and(|f| f.kind() == object::ObjectKind::Relocatable)
+}
+
+/// Forwards a link of modules that clang would compile otherwise than lld.
+fn check_modules(
+    plan: &Plan<'_>,
+    codegen: &Codegen,
+    index: &Index,
+    modules: &[Module],
+) -> Result<(), Failure> {
+    crate::parallel::map(plan.jobs, modules, |n, module| {
+        codegen
+            .check_module(&module.file, &module.triple)
+            .map_err(|why| {
+                let name = index.modules.get(n).map(|m| m.identifier.0.display());
+                let name = name.map(|n| n.to_string()).unwrap_or_default();
+                Failure::planned(format!("module {name}: {why}"))
+            })
+    })
+    .into_iter()
+    .collect()
 }
 
 /// The number that a shard gives the module it is for.
