@@ -164,15 +164,7 @@ impl Action {
             digest
         };
         let input_root = root.digest(&mut put);
-        let platform = api::Platform {
-            properties: {
-                // "sorted by name, then by value"
-                let mut sorted = tool.platform.clone();
-                sorted.sort();
-                let property = |(name, value)| api::platform::Property { name, value };
-                sorted.into_iter().map(property).collect()
-            },
-        };
+        let platform = tool.platform();
         let text = |arg: &OsStr| {
             let text = arg.to_str().map(str::to_owned);
             text.ok_or_else(|| io::Error::other(format!("{arg:?} is not UTF-8")))
@@ -193,12 +185,56 @@ impl Action {
         let action = api::Action {
             command_digest: Some(command.to_api()),
             input_root_digest: Some(input_root.to_api()),
-            salt: tool.version.clone().into_bytes().into(),
+            salt: tool.version.clone().into_bytes(),
             platform: Some(platform),
             ..api::Action::default()
         };
         let digest = put(action.encode_to_vec());
         Ok(Self { digest, blobs })
+    }
+}
+
+impl Action {
+    /// Asks a compiler that is on the workers which one it is. Not to be answered from a cache: at
+    /// that path there may be another one now.
+    #[must_use]
+    pub fn asking_version(tool: &Tool) -> Self {
+        let mut blobs = HashMap::new();
+        let mut put = |message: Vec<u8>| {
+            let digest = Digest::of(&message);
+            blobs.insert(digest, Content::Bytes(message));
+            digest
+        };
+        let platform = tool.platform();
+        let mut arguments = tool.command.clone();
+        arguments.push("--version".into());
+        #[expect(deprecated, reason = "servers of API 2.0 know only this field")]
+        let command = api::Command {
+            arguments,
+            platform: Some(platform.clone()),
+            ..api::Command::default()
+        };
+        let action = api::Action {
+            command_digest: Some(put(command.encode_to_vec()).to_api()),
+            input_root_digest: Some(Tree::default().digest(&mut put).to_api()),
+            do_not_cache: true,
+            platform: Some(platform),
+            ..api::Action::default()
+        };
+        let digest = put(action.encode_to_vec());
+        Self { digest, blobs }
+    }
+}
+
+impl Tool {
+    fn platform(&self) -> api::Platform {
+        // "sorted by name, then by value"
+        let mut sorted = self.platform.clone();
+        sorted.sort();
+        let property = |(name, value)| api::platform::Property { name, value };
+        api::Platform {
+            properties: sorted.into_iter().map(property).collect(),
+        }
     }
 }
 

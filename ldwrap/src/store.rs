@@ -30,6 +30,12 @@ impl Store {
         }
     }
 
+    /// The compiler.
+    #[must_use]
+    pub fn tool(&self) -> &Tool {
+        &self.tool
+    }
+
     /// A job's Action.
     pub fn action(&self, job: &Job) -> io::Result<Action> {
         Action::of(job, &self.tool, &self.files)

@@ -13,7 +13,7 @@ pub mod settings;
 use super::board::{Board, Next, Place, Task};
 use super::local::Local;
 use super::{BackendError, Executor, Outcome, Queue, Told};
-use crate::action::{Content, Digest};
+use crate::action::{Action, Content, Digest};
 use crate::backend::{Job, OBJECT};
 use crate::link::Elsewhere;
 use crate::store::Store;
@@ -204,7 +204,15 @@ impl Remote<'_> {
         tell: Tell<'_>,
         mut made_here: UnboundedReceiver<(Arc<Task>, Vec<u8>)>,
     ) {
-        let client = match Client::connect(self.settings).await {
+        let begun = async {
+            let client = Client::connect(self.settings).await?;
+            // What is shipped is known.
+            if self.settings.clang.is_some() {
+                self.check_version(&client).await?;
+            }
+            Ok(client)
+        };
+        let client = match begun.await {
             Ok(client) => client,
             Err(status) => {
                 self.counts.note(&status);
@@ -262,6 +270,33 @@ impl Remote<'_> {
             .traffic
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = traffic;
+    }
+
+    /// Whether the workers' clang is the one of this lld. An object of another one would be other code.
+    async fn check_version(&self, client: &Client) -> Result<(), Status> {
+        let tool = self.store.tool();
+        let action = Action::asking_version(tool);
+        client.provide(&action.blobs).await?;
+        let Executed::Result(result, _) = client.execute(&action.digest, &|| {}).await? else {
+            return Err(Status::failed_precondition("the server loses inputs"));
+        };
+        let mut said = result.stdout_raw.clone();
+        if let (true, Some(digest)) = (said.is_empty(), &result.stdout_digest)
+            && let Some(digest) = Digest::from_api(digest)
+        {
+            said = client.fetch(&digest).await?;
+        }
+        let said = String::from_utf8_lossy(&said);
+        let first = said.lines().next().unwrap_or_default();
+        if first == tool.version {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(format!(
+            "{} there says {first:?} (exit code {}), ours {:?}",
+            tool.command.join(" "),
+            result.exit_code,
+            tool.version
+        )))
     }
 
     /// Gives the server an object that was made here, if it takes such.

@@ -1,0 +1,326 @@
+//! Backends on a real Remote Execution server (buildbox-casd, which `scripts/setup --tests` fetches), and
+//! the local cache.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ldwrap_tests::{Both, LENIENT, Session, each_llvm_with_shim, some_llvm};
+use serde_json::Value;
+
+fn sources(s: &Session, dir: &str) {
+    s.write(
+        &format!("{dir}/main.c"),
+        "int f1(int), f2(int), printf(const char *, ...);\n\
+         int main(void) { return printf(\"%d\\n\", f1(4) + f2(2)) < 0; }\n",
+    );
+    for n in 1..=2 {
+        s.write(
+            &format!("{dir}/f{n}.c"),
+            format!("__attribute__((noinline)) int f{n}(int x) {{ return x * {n}; }}\n"),
+        );
+    }
+    s.sh(&format!("cd {dir}; clang-$N -c -O2 -flto=thin *.c"));
+}
+
+fn link(dir: &str) -> String {
+    format!("cd {dir}; clang-$N -O2 -flto=thin -fuse-ld=lld -o ../$OUT *.o")
+}
+
+/// A number in the report, by its JSON pointer.
+fn number(both: &Both<'_>, pointer: &str) -> u64 {
+    let found = both.report().pointer(pointer).and_then(Value::as_u64);
+    found.unwrap_or_else(|| panic!("no {pointer} in {}", both.report()))
+}
+
+/// A server, gone with this.
+struct Server {
+    child: Child,
+    port: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    /// Its sandbox sees these directories of ours; without any, not even `/usr`.
+    fn start(mounts: &[&str]) -> Self {
+        let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+            || Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache"),
+            PathBuf::from,
+        );
+        let buildbox = cache.join("ldwrap/buildbox");
+        assert!(
+            buildbox.join("buildbox-casd").exists(),
+            "no buildbox-casd: run scripts/setup --tests"
+        );
+        let dir = tempfile::tempdir().expect("a directory for the server");
+        let port = free_port();
+        let mut command = Command::new(buildbox.join("buildbox-casd"));
+        command
+            .arg(format!("--bind=127.0.0.1:{port}"))
+            .arg(format!(
+                "--buildbox-run={}",
+                buildbox.join("buildbox-run").display()
+            ))
+            .args(
+                mounts
+                    .iter()
+                    .map(|m| format!("--runner-arg=--bind-mount={m}:{m}")),
+            )
+            .args(["--jobs=2", "--log-level=error"])
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
+        let child = command.spawn().expect("buildbox-casd");
+        let server = Self {
+            child,
+            port,
+            _dir: dir,
+        };
+        let end = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < end, "the server does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("grpc://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["--", &group]).status();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its number").port()
+}
+
+const SYSTEM: &[&str] = &["/usr", "/bin", "/lib", "/lib64"];
+
+/// What runs there is hit from another checkout, with an empty local cache, and nothing is sent.
+#[test]
+fn a_server_compiles_and_remembers() {
+    let server = Server::start(SYSTEM);
+    each_llvm_with_shim(|s| {
+        sources(s, "one");
+        sources(s, "another/checkout");
+        let (url, clang) = (server.url(), format!("/usr/bin/clang-{}", s.llvm));
+        let env = [
+            ("LDWRAP_REMOTE", url.as_str()),
+            ("LDWRAP_REMOTE_CLANG", &clang),
+            ("LDWRAP_REMOTE_LOCAL", "fallback"),
+            ("LDWRAP_SPLIT", ""),
+        ];
+        let first = s.link_both_with(&env, &link("one"));
+        first.splits().prints("8\n");
+        assert_eq!(first.report()["executor"], "remote");
+        assert_eq!(number(&first, "/remote/executed"), 3);
+        assert_eq!(number(&first, "/cache/misses"), 3);
+        let again = s.link_both_with(&env, &link("another/checkout").replace("../", "../../"));
+        again.splits().prints("8\n");
+        assert_eq!(number(&again, "/remote/hits"), 3);
+        assert_eq!(number(&again, "/cache/hits"), 3);
+        assert_eq!(number(&again, "/remote/bytes_up"), 0);
+        // One module edited: that one.
+        s.write(
+            "one/f1.c",
+            "__attribute__((noinline)) int f1(int x) { return x * 3; }\n",
+        );
+        s.sh("cd one; clang-$N -c -O2 -flto=thin f1.c");
+        let edited = s.link_both_with(&env, &link("one"));
+        edited.splits().prints("16\n");
+        assert_eq!(number(&edited, "/remote/executed"), 1);
+    });
+}
+
+/// The compiler goes along, to a worker that has none: its sandbox is empty.
+#[test]
+fn an_empty_worker_suffices() {
+    let server = Server::start(&[]);
+    some_llvm(
+        |n| n == 19 || n == 22,
+        |s| {
+            if ldwrap_tests::fixtures_only() {
+                return;
+            }
+            sources(s, "one");
+            let env = [
+                ("LDWRAP_REMOTE", server.url()),
+                ("LDWRAP_REMOTE_LOCAL", "fallback".into()),
+            ];
+            let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
+            let both = s.link_both_with(&env, &link("one"));
+            both.splits().prints("8\n");
+            assert_eq!(number(&both, "/remote/executed"), 3);
+        },
+    );
+}
+
+/// This machine's cores take part, and what they make is a hit for the next.
+#[test]
+fn both_at_once() {
+    let server = Server::start(SYSTEM);
+    each_llvm_with_shim(|s| {
+        sources(s, "one");
+        let (url, clang) = (server.url(), format!("/usr/bin/clang-{}", s.llvm));
+        let env = [
+            ("LDWRAP_REMOTE", url.as_str()),
+            ("LDWRAP_REMOTE_CLANG", &clang),
+        ];
+        let both = s.link_both_with(&env, &link("one"));
+        both.splits().prints("8\n");
+        let made = number(&both, "/remote/executed") + number(&both, "/remote/local");
+        assert_eq!(made, 3);
+        let again = s.link_both_with(&env, &link("one"));
+        again.splits();
+        assert_eq!(number(&again, "/remote/hits"), 3);
+    });
+}
+
+/// A link that says one line about the server on stderr, and is otherwise lld's.
+fn in_spite_of(s: &Session, env: &[(&str, &str)], why: &str) {
+    let mut env = env.to_vec();
+    env.push(("LDWRAP_REMOTE_LOCAL", "fallback"));
+    let both = s.link_both_with(&env, &link("one"));
+    let errors = both.split.errors();
+    assert!(
+        both.split.status.success(),
+        "LLVM {}: {}",
+        s.llvm,
+        both.split
+    );
+    assert_eq!(errors.lines().count(), 1, "LLVM {}: {errors}", s.llvm);
+    assert!(
+        errors.contains(why) && errors.contains("3 of 3 backends ran here"),
+        "LLVM {}: {errors}",
+        s.llvm
+    );
+    assert_eq!(both.report()["action"], "split");
+    both.prints("8\n");
+    s.sh("cmp a.out ../plain/a.out");
+}
+
+/// No server, one that hangs, one that speaks something else: the link takes longer, no more.
+#[test]
+fn a_server_that_is_none() {
+    each_llvm_with_shim(|s| {
+        sources(s, "one");
+        let nobody = format!("grpc://127.0.0.1:{}", free_port());
+        in_spite_of(s, &[("LDWRAP_REMOTE", &nobody)], "Connection refused");
+        // Accepts, and says nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("grpc://{}", silent.local_addr().expect("its address"));
+        let env = [
+            ("LDWRAP_REMOTE", url.as_str()),
+            ("LDWRAP_REMOTE_TIMEOUT", "1"),
+        ];
+        in_spite_of(s, &env, "remote execution");
+        // No TLS there.
+        let url = url.replace("grpc:", "grpcs:");
+        let env = [
+            ("LDWRAP_REMOTE", url.as_str()),
+            ("LDWRAP_REMOTE_TIMEOUT", "1"),
+        ];
+        in_spite_of(s, &env, "remote execution");
+    });
+}
+
+/// A compiler of another version on the workers is not used.
+#[test]
+fn another_compiler_there() {
+    let server = Server::start(SYSTEM);
+    each_llvm_with_shim(|s| {
+        sources(s, "one");
+        let url = server.url();
+        let other = if s.llvm == 19 { 16 } else { 19 };
+        for (clang, why) in [
+            (
+                format!("/usr/bin/clang-{other}"),
+                format!("clang version {other}."),
+            ),
+            ("/nonexistent/clang".into(), "/nonexistent/clang".into()),
+        ] {
+            let env = [
+                ("LDWRAP_REMOTE", url.as_str()),
+                ("LDWRAP_REMOTE_CLANG", &clang),
+            ];
+            in_spite_of(s, &env, &why);
+        }
+    });
+}
+
+#[test]
+fn settings_that_are_wrong() {
+    each_llvm_with_shim(|s| {
+        sources(s, "one");
+        for (env, why) in [
+            (("LDWRAP_REMOTE", "127.0.0.1:1"), "expected grpc://"),
+            (("LDWRAP_EXECUTOR", "remote"), "names no server"),
+        ] {
+            s.link_both_with(&[env, LENIENT], &link("one"))
+                .forwards(why)
+                .prints("8\n");
+        }
+    });
+}
+
+/// The local cache: across checkouts, and a damaged object is compiled again.
+#[test]
+fn the_local_cache() {
+    each_llvm_with_shim(|s| {
+        sources(s, "one");
+        sources(s, "another/checkout");
+        let dir = s.root().join("home/objects").display().to_string();
+        let env = [
+            ("LDWRAP_CACHE_DIR", dir.as_str()),
+            ("LDWRAP_CACHE_SIZE", "100M"),
+        ];
+        let counts = |dir: &str, hits: u64, misses: u64| {
+            let command = link(dir).replace("../", if dir == "one" { "../" } else { "../../" });
+            let both = s.link_both_with(&env, &command);
+            both.splits().prints("8\n");
+            assert_eq!(
+                (number(&both, "/cache/hits"), number(&both, "/cache/misses")),
+                (hits, misses),
+                "LLVM {}",
+                s.llvm
+            );
+        };
+        counts("one", 0, 3);
+        counts("one", 3, 0);
+        counts("another/checkout", 3, 0);
+        // One damaged, one cut short, one gone.
+        s.sh(&format!(
+            "set -- {dir}/objects/cas/*/*; printf X | dd of=$1 bs=1 seek=80 conv=notrunc status=none; \
+             truncate -s 100 $2; rm $3"
+        ));
+        counts("one", 0, 3);
+        counts("one", 3, 0);
+        let tool = |command: &str| {
+            let mut c = s.bash(&format!("$LDWRAP cache {command}"));
+            s.use_shim(&mut c);
+            c.envs(env);
+            let out = c.output().expect("bash");
+            assert!(
+                out.status.success(),
+                "{}",
+                String::from_utf8_lossy(&out.stderr)
+            );
+            String::from_utf8_lossy(&out.stdout).into_owned()
+        };
+        assert!(tool("stats").contains("objects    3"), "{}", tool("stats"));
+        assert!(tool("prune --keep 1").contains("removed 3 objects"));
+        counts("one", 0, 3);
+        assert!(tool("clear").contains("0 objects, 0 bytes are left"));
+    });
+}
