@@ -349,6 +349,7 @@ mod tests {
                 shard: b"shard".to_vec(),
                 args: vec!["-cc1".into(), "-O2".into()],
                 weight: 9,
+                defines: Vec::new(),
             };
             Self { dir, job }
         }

@@ -34,6 +34,8 @@ pub struct Job {
     pub args: Vec<OsString>,
     /// Size of its module, in bytes: how long it will take, roughly.
     pub weight: u64,
+    /// GUIDs of what the module defines: an object of another module is known by its symbols.
+    pub defines: Vec<u64>,
 }
 
 /// Makes the jobs of a link, in task order.
@@ -124,16 +126,33 @@ pub fn jobs(
             shard: bytes,
             args,
             weight: module.size,
+            defines: module.defines.clone(),
         })
     });
     made.into_iter().collect()
 }
 
-/// Whether bytes from elsewhere are an object file at all.
-#[must_use]
-pub fn plausible(bytes: &[u8]) -> bool {
-    use object::Object;
-    object::File::parse(bytes).is_ok_and(|f| f.kind() == object::ObjectKind::Relocatable)
+impl Job {
+    /// Whether bytes from elsewhere can be this job's object: an object file, and if it defines
+    /// anything for others, then something that the module does. No proof, but it tells the objects
+    /// of other modules apart, for which a server may have a right digest.
+    #[must_use]
+    pub fn plausible(&self, object: &[u8]) -> bool {
+        use object::{Object, ObjectSymbol};
+        let Ok(file) = object::File::parse(object) else {
+            return false;
+        };
+        // Promoted statics are called `NAME.llvm.HASH`; weak ones may be any module's.
+        let mut names = file
+            .symbols()
+            .filter(|s| s.is_definition() && s.is_global() && !s.is_weak())
+            .filter_map(|s| s.name_bytes().ok())
+            .filter(|name| !name.windows(6).any(|part| part == b".llvm."))
+            .peekable();
+        file.kind() == object::ObjectKind::Relocatable
+            && (names.peek().is_none()
+                || names.any(|name| self.defines.contains(&crate::bitcode::guid(name))))
+    }
 }
 
 /// Forwards a link of modules that clang would compile otherwise than lld.

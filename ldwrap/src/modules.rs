@@ -23,6 +23,8 @@ pub struct Module {
     pub triple: OsString,
     /// GUIDs of all that it names: definitions and declarations.
     pub names: Vec<u64>,
+    /// GUIDs of what its own summary defines and others can see.
+    pub defines: Vec<u64>,
     /// GUIDs whose summary in the file's regular-LTO part says `dso_local`, and those whose
     /// summary there does not.
     pub regular: Vec<(u64, bool)>,
@@ -47,6 +49,12 @@ impl Module {
                 .filter(|g| !g.local && !g.name.is_empty())
                 .map(|g| crate::bitcode::guid(g.name))
                 .collect();
+            let defines = first
+                .globals
+                .iter()
+                .filter(|g| !g.local && g.summary_dso_local.is_some())
+                .map(|g| crate::bitcode::guid(g.name))
+                .collect();
             names.sort_unstable();
             names.dedup();
             let regular = scanned
@@ -68,6 +76,7 @@ impl Module {
                 size: bytes.len() as u64,
                 triple,
                 names,
+                defines,
                 regular,
             })
         })

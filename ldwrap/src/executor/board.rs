@@ -324,6 +324,7 @@ mod tests {
                 shard: Vec::new(),
                 args: Vec::new(),
                 weight: 0,
+                defines: Vec::new(),
             };
             let action = Action {
                 digest: Digest::of(&[]),

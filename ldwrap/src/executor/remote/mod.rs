@@ -440,8 +440,10 @@ impl Remote<'_> {
         } else {
             client.fetch(&digest).await?
         };
-        if !crate::backend::plausible(&data) {
-            return Err(Status::data_loss("an answer that is no object"));
+        if !job.plausible(&data) {
+            return Err(Status::data_loss(
+                "an answer that is not this module's object",
+            ));
         }
         let object = self.object(job);
         std::fs::write(&object, data)?;
