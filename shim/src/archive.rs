@@ -39,8 +39,11 @@ const LARGE_READ: usize = 32 << 10;
 const CLOSE: u64 = 4 << 10;
 /// A name table larger than this is not believed. LLVM itself has some 100 kB.
 const MAX_NAME_TABLE: u64 = 256 << 20;
-/// A BSD name longer than this is not believed (`PATH_MAX` is 4096).
+/// A member's name longer than this is not believed. Members may share one name in the name table, so
+/// that without a limit the time to read all names would grow with the square of the archive.
 const MAX_NAME: u64 = 64 << 10;
+/// No file has a longer name.
+const PATH_MAX: usize = libc::PATH_MAX as usize;
 
 /// What is wrong with an archive, and where.
 #[derive(Debug)]
@@ -408,8 +411,10 @@ impl Archive {
         let Some(rest) = rest else {
             return Err(self.malformed(at, "long name offset beyond the name table"));
         };
+        let rest = rest.get(..MAX_NAME as usize).unwrap_or(rest);
         let name = if self.format == Format::Coff {
-            rest.split(|&b| b == 0).next()
+            let end = rest.iter().position(|&b| b == 0);
+            end.and_then(|end| rest.get(..end))
         } else {
             rest.iter()
                 .position(|&b| b == b'\n')
@@ -613,7 +618,7 @@ fn splits(id: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], u64)> {
             .iter()
             .enumerate()
             .skip(from)
-            .filter(|&(i, &b)| b == b'(' && i > 0)
+            .filter(|&(i, &b)| b == b'(' && (1..PATH_MAX).contains(&i))
             .filter_map(move |(i, _)| {
                 let (archive, member) = front.split_at_checked(i)?;
                 Some((archive, member.get(1..)?, offset))
@@ -638,21 +643,9 @@ pub fn locate(id: &OsStr, cwd: &Path) -> Result<ModuleBytes, ArchiveError> {
     let mut failed = None;
     let mut ambiguous = false;
 
-    let plain = cwd.join(id);
-    match std::fs::metadata(&plain) {
-        Ok(meta) if meta.is_file() => {
-            found = Some(ModuleBytes {
-                path: plain,
-                offset: 0,
-                size: meta.len(),
-                whole_file: true,
-            });
-        }
-        Ok(_) => {
-            let e = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-            failed = Some(at(&plain, 0, Fault::Io(e)));
-        }
-        Err(e) => failed = Some(at(&plain, 0, Fault::Io(e))),
+    match whole_file(cwd.join(id)) {
+        Ok(file) => found = Some(file),
+        Err(e) => failed = Some(e),
     }
 
     for (archive, member, offset) in splits(id.as_bytes()) {
@@ -672,15 +665,7 @@ pub fn locate(id: &OsStr, cwd: &Path) -> Result<ModuleBytes, ArchiveError> {
                     return Err(at(Path::new(id), offset, what));
                 }
                 match m.external {
-                    Some(file) => match std::fs::metadata(&file) {
-                        Ok(meta) => Ok(ModuleBytes {
-                            path: file,
-                            offset: 0,
-                            size: meta.len(),
-                            whole_file: true,
-                        }),
-                        Err(e) => Err(at(&file, 0, Fault::Io(e))),
-                    },
+                    Some(file) => whole_file(file),
                     None => Ok(ModuleBytes {
                         path: path.clone(),
                         offset: m.data_offset,
@@ -704,6 +689,26 @@ pub fn locate(id: &OsStr, cwd: &Path) -> Result<ModuleBytes, ArchiveError> {
         (None, Some(e)) => Err(e),
         (None, None) => Err(at(Path::new(id), 0, Fault::Identifier("no such file"))),
     }
+}
+
+fn whole_file(path: PathBuf) -> Result<ModuleBytes, ArchiveError> {
+    let e = match std::fs::metadata(&path) {
+        Ok(meta) if meta.is_file() => {
+            return Ok(ModuleBytes {
+                path,
+                offset: 0,
+                size: meta.len(),
+                whole_file: true,
+            });
+        }
+        Ok(_) => io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"),
+        Err(e) => e,
+    };
+    Err(ArchiveError {
+        path,
+        offset: 0,
+        fault: Fault::Io(e),
+    })
 }
 
 // Paths as llvm/lib/Support/Path.cpp composes them (POSIX style). std's own functions normalize
@@ -982,6 +987,36 @@ mod tests {
             error.contains("dir/lib.a") && error.contains("offset 72"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn names_have_a_limit() {
+        let archive = |len: usize| {
+            let table = [&b"x".repeat(len)[..], b"/\n"].concat();
+            regular(&[(b"//", &table), (b"/0", b"y"), (b"/1", b"z")])
+        };
+        let max = MAX_NAME as usize;
+        assert_eq!(names(&archive(max - 2))[1].len(), max - 3);
+        assert_eq!(
+            fault(&archive(max)).1,
+            "long name without its end in the name table"
+        );
+    }
+
+    #[test]
+    fn identifiers_of_nothing() {
+        let brackets = [&b"l.a".to_vec()[..], &b"(".repeat(60_000), b" at 8)"].concat();
+        assert_eq!(splits(&brackets).count(), PATH_MAX - 3);
+        let dir = std::env::temp_dir().join(format!("locate-test-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("m.o")).unwrap();
+        std::fs::write(dir.join("t.a"), build(b"!<thin>\n", &[(b"m.o/", b"")])).unwrap();
+        let not_a_file = locate(OsStr::new("t.a(m.o at 8)"), &dir).unwrap_err();
+        std::fs::remove_dir(dir.join("m.o")).unwrap();
+        std::fs::write(dir.join("m.o"), b"BC").unwrap();
+        let found = locate(OsStr::new("t.a(m.o at 8)"), &dir);
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(matches!(not_a_file.fault, Fault::Io(_)), "{not_a_file}");
+        assert_eq!(found.unwrap().size, 2);
     }
 
     #[test]

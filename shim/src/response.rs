@@ -29,8 +29,12 @@ use std::path::{Path, PathBuf};
 pub const MAX_DEPTH: usize = 64;
 
 /// Most bytes read from all response files of a command line together; files that name one another
-/// many times would grow without bound.
+/// many times would grow without bound. Each counts as [`MIN_BYTES`] at least: opening one takes time
+/// though it be empty.
 pub const MAX_BYTES: u64 = 256 << 20;
+
+/// See [`MAX_BYTES`].
+pub const MIN_BYTES: u64 = 4 << 10;
 
 /// How the words in a response file are told apart (`--rsp-quoting`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +176,7 @@ impl Expansion {
             .map_err(|error| fail(Reason::Unreadable(error)))?;
         self.bytes_left = u64::try_from(bytes.len())
             .ok()
-            .and_then(|read| self.bytes_left.checked_sub(read))
+            .and_then(|read| self.bytes_left.checked_sub(read.max(MIN_BYTES)))
             .ok_or_else(|| fail(Reason::TooLarge))?;
         let words = words(&bytes, self.quoting).map_err(fail)?;
         self.out.files.push(path);
@@ -526,6 +530,11 @@ mod tests {
             arg = scratch.file(&format!("deep{level}"), arg.as_bytes());
         }
         assert!(matches!(reason(arg), Reason::TooDeep));
+        // Empty files, very many times.
+        let text = [scratch.file("empty", "").as_bytes(), b" "].concat();
+        let times = usize::try_from(MAX_BYTES / MIN_BYTES).unwrap();
+        let many = scratch.file("many", text.repeat(times));
+        assert!(matches!(reason(many), Reason::TooLarge));
     }
 
     #[test]

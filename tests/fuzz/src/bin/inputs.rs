@@ -1,0 +1,32 @@
+//! A file as an input of a link: object, archive or script. Looking at everything and looking for
+//! bitcode agree.
+
+#![no_main]
+
+use ldwrap_fuzz::{dir, file};
+use libfuzzer_sys::fuzz_target;
+use shim::cmdline::CommandLine;
+use shim::inputs::{self, Bitcode, Visit};
+
+fuzz_target!(|data: &[u8]| {
+    let path = file("in", data);
+    // In the sysroot, so that names that begin with a slash stay below it.
+    let args = [
+        format!("--sysroot={}", dir().display()),
+        format!("-L{}", dir().display()),
+        "--fat-lto-objects".into(),
+        path.display().to_string(),
+    ];
+    let cmd = CommandLine::parse(&args.map(Into::into)).unwrap();
+    let mut bitcode = false;
+    let seen = inputs::visit(&cmd, &mut |found| {
+        bitcode |= found.kind.is_bitcode();
+        Ok(Visit::Continue)
+    });
+    let first = inputs::first_bitcode(&cmd, false);
+    if seen.is_ok() {
+        let at = first.expect("it looks at nothing more");
+        assert_eq!(bitcode, at != Bitcode::None);
+        assert_eq!(inputs::first_bitcode(&cmd, true).unwrap(), at);
+    }
+});
