@@ -2,7 +2,7 @@
 //! it runs.
 //!
 //! The digest of the Action is the one key: of the local cache, of a server's action cache and of
-//! remote execution. It covers the command's arguments, the platform asked for, the version of the
+//! remote execution. It covers the command's arguments, the platform asked for, version and build of the
 //! compiler, and the content of every file that the compiler may read: the module, the modules it
 //! imports from, and its shard, which says all that the rest of the link decides for it (fact 16).
 //! It covers no name of the machine or checkout, no time, no user.
@@ -125,7 +125,9 @@ pub struct Tool {
     /// The first arguments: the compiler's path, or what starts it.
     pub command: Vec<String>,
     /// What its `--version` says first: another compiler is another key.
-    pub version: String,
+    pub banner: String,
+    /// Of a compiler that does not come with the action: which build it is.
+    pub build: Option<Digest>,
     /// Files that come with it, by relative path: the shipped toolchain.
     pub files: BTreeMap<PathBuf, (Digest, PathBuf)>,
     /// Platform properties.
@@ -185,7 +187,7 @@ impl Action {
         let action = api::Action {
             command_digest: Some(command.to_api()),
             input_root_digest: Some(input_root.to_api()),
-            salt: tool.version.clone().into_bytes(),
+            salt: tool.salt(),
             platform: Some(platform),
             ..api::Action::default()
         };
@@ -227,6 +229,21 @@ impl Action {
 }
 
 impl Tool {
+    /// What makes an action with another compiler another action.
+    fn salt(&self) -> Vec<u8> {
+        let build = self.build.map(|digest| digest.to_string());
+        format!("{}\n{}", self.banner, build.unwrap_or_default()).into_bytes()
+    }
+
+    /// A digest of all its files.
+    #[must_use]
+    pub fn content(&self) -> Digest {
+        let line = |(name, (digest, _)): (&PathBuf, &(Digest, PathBuf))| {
+            format!("{} {digest}\n", name.display())
+        };
+        Digest::of(self.files.iter().map(line).collect::<String>().as_bytes())
+    }
+
     fn platform(&self) -> api::Platform {
         // "sorted by name, then by value"
         let mut sorted = self.platform.clone();
@@ -322,7 +339,8 @@ mod tests {
     fn tool() -> Tool {
         Tool {
             command: vec!["/usr/bin/clang-19".into()],
-            version: "clang version 19.1.7".into(),
+            banner: "clang version 19.1.7".into(),
+            build: Some(Digest::of(b"clang")),
             files: BTreeMap::new(),
             platform: vec![("OSFamily".into(), "Linux".into())],
         }
@@ -375,7 +393,8 @@ mod tests {
         with(&|c, _| std::fs::write(c.dir.path().join("module1"), "other").unwrap());
         with(&|c, _| drop(c.job.inputs.pop()));
         with(&|c, _| c.job.inputs[1].0 = "m/0002.o".into());
-        with(&|_, t| t.version.push('1'));
+        with(&|_, t| t.banner.push('1'));
+        with(&|_, t| t.build = Some(Digest::of(b"rebuilt")));
         with(&|_, t| t.command[0].push('x'));
         with(&|_, t| t.platform.push(("a".into(), "b".into())));
         let n = keys.len();

@@ -1,6 +1,6 @@
 //! ldwrap as the linker: decide, split, and where that fails, be the real lld.
 
-use crate::action::Tool;
+use crate::action::{Digest, Tool};
 use crate::cache::{Cache, DEFAULT_SIZE};
 use crate::executor::remote::settings::Settings;
 use crate::link::{self, Done, Failure, Plan};
@@ -142,22 +142,28 @@ fn store(
     remote: Option<&Settings>,
 ) -> Result<Store, Failure> {
     let dir = config.cache_dir.as_deref();
+    let memory = dir.map(|dir| dir.join("digests"));
+    let shipped = shipped::collect(toolchain, memory.as_deref());
     let tool = match remote {
         Some(settings) if settings.clang.is_none() => {
-            let memory = dir.map(|dir| dir.join("digests"));
-            shipped::collect(toolchain, memory.as_deref())
-                .map_err(|e| Failure::new(e.to_string()))?
+            shipped.map_err(|e| Failure::new(e.to_string()))?
         }
-        settings => Tool {
-            command: vec![
-                settings
-                    .and_then(|s| s.clang.clone())
-                    .unwrap_or("clang".into()),
-            ],
-            version: toolchain.banner.clone(),
-            files: BTreeMap::new(),
-            platform: Vec::new(),
-        },
+        settings => {
+            // Two builds may say the same version: which one this is, its files say.
+            let build = match shipped {
+                Ok(tool) => tool.content(),
+                Err(_) => Digest::of_file(&toolchain.clang)
+                    .map_err(|e| Failure::new(format!("{}: {e}", toolchain.clang.display())))?,
+            };
+            let clang = settings.and_then(|s| s.clang.clone());
+            Tool {
+                command: vec![clang.unwrap_or("clang".into())],
+                banner: toolchain.banner.clone(),
+                build: Some(build),
+                files: BTreeMap::new(),
+                platform: Vec::new(),
+            }
+        }
     };
     let platform = remote.map(|s| s.platform.clone()).unwrap_or_default();
     let cache = match config.cache_size.unwrap_or(DEFAULT_SIZE) {

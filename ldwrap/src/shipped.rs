@@ -50,7 +50,8 @@ pub fn collect(toolchain: &Toolchain, memory: Option<&Path>) -> io::Result<Tool>
     }
     Ok(Tool {
         command,
-        version: toolchain.banner.clone(),
+        banner: toolchain.banner.clone(),
+        build: None,
         files,
         platform: Vec::new(),
     })

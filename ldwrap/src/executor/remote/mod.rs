@@ -288,14 +288,14 @@ impl Remote<'_> {
         }
         let said = String::from_utf8_lossy(&said);
         let first = said.lines().next().unwrap_or_default();
-        if first == tool.version {
+        if first == tool.banner {
             return Ok(());
         }
         Err(Status::failed_precondition(format!(
             "{} there says {first:?} (exit code {}), ours {:?}",
             tool.command.join(" "),
             result.exit_code,
-            tool.version
+            tool.banner
         )))
     }
 
