@@ -9,15 +9,12 @@
 
 use crate::backend::{Job, OBJECT, SHARD};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
-use memmap2::Mmap;
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -42,14 +39,7 @@ impl Digest {
 
     /// Of a file's content.
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        if file.metadata()?.len() == 0 {
-            return Ok(Self::of(&[]));
-        }
-        // SAFETY: the map is only read. A file cut short meanwhile is a fault, as in lld, which maps
-        // the same files.
-        let map = unsafe { Mmap::map(&file) }?;
-        Ok(Self::of(&map))
+        Ok(Self::of(&crate::modules::map(path)?))
     }
 
     /// As the API has it.
@@ -129,9 +119,20 @@ pub struct Tool {
     /// Of a compiler that does not come with the action: which build it is.
     pub build: Option<Digest>,
     /// Files that come with it, by relative path: the shipped toolchain.
-    pub files: BTreeMap<PathBuf, (Digest, PathBuf)>,
+    pub files: BTreeMap<PathBuf, ToolFile>,
     /// Platform properties.
     pub platform: Vec<(String, String)>,
+}
+
+/// A file of a shipped compiler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolFile {
+    /// Of its content.
+    pub digest: Digest,
+    /// Where its bytes are.
+    pub source: PathBuf,
+    /// Whether it can be run.
+    pub executable: bool,
 }
 
 /// A backend's Action.
@@ -156,9 +157,9 @@ impl Action {
             root.file(name, digest, false)?;
             blobs.insert(digest, Content::File(file.clone()));
         }
-        for (name, (digest, file)) in &tool.files {
-            root.file(name, *digest, is_executable(file)?)?;
-            blobs.insert(*digest, Content::File(file.clone()));
+        for (name, file) in &tool.files {
+            root.file(name, file.digest, file.executable)?;
+            blobs.insert(file.digest, Content::File(file.source.clone()));
         }
         let mut put = |message: Vec<u8>| {
             let digest = Digest::of(&message);
@@ -238,9 +239,8 @@ impl Tool {
     /// A digest of all its files.
     #[must_use]
     pub fn content(&self) -> Digest {
-        let line = |(name, (digest, _)): (&PathBuf, &(Digest, PathBuf))| {
-            format!("{} {digest}\n", name.display())
-        };
+        let line =
+            |(name, file): (&PathBuf, &ToolFile)| format!("{} {}\n", name.display(), file.digest);
         Digest::of(self.files.iter().map(line).collect::<String>().as_bytes())
     }
 
@@ -253,10 +253,6 @@ impl Tool {
             properties: sorted.into_iter().map(property).collect(),
         }
     }
-}
-
-fn is_executable(file: &Path) -> io::Result<bool> {
-    Ok(std::fs::metadata(file)?.permissions().mode() & 0o111 != 0)
 }
 
 /// Directories on their way to be messages.

@@ -122,28 +122,11 @@ pub struct Done {
     /// Of these, found in a cache: the user's own, ours, a server's.
     pub hits: usize,
     /// What a server did.
-    pub remote: Option<Elsewhere>,
+    pub remote: Option<shim::report::Remote>,
     /// Phases and how long they took.
     pub phases: Vec<(&'static str, Duration)>,
     /// Where backends ran.
     pub executor: &'static str,
-}
-
-/// What a server did, for the report and the user.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Elsewhere {
-    /// Objects that its action cache had.
-    pub hits: usize,
-    /// Objects that it made.
-    pub executed: usize,
-    /// Objects that were made here.
-    pub local: usize,
-    /// Bytes of blobs sent.
-    pub up: u64,
-    /// Bytes of blobs received.
-    pub down: u64,
-    /// What went wrong first.
-    pub trouble: Option<String>,
 }
 
 impl Plan<'_> {

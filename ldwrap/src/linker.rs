@@ -125,23 +125,32 @@ fn attempt(
             jobs,
             colour: link::colours(cmd),
             max_failures: link::MAX_FAILURES,
-            store: Some(&store),
+            store: store.as_ref(),
             remote: remote.as_ref(),
             save_objects: config.save_objects.as_deref(),
         })
     })
     .map_err(|e| Failure::new(format!("no scratch directory: {e}")))??;
-    store.settle();
+    if let Some(store) = &store {
+        store.settle();
+    }
     Ok((toolchain, done))
 }
 
-/// The compiler as keys have it, and the cache.
+/// The compiler as keys have it, and the cache; none where nothing asks for keys.
 fn store(
     toolchain: &Toolchain,
     config: &Config,
     remote: Option<&Settings>,
-) -> Result<Store, Failure> {
+) -> Result<Option<Store>, Failure> {
     let dir = config.cache_dir.as_deref();
+    let cache = match config.cache_size.unwrap_or(DEFAULT_SIZE) {
+        0 => None,
+        limit => dir.map(|dir| Cache::new(dir, limit)),
+    };
+    if cache.is_none() && remote.is_none() {
+        return Ok(None);
+    }
     let memory = dir.map(|dir| dir.join("digests"));
     let shipped = shipped::collect(toolchain, memory.as_deref());
     let tool = match remote {
@@ -166,11 +175,7 @@ fn store(
         }
     };
     let platform = remote.map(|s| s.platform.clone()).unwrap_or_default();
-    let cache = match config.cache_size.unwrap_or(DEFAULT_SIZE) {
-        0 => None,
-        limit => dir.map(|dir| Cache::new(dir, limit)),
-    };
-    Ok(Store::new(Tool { platform, ..tool }, cache))
+    Ok(Some(Store::new(Tool { platform, ..tool }, cache)))
 }
 
 fn finish(
@@ -197,14 +202,7 @@ fn finish(
             lld: Some(toolchain.version.clone()),
             clang: Some(toolchain.version.clone()),
             executor: Some(done.executor),
-            remote: done.remote.as_ref().map(|r| shim::report::Remote {
-                hits: r.hits,
-                executed: r.executed,
-                local: r.local,
-                bytes_up: r.up,
-                bytes_down: r.down,
-                trouble: r.trouble.clone(),
-            }),
+            remote: done.remote.clone(),
             modules: Some(done.modules),
             cache: Some((done.hits, done.compiled)),
             phases_ms: done

@@ -43,18 +43,16 @@ impl Module {
                 return Err("it does not have exactly one ThinLTO part".into());
             };
             let triple = OsString::from_vec(first.triple.clone());
-            let mut names: Vec<u64> = first
-                .globals
-                .iter()
-                .filter(|g| !g.local && !g.name.is_empty())
-                .map(|g| crate::bitcode::guid(g.name))
-                .collect();
-            let defines = first
-                .globals
-                .iter()
-                .filter(|g| !g.local && g.summary_dso_local.is_some())
-                .map(|g| crate::bitcode::guid(g.name))
-                .collect();
+            let (mut names, mut defines) = (Vec::new(), Vec::new());
+            for global in first.globals.iter().filter(|g| !g.local) {
+                let guid = crate::bitcode::guid(global.name);
+                if !global.name.is_empty() {
+                    names.push(guid);
+                }
+                if global.summary_dso_local.is_some() {
+                    defines.push(guid);
+                }
+            }
             names.sort_unstable();
             names.dedup();
             let regular = scanned
@@ -132,7 +130,7 @@ fn fat_section(elf: &[u8]) -> Option<&[u8]> {
 
 /// Maps a file. An input that is cut short while we read it would be a fault in any linker; lld
 /// maps its inputs as well.
-fn map(path: &Path) -> io::Result<Mmap> {
+pub(crate) fn map(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
     // SAFETY: the map is only read, and for as long as lld itself has the file mapped.
     unsafe { Mmap::map(&file) }

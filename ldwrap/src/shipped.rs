@@ -4,12 +4,13 @@
 //! even a `/usr`. What `ld.so --list` says is what it loads; the digests of these large files are
 //! remembered by their identity, so they are read once.
 
-use crate::action::{Digest, Tool};
+use crate::action::{Digest, Tool, ToolFile};
 use crate::toolchain::{Toolchain, identity};
 use object::read::elf::{ElfFile64, ProgramHeader};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -46,7 +47,13 @@ pub fn collect(toolchain: &Toolchain, memory: Option<&Path>) -> io::Result<Tool>
     let mut files = BTreeMap::new();
     for (name, source) in sources {
         let digest = remembered(&source, memory)?;
-        files.insert(PathBuf::from(name), (digest, source));
+        let executable = fs::metadata(&source)?.permissions().mode() & 0o111 != 0;
+        let file = ToolFile {
+            digest,
+            source,
+            executable,
+        };
+        files.insert(PathBuf::from(name), file);
     }
     Ok(Tool {
         command,
@@ -59,7 +66,7 @@ pub fn collect(toolchain: &Toolchain, memory: Option<&Path>) -> io::Result<Tool>
 
 /// The loader that a program asks for; none for a static one.
 fn loader_of(program: &Path) -> io::Result<Option<PathBuf>> {
-    let bytes = fs::read(program)?;
+    let bytes = crate::modules::map(program)?;
     let elf = ElfFile64::<object::Endianness>::parse(&*bytes)
         .map_err(|_| io::Error::other("it is no ELF program"))?;
     let endian = elf.endian();

@@ -26,7 +26,7 @@ const MARK_SECTION: &str = ".note.ldwrap";
 static MARK: [u8; 8] = *b"ldwrap\0\0";
 
 /// lld majors that we know.
-pub const MAJORS: std::ops::RangeInclusive<u32> = 13..=22;
+pub const MAJORS: std::ops::RangeInclusive<u32> = 14..=22;
 
 /// Whether a file is one of our own binaries. One that can't be read or is no ELF file is not.
 #[must_use]

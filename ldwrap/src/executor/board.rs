@@ -71,6 +71,12 @@ struct State {
     took: Vec<Duration>,
 }
 
+impl State {
+    fn finished(&self) -> bool {
+        self.stopped || (self.closed && self.entries.is_empty())
+    }
+}
+
 /// The board.
 #[derive(Debug, Default)]
 pub struct Board {
@@ -163,8 +169,7 @@ impl Board {
     /// Whether all is done and nothing will come.
     #[must_use]
     pub fn finished(&self) -> bool {
-        let state = self.state();
-        state.stopped || (state.closed && state.entries.is_empty())
+        self.state().finished()
     }
 
     /// What is next for a remote slot: a job that the server's cache is to be asked for, or the first
@@ -246,7 +251,7 @@ impl Board {
     pub fn take_local(&self) -> Option<(Place, Arc<Task>)> {
         let mut state = self.state();
         loop {
-            if state.stopped || (state.closed && state.entries.is_empty()) {
+            if state.finished() {
                 return None;
             }
             if let Some(place) = choose(&state)

@@ -38,10 +38,7 @@ impl Executor for Local<'_> {
             while let Some(job) = jobs.next()
                 && !stop.load(Ordering::Relaxed)
             {
-                let result = self.object(&job).map_err(|why| BackendError {
-                    module: job.identifier.0.to_string_lossy().into_owned(),
-                    why,
-                });
+                let result = self.object(&job).map_err(|why| BackendError::of(&job, why));
                 if !done(job.number, result) {
                     stop.store(true, Ordering::Relaxed);
                 }

@@ -69,6 +69,17 @@ pub struct BackendError {
     pub why: String,
 }
 
+impl BackendError {
+    /// A job's.
+    #[must_use]
+    pub fn of(job: &Job, why: String) -> Self {
+        Self {
+            module: job.identifier.0.to_string_lossy().into_owned(),
+            why,
+        }
+    }
+}
+
 /// Runs backends.
 pub trait Executor: Sync {
     /// Its name in the report.

@@ -179,21 +179,17 @@ impl Client {
         &self,
         call: impl Fn() -> F,
     ) -> Result<T, Status> {
-        let mut tried = 0;
-        loop {
-            tried += 1;
-            let result = match tokio::time::timeout(self.timeout, call()).await {
-                Ok(result) => result,
-                Err(_) => Err(Status::deadline_exceeded(format!(
-                    "no answer within {} s",
-                    self.timeout.as_secs()
-                ))),
-            };
-            match result {
-                Err(status) if tried < TRIES && may_pass(status.code()) => pause(tried).await,
-                result => return result,
-            }
-        }
+        retry(may_pass, || async {
+            tokio::time::timeout(self.timeout, call())
+                .await
+                .unwrap_or_else(|_| {
+                    Err(Status::deadline_exceeded(format!(
+                        "no answer within {} s",
+                        self.timeout.as_secs()
+                    )))
+                })
+        })
+        .await
     }
 
     /// What the action cache has for a key.
@@ -386,14 +382,7 @@ impl Client {
             digest.hex(),
             digest.size
         );
-        let mut tried = 0;
-        loop {
-            tried += 1;
-            match self.write(&name, data.clone()).await {
-                Err(status) if tried < TRIES && may_pass(status.code()) => pause(tried).await,
-                result => return result,
-            }
-        }
+        retry(may_pass, || self.write(&name, data.clone())).await
     }
 
     /// One try at a `ByteStream.Write`. The time limit is for each piece: large blobs take their time.
@@ -439,8 +428,8 @@ impl Client {
             },
         };
         let committed = answer?.committed_size;
-        // -1: compressed, and there already.
-        if committed != data.len() as i64 && committed != -1 && !name_is_there(committed) {
+        // There already: -1 where it was sent compressed, and some servers say 0.
+        if committed != data.len() as i64 && !matches!(committed, -1 | 0) {
             return Err(Status::data_loss(format!(
                 "{committed} of {} bytes were stored",
                 data.len()
@@ -469,25 +458,16 @@ impl Client {
         if digest.size == 0 {
             return Ok(Vec::new());
         }
-        let mut tried = 0;
-        loop {
-            tried += 1;
-            let result = if digest.size <= self.batch {
+        let passes = |code| may_pass(code) || code == Code::DataLoss;
+        retry(passes, || async {
+            let data = if digest.size <= self.batch {
                 self.read_small(digest).await
             } else {
                 self.read_large(digest).await
             };
-            let result = result.and_then(|data| check(digest, data));
-            match result {
-                Err(status)
-                    if tried < TRIES
-                        && (may_pass(status.code()) || status.code() == Code::DataLoss) =>
-                {
-                    pause(tried).await;
-                }
-                result => return result,
-            }
-        }
+            check(digest, data?)
+        })
+        .await
     }
 
     async fn read_small(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
@@ -654,11 +634,6 @@ fn cas(
         .max_encoding_message_size(MAX_MESSAGE)
 }
 
-/// Some servers answer 0 for a blob that is there already.
-fn name_is_there(committed: i64) -> bool {
-    committed == 0
-}
-
 async fn load(digest: &Digest, content: &Content) -> Result<Vec<u8>, Status> {
     let data = match content {
         Content::Bytes(bytes) => return Ok(bytes.clone()),
@@ -721,6 +696,21 @@ pub fn may_pass(code: Code) -> bool {
             | Code::Unknown
             | Code::Cancelled
     )
+}
+
+/// Makes a call up to [`TRIES`] times, as long as its error is one that passes.
+async fn retry<T, F: Future<Output = Result<T, Status>>>(
+    passes: impl Fn(Code) -> bool,
+    call: impl Fn() -> F,
+) -> Result<T, Status> {
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        match call().await {
+            Err(status) if tried < TRIES && passes(status.code()) => pause(tried).await,
+            result => return result,
+        }
+    }
 }
 
 async fn pause(tried: u32) {

@@ -15,13 +15,13 @@ use super::local::Local;
 use super::{BackendError, Executor, Outcome, Queue, Told};
 use crate::action::{Action, Content, Digest};
 use crate::backend::{Job, OBJECT};
-use crate::link::Elsewhere;
 use crate::store::Store;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use client::{Client, Executed, in_short};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use settings::Settings;
+use shim::report::Remote as Report;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -68,18 +68,18 @@ pub struct Counts {
 impl Counts {
     /// All of it.
     #[must_use]
-    pub fn told(self) -> Elsewhere {
-        let (up, down) = self
+    pub fn told(self) -> Report {
+        let (bytes_up, bytes_down) = self
             .traffic
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         let trouble = self.trouble.into_inner();
-        Elsewhere {
+        Report {
             hits: self.hits.into_inner(),
             executed: self.executed.into_inner(),
             local: self.local.into_inner(),
-            up,
-            down,
+            bytes_up,
+            bytes_down,
             trouble: trouble.unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -122,10 +122,7 @@ impl Executor for Remote<'_> {
             if place.is_some_and(|place| !board.done(place)) {
                 return;
             }
-            let result = result.map_err(|why| BackendError {
-                module: job.identifier.0.to_string_lossy().into_owned(),
-                why,
-            });
+            let result = result.map_err(|why| BackendError::of(job, why));
             if !done(job.number, result) {
                 board.stop();
             }
