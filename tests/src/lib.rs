@@ -22,11 +22,13 @@
 //! The tests themselves read a few variables:
 //!
 //! - `LDWRAP_BIN_DIR`: where the binaries `shim` and `ldwrap` are; by default the workspace's target
-//!   directory, release before debug.
+//!   directory, the newer of release and debug.
 //! - `LDWRAP_LLVM`: the versions to test, by default `14 16 19 22`.
 //! - `LDWRAP_TEST_KEEP`: keep the directories of failed sessions, and say where they are.
 //! - `LDWRAP_TEST_FIXTURES`: prove the fixtures alone. lld takes the place of ldwrap, and nothing is
 //!   asserted about splitting; for a new LLVM version, or a new test.
+
+pub mod remote;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -114,10 +116,12 @@ fn binary(name: &str) -> PathBuf {
             vec![target.join("release"), target.join("debug")]
         }
     };
-    for dir in &candidates {
-        if let Ok(path) = fs::canonicalize(dir.join(name)) {
-            return path;
-        }
+    let found = candidates
+        .iter()
+        .filter_map(|dir| fs::canonicalize(dir.join(name)).ok());
+    let built = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).ok();
+    if let Some(newest) = found.max_by_key(built) {
+        return newest;
     }
     panic!(
         "no binary '{name}' in {candidates:?}: run 'cargo build --release', or set LDWRAP_BIN_DIR"

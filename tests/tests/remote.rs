@@ -1,12 +1,10 @@
 //! Backends on a real Remote Execution server (buildbox-casd, which `scripts/setup --tests` fetches), and
 //! the local cache.
 
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::TcpListener;
 
+use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
+use ldwrap_tests::remote::free_port;
 use ldwrap_tests::{Both, LENIENT, Session, each_llvm_with_shim, some_llvm};
 use serde_json::Value;
 
@@ -34,78 +32,6 @@ fn number(both: &Both<'_>, pointer: &str) -> u64 {
     let found = both.report().pointer(pointer).and_then(Value::as_u64);
     found.unwrap_or_else(|| panic!("no {pointer} in {}", both.report()))
 }
-
-/// A server, gone with this.
-struct Server {
-    child: Child,
-    port: u16,
-    _dir: tempfile::TempDir,
-}
-
-impl Server {
-    /// Its sandbox sees these directories of ours; without any, not even `/usr`.
-    fn start(mounts: &[&str]) -> Self {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-            || Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache"),
-            PathBuf::from,
-        );
-        let buildbox = cache.join("ldwrap/buildbox");
-        assert!(
-            buildbox.join("buildbox-casd").exists(),
-            "no buildbox-casd: run scripts/setup --tests"
-        );
-        let dir = tempfile::tempdir().expect("a directory for the server");
-        let port = free_port();
-        let mut command = Command::new(buildbox.join("buildbox-casd"));
-        command
-            .arg(format!("--bind=127.0.0.1:{port}"))
-            .arg(format!(
-                "--buildbox-run={}",
-                buildbox.join("buildbox-run").display()
-            ))
-            .args(
-                mounts
-                    .iter()
-                    .map(|m| format!("--runner-arg=--bind-mount={m}:{m}")),
-            )
-            .args(["--jobs=2", "--log-level=error"])
-            .arg(dir.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0);
-        let child = command.spawn().expect("buildbox-casd");
-        let server = Self {
-            child,
-            port,
-            _dir: dir,
-        };
-        let end = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < end, "the server does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("grpc://127.0.0.1:{}", self.port)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let group = format!("-{}", self.child.id());
-        let _ = Command::new("kill").args(["--", &group]).status();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its number").port()
-}
-
-const SYSTEM: &[&str] = &["/usr", "/bin", "/lib", "/lib64"];
 
 /// What runs there is hit from another checkout, with an empty local cache, and nothing is sent.
 #[test]

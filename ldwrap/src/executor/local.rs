@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// The pool.
 #[derive(Debug)]
@@ -77,8 +78,11 @@ impl Local<'_> {
         let mut command = Command::new(self.clang);
         command.args(&job.args).current_dir(&dir);
         self.scratch.confine(&mut command);
+        let begin = Instant::now();
         let out = process::output(command, Role::Backend)
             .map_err(|e| format!("cannot run {}: {e}", self.clang.display()))?;
+        let (name, ms) = (job.identifier.0.display(), begin.elapsed().as_millis());
+        log::debug!("{name} compiled in {ms} ms");
         let said = String::from_utf8_lossy(&out.stderr);
         if !out.status.success() {
             let last = said

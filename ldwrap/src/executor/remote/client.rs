@@ -6,7 +6,7 @@
 
 use super::auth::Headers;
 use super::settings::Settings;
-use crate::action::{Content, Digest};
+use crate::action::{Action, Content, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::bytestream as bytes_api;
 use bazel_remote_apis::google::longrunning::{Operation, operation};
@@ -38,6 +38,8 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Digests in one question for missing blobs.
 const MAX_QUESTION: usize = 5000;
+/// How often an action is sent again because the server had lost inputs.
+const MISSING_TRIES: usize = 3;
 
 type Service = InterceptedService<Channel, Headers>;
 
@@ -71,11 +73,11 @@ pub struct Client {
 
 /// What came of an execution.
 #[derive(Debug)]
-pub enum Executed {
+enum Executed {
     /// The command ended; with what.
     Result(Box<api::ActionResult>, bool),
-    /// The server lacks inputs.
-    Missing,
+    /// The server lacks inputs, as it says.
+    Missing(Status),
 }
 
 impl Client {
@@ -236,7 +238,7 @@ impl Client {
     }
 
     /// Forgets that the server has these.
-    pub fn forget<'a>(&self, blobs: impl Iterator<Item = &'a Digest>) {
+    fn forget<'a>(&self, blobs: impl Iterator<Item = &'a Digest>) {
         let mut present = self.present();
         for digest in blobs {
             present.remove(digest);
@@ -531,13 +533,33 @@ impl Client {
         Ok(data)
     }
 
-    /// Runs an action whose blobs are there; `runs` is called when a worker has begun. A stream that breaks is taken up again by its
-    /// operation's name.
-    pub async fn execute(
+    /// Has an action run, after sending what the server lacks of it; `runs` is called when a worker has
+    /// begun. Gives the result, and whether the server had it already.
+    pub async fn run(
         &self,
-        action: &Digest,
+        action: &Action,
         runs: &(dyn Fn() + Sync),
-    ) -> Result<Executed, Status> {
+    ) -> Result<(Box<api::ActionResult>, bool), Status> {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            self.provide(&action.blobs).await?;
+            match self.execute(&action.digest, runs).await? {
+                Executed::Result(result, cached) => return Ok((result, cached)),
+                Executed::Missing(status) if tried == MISSING_TRIES => {
+                    return Err(Status::failed_precondition(format!(
+                        "the server loses inputs that it was sent: {}",
+                        status.message()
+                    )));
+                }
+                Executed::Missing(_) => self.forget(action.blobs.keys()),
+            }
+        }
+    }
+
+    /// Runs an action whose blobs are there. A stream that breaks is taken up again by its operation's
+    /// name.
+    async fn execute(&self, action: &Digest, runs: &(dyn Fn() + Sync)) -> Result<Executed, Status> {
         let run = self.execute_within(action, runs);
         tokio::time::timeout(self.execution_timeout, run)
             .await
@@ -558,18 +580,19 @@ impl Client {
         let mut tried = 0;
         loop {
             tried += 1;
+            let waits = !operation.is_empty();
             let status = match self.follow(action, &mut operation, runs).await {
                 Ok(done) => match finished(done) {
-                    Err(status) if is_missing(&status) => return Ok(Executed::Missing),
+                    Err(status) if is_missing(&status) => return Ok(Executed::Missing(status)),
                     Err(status) => status,
                     done => return done,
                 },
                 // An operation that the server has forgotten is begun anew.
-                Err(status) if status.code() == Code::NotFound && !operation.is_empty() => {
+                Err(status) if status.code() == Code::NotFound && waits => {
                     operation.clear();
                     status
                 }
-                Err(status) if is_missing(&status) => return Ok(Executed::Missing),
+                Err(status) if is_missing(&status) => return Ok(Executed::Missing(status)),
                 Err(status) => status,
             };
             let forgotten = status.code() == Code::NotFound;
@@ -594,8 +617,9 @@ impl Client {
                 let request = api::ExecuteRequest {
                     instance_name: self.instance.clone(),
                     action_digest: Some(action.to_api()),
-                    // We have looked.
-                    skip_cache_lookup: false,
+                    inline_output_files: vec![crate::backend::OBJECT.into()],
+                    inline_stderr: true,
+                    inline_stdout: true,
                     ..Default::default()
                 };
                 client.execute(request).await
@@ -679,9 +703,9 @@ fn to_status(status: &rpc::Status) -> Status {
 }
 
 /// "FAILED_PRECONDITION: One or more errors occurred in setting up the action requested, such as a
-/// missing input" (remote_execution.proto).
+/// missing input" (remote_execution.proto). buildbox says NOT_FOUND.
 fn is_missing(status: &Status) -> bool {
-    status.code() == Code::FailedPrecondition
+    matches!(status.code(), Code::FailedPrecondition | Code::NotFound)
 }
 
 /// Whether a call that failed may succeed when it is made again.

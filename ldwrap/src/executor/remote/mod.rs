@@ -17,7 +17,7 @@ use crate::action::{Action, Content, Digest};
 use crate::backend::{Job, OBJECT};
 use crate::store::Store;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
-use client::{Client, Executed, in_short};
+use client::{Client, in_short};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use settings::Settings;
@@ -33,9 +33,7 @@ use tonic::{Code, Status};
 /// So many jobs that fail in a row, and the server is not asked any more.
 const PATIENCE: usize = 3;
 /// After the last job is done, so long may results that were made here take to reach the server.
-const PARTING: Duration = Duration::from_secs(5);
-/// How often an action is sent again because the server had lost inputs.
-const MISSING_TRIES: usize = 3;
+const PARTING: Duration = Duration::from_secs(1);
 
 /// A server and this machine.
 #[derive(Debug)]
@@ -273,10 +271,7 @@ impl Remote<'_> {
     async fn check_version(&self, client: &Client) -> Result<(), Status> {
         let tool = self.store.tool();
         let action = Action::asking_version(tool);
-        client.provide(&action.blobs).await?;
-        let Executed::Result(result, _) = client.execute(&action.digest, &|| {}).await? else {
-            return Err(Status::failed_precondition("the server loses inputs"));
-        };
+        let (result, _) = client.run(&action, &|| {}).await?;
         let mut said = result.stdout_raw.clone();
         if let (true, Some(digest)) = (said.is_empty(), &result.stdout_digest)
             && let Some(digest) = Digest::from_api(digest)
@@ -386,21 +381,12 @@ impl Remote<'_> {
             let received = self.receive(client, &task.job, &result, Told::Cache).await;
             return Ok(received.ok());
         }
-        for _ in 0..MISSING_TRIES {
-            client.provide(&task.action.blobs).await?;
-            let runs = || call.board.runs(call.place);
-            match client.execute(key, &runs).await? {
-                Executed::Missing => client.forget(task.action.blobs.keys()),
-                Executed::Result(result, cached) => {
-                    let told = if cached { Told::Cache } else { Told::Compiled };
-                    let outcome = self.receive(client, &task.job, &result, told).await?;
-                    return Ok(Some(outcome));
-                }
-            }
-        }
-        Err(Status::failed_precondition(
-            "the server loses inputs that it was sent",
-        ))
+        let (result, cached) = client
+            .run(&task.action, &|| call.board.runs(call.place))
+            .await?;
+        let told = if cached { Told::Cache } else { Told::Compiled };
+        let outcome = self.receive(client, &task.job, &result, told).await?;
+        Ok(Some(outcome))
     }
 
     /// Gets the object that a result names, and checks it.

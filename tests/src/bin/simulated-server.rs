@@ -1,0 +1,50 @@
+//! Serves a simulated cluster ([`ldwrap_tests::remote::simulated`]) for `scripts/bench-remote`.
+//!
+//!     simulated-server ADDRESS CACHE_DIR SLOTS DURATIONS
+//!
+//! DURATIONS is a file of seconds, one on each line. When its stdin ends, it says in a line of JSON what
+//! it saw, and ends.
+
+use ldwrap_tests::remote::simulated::{Settings, Simulated};
+use std::io::Read;
+use std::net::TcpListener;
+use std::time::Duration;
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let [_, address, cache, slots, durations] = args.as_slice() else {
+        eprintln!("usage: simulated-server ADDRESS CACHE_DIR SLOTS DURATIONS");
+        std::process::exit(2);
+    };
+    let durations = std::fs::read_to_string(durations).expect("the file of durations");
+    let seconds = |line: &str| Duration::from_secs_f64(line.parse().expect("seconds"));
+    let server = Simulated::new(Settings {
+        cache: cache.into(),
+        durations: durations.split_whitespace().map(seconds).collect(),
+        slots: slots.parse().expect("a number of slots"),
+    });
+    let listener = TcpListener::bind(address).expect("the address");
+    listener.set_nonblocking(true).expect("a listener");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.spawn(server.clone().serve(listener));
+    let mut rest = Vec::new();
+    std::io::stdin().read_to_end(&mut rest).expect("stdin");
+    let seen = server.seen();
+    println!(
+        "{}",
+        serde_json::json!({
+            "executed": seen.executed,
+            "most": seen.most,
+            "work_s": seen.work.as_secs_f64(),
+            "longest_s": seen.longest.as_secs_f64(),
+            "span_s": seen.span.as_secs_f64(),
+            "makespan_s": seen.makespan.as_secs_f64(),
+            "bytes_up": seen.up,
+            "bytes_down": seen.down,
+        })
+    );
+}

@@ -1,0 +1,109 @@
+//! buildbox-casd, a real Remote Execution server (fact 28).
+
+use super::free_port;
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a worker's sandbox needs to run the clang of this machine.
+pub const SYSTEM: &[&str] = &["/usr", "/bin", "/lib", "/lib64"];
+
+/// A server, gone with this.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    port: u16,
+    mounts: Vec<String>,
+    dir: tempfile::TempDir,
+}
+
+impl Server {
+    /// Its sandbox sees these directories of ours; without any, not even `/usr`.
+    #[must_use]
+    pub fn start(mounts: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory for the server");
+        let port = free_port();
+        let mounts: Vec<String> = mounts.iter().map(|m| (*m).to_owned()).collect();
+        let child = spawn(dir.path(), port, &mounts);
+        Self {
+            child,
+            port,
+            mounts,
+            dir,
+        }
+    }
+
+    /// For `LDWRAP_REMOTE`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("grpc://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it at once, with all that it runs.
+    pub fn kill(&mut self) {
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.child.wait();
+    }
+
+    /// Kills it and starts it again, on the same port; with nothing of what it knew if `empty`.
+    pub fn restart(&mut self, empty: bool) {
+        self.kill();
+        if empty {
+            self.dir = tempfile::tempdir().expect("a directory for the server");
+        }
+        self.child = spawn(self.dir.path(), self.port, &self.mounts);
+    }
+}
+
+fn spawn(dir: &Path, port: u16, mounts: &[String]) -> Child {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+        || Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache"),
+        PathBuf::from,
+    );
+    let buildbox = cache.join("ldwrap/buildbox");
+    assert!(
+        buildbox.join("buildbox-casd").exists(),
+        "no buildbox-casd: run scripts/setup --tests"
+    );
+    let mut command = Command::new(buildbox.join("buildbox-casd"));
+    command
+        .arg(format!("--bind=127.0.0.1:{port}"))
+        .arg(format!(
+            "--buildbox-run={}",
+            buildbox.join("buildbox-run").display()
+        ))
+        .args(
+            mounts
+                .iter()
+                .map(|m| format!("--runner-arg=--bind-mount={m}:{m}")),
+        )
+        .args(["--jobs=2", "--log-level=error"])
+        .arg(dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    let child = command.spawn().expect("buildbox-casd");
+    let end = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < end, "the server does not answer");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["--", &group]).status();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,437 @@
+//! A Remote Execution server that pretends to compile: it waits as long as such a compile was once seen
+//! to take, and answers with the object of a filled local cache of ldwrap. It has as many slots as it
+//! is told, so that one machine can be the cluster of a link with ten thousand backends.
+
+use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
+use bazel_remote_apis::google::bytestream as bytes;
+use bazel_remote_apis::google::longrunning::{Operation, operation};
+use bazel_remote_apis::google::protobuf::Any;
+use prost::Message;
+use std::collections::HashSet;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+/// What is pretended.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// A filled cache of ldwrap (`LDWRAP_CACHE_DIR`): the results.
+    pub cache: PathBuf,
+    /// How long compiles take; each action takes one of these, by its digest.
+    pub durations: Vec<Duration>,
+    /// How many run at once.
+    pub slots: usize,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Actions that were run.
+    pub executed: usize,
+    /// The most that ran at once.
+    pub most: usize,
+    /// Sum of their times.
+    pub work: Duration,
+    /// The longest of their times.
+    pub longest: Duration,
+    /// From the first call to the last answer.
+    pub span: Duration,
+    /// From the first execution's call to the last answer.
+    pub makespan: Duration,
+    /// Bytes of blobs that came.
+    pub up: u64,
+    /// Bytes of blobs that went.
+    pub down: u64,
+}
+
+/// The server.
+#[derive(Debug, Clone)]
+pub struct Simulated(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    settings: Settings,
+    slots: Semaphore,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    blobs: HashSet<String>,
+    done: HashSet<String>,
+    seen: Seen,
+    running: usize,
+    first: Option<Instant>,
+    first_execution: Option<Instant>,
+}
+
+impl Simulated {
+    /// A new one, which knows nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        assert!(!settings.durations.is_empty(), "no durations");
+        Self(Arc::new(State {
+            slots: Semaphore::new(settings.slots),
+            settings,
+            now: Mutex::default(),
+        }))
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        self.now().seen.clone()
+    }
+
+    /// Serves.
+    pub async fn serve(self, listener: TcpListener) {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        let most = 64 << 20;
+        let storage = api::content_addressable_storage_server::ContentAddressableStorageServer::new(
+            self.clone(),
+        );
+        let byte_stream = bytes::byte_stream_server::ByteStreamServer::new(self.clone());
+        tonic::transport::Server::builder()
+            .add_service(api::capabilities_server::CapabilitiesServer::new(
+                self.clone(),
+            ))
+            .add_service(api::action_cache_server::ActionCacheServer::new(
+                self.clone(),
+            ))
+            .add_service(storage.max_decoding_message_size(most))
+            .add_service(byte_stream.max_decoding_message_size(most))
+            .add_service(api::execution_server::ExecutionServer::new(self))
+            .serve_with_incoming(TcpListenerStream::new(listener))
+            .await
+            .expect("a server");
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that something was asked or answered.
+    fn touch(&self) -> MutexGuard<'_, Now> {
+        let mut now = self.now();
+        let since = now.first.get_or_insert_with(Instant::now).elapsed();
+        now.seen.span = since;
+        now
+    }
+
+    /// How long an action takes.
+    fn takes(&self, action: &str) -> Duration {
+        let n = u64::from_str_radix(action.get(..15).unwrap_or("0"), 16).unwrap_or(0);
+        let durations = &self.0.settings.durations;
+        durations[usize::try_from(n).unwrap_or(0) % durations.len()]
+    }
+
+    /// What an action came to when the cache was filled.
+    fn result(&self, action: &api::Digest) -> Option<api::ActionResult> {
+        let name = format!("{}-{}", action.hash, action.size_bytes);
+        let text = std::fs::read_to_string(self.entry("ac", &name)).ok()?;
+        let (hash, size) = text.trim_end().split_once('/')?;
+        let contents = std::fs::read(self.entry("cas", &format!("{hash}-{size}"))).ok()?;
+        let file = api::OutputFile {
+            path: "out.o".into(),
+            digest: Some(api::Digest {
+                hash: hash.into(),
+                size_bytes: size.parse().ok()?,
+            }),
+            contents,
+            ..Default::default()
+        };
+        Some(api::ActionResult {
+            output_files: vec![file],
+            ..Default::default()
+        })
+    }
+
+    fn entry(&self, kind: &str, name: &str) -> PathBuf {
+        let first = name.get(..2).unwrap_or_default();
+        let objects: &Path = &self.0.settings.cache.join("objects");
+        objects.join(kind).join(first).join(name)
+    }
+
+    /// Runs an action, in its turn.
+    async fn run(
+        &self,
+        action: &api::Digest,
+        say: &tokio::sync::mpsc::Sender<Result<Operation, Status>>,
+    ) -> Result<api::ExecuteResponse, Status> {
+        let stage = |stage: api::execution_stage::Value| {
+            let metadata = api::ExecuteOperationMetadata {
+                stage: stage.into(),
+                ..Default::default()
+            };
+            Operation {
+                name: action.hash.clone(),
+                metadata: Some(any(&metadata)),
+                ..Default::default()
+            }
+        };
+        let gone = |_| Status::cancelled("nobody listens");
+        let queued = stage(api::execution_stage::Value::Queued);
+        say.send(Ok(queued)).await.map_err(gone)?;
+        let slot = self.0.slots.acquire().await;
+        let _slot = slot.map_err(|e| Status::internal(e.to_string()))?;
+        let takes = self.takes(&action.hash);
+        {
+            let mut now = self.now();
+            now.running += 1;
+            now.seen.most = now.seen.most.max(now.running);
+        }
+        let executing = stage(api::execution_stage::Value::Executing);
+        let said = say.send(Ok(executing)).await;
+        tokio::time::sleep(takes).await;
+        let result = self.result(action);
+        {
+            let mut now = self.now();
+            now.running -= 1;
+            now.seen.executed += 1;
+            now.seen.work += takes;
+            now.seen.longest = now.seen.longest.max(takes);
+            now.done.insert(action.hash.clone());
+        }
+        said.map_err(gone)?;
+        let result = result.ok_or_else(|| {
+            Status::invalid_argument(format!("the cache has no result of {}", action.hash))
+        })?;
+        let mut now = self.touch();
+        now.seen.down += bytes_of(&result);
+        let makespan = now.first_execution.map(|first| first.elapsed());
+        now.seen.makespan = makespan.unwrap_or_default();
+        drop(now);
+        Ok(api::ExecuteResponse {
+            result: Some(result),
+            ..Default::default()
+        })
+    }
+}
+
+fn bytes_of(result: &api::ActionResult) -> u64 {
+    let contents = result.output_files.iter().map(|f| f.contents.len() as u64);
+    contents.sum()
+}
+
+fn any<M: Message>(message: &M) -> Any {
+    Any {
+        type_url: String::new(),
+        value: message.encode_to_vec(),
+    }
+}
+
+fn digest(given: Option<api::Digest>) -> Result<api::Digest, Status> {
+    given.ok_or_else(|| Status::invalid_argument("no digest"))
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn not_here<T>() -> Answer<T> {
+    Err(Status::unimplemented("not in this server"))
+}
+
+#[async_trait]
+impl api::capabilities_server::Capabilities for Simulated {
+    async fn get_capabilities(
+        &self,
+        _: Request<api::GetCapabilitiesRequest>,
+    ) -> Answer<api::ServerCapabilities> {
+        drop(self.touch());
+        let sha256 = api::digest_function::Value::Sha256 as i32;
+        Ok(Response::new(api::ServerCapabilities {
+            cache_capabilities: Some(api::CacheCapabilities {
+                digest_functions: vec![sha256],
+                max_batch_total_size_bytes: 4 << 20,
+                ..Default::default()
+            }),
+            execution_capabilities: Some(api::ExecutionCapabilities {
+                digest_function: sha256,
+                exec_enabled: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        }))
+    }
+}
+
+#[async_trait]
+impl api::action_cache_server::ActionCache for Simulated {
+    async fn get_action_result(
+        &self,
+        request: Request<api::GetActionResultRequest>,
+    ) -> Answer<api::ActionResult> {
+        let action = digest(request.into_inner().action_digest)?;
+        let done = self.touch().done.contains(&action.hash);
+        let result = self.result(&action).filter(|_| done);
+        let result = result.ok_or_else(|| Status::not_found("never run"))?;
+        self.touch().seen.down += bytes_of(&result);
+        Ok(Response::new(result))
+    }
+
+    async fn update_action_result(
+        &self,
+        _: Request<api::UpdateActionResultRequest>,
+    ) -> Answer<api::ActionResult> {
+        not_here()
+    }
+}
+
+#[async_trait]
+impl api::content_addressable_storage_server::ContentAddressableStorage for Simulated {
+    type GetTreeStream = Messages<api::GetTreeResponse>;
+    type GetChunkMappingStream = Messages<api::GetChunkMappingResponse>;
+
+    async fn find_missing_blobs(
+        &self,
+        request: Request<api::FindMissingBlobsRequest>,
+    ) -> Answer<api::FindMissingBlobsResponse> {
+        let now = self.touch();
+        let mut missing = request.into_inner().blob_digests;
+        missing.retain(|digest| !now.blobs.contains(&digest.hash));
+        Ok(Response::new(api::FindMissingBlobsResponse {
+            missing_blob_digests: missing,
+        }))
+    }
+
+    async fn batch_update_blobs(
+        &self,
+        request: Request<api::BatchUpdateBlobsRequest>,
+    ) -> Answer<api::BatchUpdateBlobsResponse> {
+        let mut now = self.touch();
+        let mut responses = Vec::new();
+        for one in request.into_inner().requests {
+            let digest = digest(one.digest)?;
+            now.seen.up += one.data.len() as u64;
+            now.blobs.insert(digest.hash.clone());
+            responses.push(api::batch_update_blobs_response::Response {
+                digest: Some(digest),
+                status: None,
+            });
+        }
+        Ok(Response::new(api::BatchUpdateBlobsResponse { responses }))
+    }
+
+    async fn batch_read_blobs(
+        &self,
+        _: Request<api::BatchReadBlobsRequest>,
+    ) -> Answer<api::BatchReadBlobsResponse> {
+        not_here()
+    }
+
+    async fn get_tree(&self, _: Request<api::GetTreeRequest>) -> Answer<Self::GetTreeStream> {
+        not_here()
+    }
+
+    async fn split_blob(
+        &self,
+        _: Request<api::SplitBlobRequest>,
+    ) -> Answer<api::SplitBlobResponse> {
+        not_here()
+    }
+
+    async fn get_chunk_mapping(
+        &self,
+        _: Request<api::GetChunkMappingRequest>,
+    ) -> Answer<Self::GetChunkMappingStream> {
+        not_here()
+    }
+
+    async fn splice_blob(
+        &self,
+        _: Request<api::SpliceBlobRequest>,
+    ) -> Answer<api::SpliceBlobResponse> {
+        not_here()
+    }
+
+    async fn register_chunk_mapping(
+        &self,
+        _: Request<Streaming<api::RegisterChunkMappingRequest>>,
+    ) -> Answer<api::RegisterChunkMappingResponse> {
+        not_here()
+    }
+}
+
+#[async_trait]
+impl bytes::byte_stream_server::ByteStream for Simulated {
+    type ReadStream = Messages<bytes::ReadResponse>;
+
+    async fn read(&self, _: Request<bytes::ReadRequest>) -> Answer<Self::ReadStream> {
+        not_here()
+    }
+
+    async fn write(
+        &self,
+        request: Request<Streaming<bytes::WriteRequest>>,
+    ) -> Answer<bytes::WriteResponse> {
+        let mut pieces = request.into_inner();
+        let (mut name, mut size) = (String::new(), 0);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            if name.is_empty() {
+                name = piece.resource_name;
+            }
+            size += piece.data.len() as u64;
+        }
+        // .../blobs/HASH/SIZE
+        let hash = name.rsplit('/').nth(1).unwrap_or_default();
+        let mut now = self.touch();
+        now.blobs.insert(hash.to_owned());
+        now.seen.up += size;
+        Ok(Response::new(bytes::WriteResponse {
+            committed_size: i64::try_from(size).unwrap_or(0),
+        }))
+    }
+
+    async fn query_write_status(
+        &self,
+        _: Request<bytes::QueryWriteStatusRequest>,
+    ) -> Answer<bytes::QueryWriteStatusResponse> {
+        not_here()
+    }
+}
+
+#[async_trait]
+impl api::execution_server::Execution for Simulated {
+    type ExecuteStream = Messages<Operation>;
+    type WaitExecutionStream = Messages<Operation>;
+
+    async fn execute(&self, request: Request<api::ExecuteRequest>) -> Answer<Self::ExecuteStream> {
+        let action = digest(request.into_inner().action_digest)?;
+        {
+            let mut now = self.touch();
+            now.first_execution.get_or_insert_with(Instant::now);
+            if !now.blobs.contains(&action.hash) {
+                return Err(Status::failed_precondition("the action is missing"));
+            }
+        }
+        let (say, said) = tokio::sync::mpsc::channel(4);
+        let server = self.clone();
+        tokio::spawn(async move {
+            let message = match server.run(&action, &say).await {
+                Ok(response) => Ok(Operation {
+                    name: action.hash,
+                    done: true,
+                    result: Some(operation::Result::Response(any(&response))),
+                    ..Default::default()
+                }),
+                Err(status) => Err(status),
+            };
+            let _ = say.send(message).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(said))))
+    }
+
+    async fn wait_execution(
+        &self,
+        _: Request<api::WaitExecutionRequest>,
+    ) -> Answer<Self::WaitExecutionStream> {
+        Err(Status::not_found("forgotten"))
+    }
+}

@@ -1,0 +1,414 @@
+//! A Remote Execution server that is down, slow, full, lying, forgetful or gone: the bytes are lld's, the
+//! time limits hold, nothing is left behind, and one line says what happened.
+//!
+//! A real server (buildbox-casd) behind a proxy or a relay of ours that does the harm. What is wrong with
+//! a server does not depend on the version of LLVM, so each case runs with one of them.
+
+use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
+use ldwrap_tests::remote::proxy::{Fault, Proxy, Rule, Settings};
+use ldwrap_tests::remote::relay::{Line, Relay};
+use ldwrap_tests::{Both, Session, some_llvm};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use tonic::Code;
+
+/// Modules of the program.
+const MODULES: u64 = 4;
+/// For ever.
+const ALWAYS: usize = usize::MAX;
+
+/// One LLVM version: the newest of those that are tested.
+fn one_llvm(test: impl Fn(&Session)) {
+    let list = std::env::var("LDWRAP_LLVM").unwrap_or_else(|_| "22".to_owned());
+    let newest = list.split_whitespace().filter_map(|n| n.parse().ok()).max();
+    some_llvm(|n| Some(n) == newest, test);
+}
+
+/// A program that no server has seen: each case is another one.
+fn sources(s: &Session, case: usize) {
+    s.write(
+        "main.c",
+        "int f1(int), f2(int), f3(int), printf(const char *, ...);\n\
+         int main(void) { return printf(\"%d\\n\", f1(1) + f2(1) + f3(1) - 3 * CASE) < 0; }\n",
+    );
+    for n in 1..MODULES {
+        s.write(
+            &format!("f{n}.c"),
+            format!(
+                "extern int printf(const char *, ...);\n\
+                 __attribute__((noinline)) int f{n}(int x) {{ if (x > 9) printf(\"f{n}\"); return x * {n} + CASE; }}\n"
+            ),
+        );
+    }
+    s.sh(&format!("clang-$N -c -O2 -flto=thin -DCASE={case} *.c"));
+}
+
+const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT *.o";
+
+fn number(both: &Both<'_>, pointer: &str) -> u64 {
+    let found = both.report().pointer(pointer).and_then(Value::as_u64);
+    found.unwrap_or_else(|| panic!("no {pointer} in {}", both.report()))
+}
+
+/// What becomes of a link.
+enum Expected {
+    /// All backends ran on the server, and nothing is said.
+    AsIfNothing,
+    /// At least so many ran here, and the line says why.
+    Here(u64, &'static str),
+    /// Any number of them, with a line or without.
+    Equal,
+}
+
+/// Links through `url` and checks that it ends well, within so many seconds.
+fn link(
+    s: &Session,
+    name: &str,
+    url: &str,
+    env: &[(&str, &str)],
+    seconds: u64,
+    expected: &Expected,
+) {
+    let clang = format!("/usr/bin/clang-{}", s.llvm);
+    let mut all = vec![
+        ("LDWRAP_REMOTE", url),
+        ("LDWRAP_REMOTE_CLANG", clang.as_str()),
+        ("LDWRAP_REMOTE_LOCAL", "fallback"),
+        ("LDWRAP_REMOTE_TIMEOUT", "1"),
+        ("LDWRAP_REMOTE_EXECUTION_TIMEOUT", "8"),
+    ];
+    all.extend(env);
+    let begin = Instant::now();
+    let both = s.link_both_with(&all, LINK);
+    let took = begin.elapsed();
+    let errors = both.split.errors();
+    assert!(both.split.status.success(), "{name}: {}", both.split);
+    both.prints("6\n");
+    s.sh("cmp a.out ../plain/a.out");
+    assert_eq!(
+        both.report()["action"],
+        "split",
+        "{name}: {}",
+        both.report()
+    );
+    let made = ["executed", "hits", "local"].map(|n| number(&both, &format!("/remote/{n}")));
+    assert_eq!(
+        made.iter().sum::<u64>(),
+        MODULES,
+        "{name}: {}",
+        both.report()
+    );
+    match expected {
+        Expected::AsIfNothing => {
+            assert_eq!(errors, "", "{name}");
+            assert_eq!(made[2], 0, "{name}: {}", both.report());
+        }
+        Expected::Here(least, why) => {
+            assert_eq!(errors.lines().count(), 1, "{name}: {errors}");
+            assert!(errors.contains(why), "{name}: {errors}");
+            assert!(made[2] >= *least, "{name}: {}", both.report());
+            let said = format!("{} of {MODULES} backends ran here", made[2]);
+            assert!(errors.contains(&said), "{name}: {errors}");
+        }
+        Expected::Equal => assert!(errors.lines().count() <= 1, "{name}: {errors}"),
+    }
+    assert!(
+        took < Duration::from_secs(seconds),
+        "{name}: {} s",
+        took.as_secs_f32()
+    );
+}
+
+fn rule(method: &'static str, fault: Fault, times: usize) -> Rule {
+    Rule {
+        method,
+        fault,
+        times,
+    }
+}
+
+/// Runs cases of rules behind one server.
+fn cases(first: usize, all: &[(&[Rule], Expected)]) {
+    one_llvm(|s| {
+        let server = Server::start(SYSTEM);
+        for (n, (rules, expected)) in all.iter().enumerate() {
+            let name = format!("{rules:?}");
+            sources(s, first + n);
+            let settings = Settings {
+                rules: rules.to_vec(),
+                ..Settings::default()
+            };
+            let proxy = Proxy::start(server.port(), settings);
+            link(s, &name, &proxy.url(), &[], 20, expected);
+            assert!(proxy.met() > 0, "{name}: no such call was made");
+        }
+    });
+}
+
+/// What may pass is tried again, and nobody notices.
+#[test]
+fn errors_that_pass() {
+    let once = |method, code| vec![rule(method, Fault::Error(code), 1)];
+    let rules: Vec<Vec<Rule>> = [
+        "GetCapabilities",
+        "GetActionResult",
+        "FindMissingBlobs",
+        "BatchUpdateBlobs",
+        "Execute",
+    ]
+    .into_iter()
+    .flat_map(|method| [Code::Unavailable, Code::ResourceExhausted].map(|code| once(method, code)))
+    .collect();
+    let all: Vec<_> = rules
+        .iter()
+        .map(|rules| (rules.as_slice(), Expected::AsIfNothing))
+        .collect();
+    cases(100, &all);
+}
+
+/// What does not pass is done here.
+#[test]
+fn errors_that_stay() {
+    let error = |method, code| [rule(method, Fault::Error(code), ALWAYS)];
+    let all = [
+        (error("GetCapabilities", Code::Unavailable), "Unavailable"),
+        (error("GetActionResult", Code::Unavailable), "Unavailable"),
+        (error("FindMissingBlobs", Code::Unavailable), "Unavailable"),
+        (
+            error("BatchUpdateBlobs", Code::ResourceExhausted),
+            "ResourceExhausted",
+        ),
+        (
+            error("Execute", Code::ResourceExhausted),
+            "ResourceExhausted",
+        ),
+        (error("Execute", Code::PermissionDenied), "PermissionDenied"),
+        (
+            error("GetActionResult", Code::PermissionDenied),
+            "PermissionDenied",
+        ),
+        (error("Execute", Code::Unauthenticated), "Unauthenticated"),
+        (error("Execute", Code::Unimplemented), "Unimplemented"),
+        (error("Execute", Code::InvalidArgument), "InvalidArgument"),
+        // "Inputs are missing", however often they are sent.
+        (error("Execute", Code::FailedPrecondition), "loses inputs"),
+        (error("", Code::PermissionDenied), "PermissionDenied"),
+    ];
+    let all: Vec<_> = all
+        .iter()
+        .map(|(rules, why)| (rules.as_slice(), Expected::Here(MODULES, why)))
+        .collect();
+    cases(200, &all);
+}
+
+/// Inputs that the server had and has no more are sent again.
+#[test]
+fn inputs_that_are_lost() {
+    // The first question is for the compiler's version.
+    let forgets = [
+        rule("FindMissingBlobs", Fault::HasAll, 1),
+        rule("FindMissingBlobs", Fault::Passes, 1),
+        rule("FindMissingBlobs", Fault::HasAll, 4),
+    ];
+    let missing = [rule("Execute", Fault::Error(Code::FailedPrecondition), 2)];
+    cases(
+        300,
+        &[
+            (&forgets, Expected::AsIfNothing),
+            (&missing, Expected::AsIfNothing),
+            (
+                &[rule("FindMissingBlobs", Fault::HasAll, ALWAYS)],
+                Expected::Here(MODULES, "inputs"),
+            ),
+        ],
+    );
+}
+
+/// Calls that hang, streams that break, end early or make no sense.
+#[test]
+fn streams_that_break() {
+    let here = |why| Expected::Here(1, why);
+    cases(
+        400,
+        &[
+            (
+                &[rule("Execute", Fault::Hang, ALWAYS)],
+                here("DeadlineExceeded"),
+            ),
+            (
+                &[rule("GetCapabilities", Fault::Hang, ALWAYS)],
+                here("DeadlineExceeded"),
+            ),
+            (
+                &[rule("FindMissingBlobs", Fault::Hang, ALWAYS)],
+                here("DeadlineExceeded"),
+            ),
+            (&[rule("GetActionResult", Fault::Hang, 1)], Expected::Equal),
+            (&[rule("Execute", Fault::Breaks, 2)], Expected::AsIfNothing),
+            (&[rule("Execute", Fault::Ends, 2)], Expected::AsIfNothing),
+            (
+                &[
+                    rule("Execute", Fault::Breaks, ALWAYS),
+                    rule("WaitExecution", Fault::Error(Code::NotFound), ALWAYS),
+                ],
+                Expected::Equal,
+            ),
+            (&[rule("Execute", Fault::Garbage, ALWAYS)], here("")),
+            (&[rule("GetCapabilities", Fault::Garbage, ALWAYS)], here("")),
+            (&[rule("", Fault::Garbage, ALWAYS)], here("")),
+        ],
+    );
+}
+
+/// Results that are not what they should be are never used.
+#[test]
+fn a_server_that_lies() {
+    cases(
+        500,
+        &[
+            (
+                &[rule("", Fault::Corrupts, ALWAYS)],
+                Expected::Here(MODULES, "digest"),
+            ),
+            (&[rule("", Fault::Corrupts, 6)], Expected::Equal),
+            (
+                &[rule("", Fault::Truncates, ALWAYS)],
+                Expected::Here(MODULES, "digest"),
+            ),
+            // After the question for the version; the first result is right for one module.
+            (
+                &[
+                    rule("Execute", Fault::Passes, 1),
+                    rule("Execute", Fault::Foreign, ALWAYS),
+                ],
+                Expected::Here(MODULES - 1, "not this module's object"),
+            ),
+            (
+                &[rule("Execute", Fault::WrongDigest, ALWAYS)],
+                Expected::Here(MODULES, ""),
+            ),
+            (
+                &[rule("Execute", Fault::NoObject, ALWAYS)],
+                Expected::Here(MODULES, "without an object"),
+            ),
+            (
+                &[rule("Execute", Fault::Fails, ALWAYS)],
+                Expected::Here(MODULES, "clang ended with 1"),
+            ),
+        ],
+    );
+}
+
+/// A cache that answers with nonsense: what it says is compiled anew.
+#[test]
+fn a_cache_that_lies() {
+    one_llvm(|s| {
+        let server = Server::start(SYSTEM);
+        for (n, fault) in [
+            Fault::Foreign,
+            Fault::WrongDigest,
+            Fault::NoObject,
+            Fault::Fails,
+            Fault::Garbage,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            sources(s, 600 + n);
+            link(s, "filling", &server.url(), &[], 20, &Expected::AsIfNothing);
+            let settings = Settings {
+                rules: vec![rule("GetActionResult", fault, ALWAYS)],
+                ..Settings::default()
+            };
+            let proxy = Proxy::start(server.port(), settings);
+            let name = format!("{fault:?}");
+            link(s, &name, &proxy.url(), &[], 20, &Expected::Equal);
+        }
+    });
+}
+
+/// A line that is silent, slow, or breaks.
+#[test]
+fn bad_lines() {
+    one_llvm(|s| {
+        let server = Server::start(SYSTEM);
+        let here = |why| Expected::Here(1, why);
+        for (n, (line, expected)) in [
+            (Line::Silent, here("")),
+            (Line::Slow(50_000), Expected::AsIfNothing),
+            (Line::Slow(500), here("")),
+            (Line::Resets(20), here("")),
+            (Line::Resets(400), Expected::Equal),
+            (Line::Resets(2000), Expected::Equal),
+            (Line::ResetsAtFirst(600, 3), Expected::Equal),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            sources(s, 700 + n);
+            let relay = Relay::start(server.port(), line);
+            link(s, &format!("{line:?}"), &relay.url(), &[], 25, &expected);
+            assert!(relay.connections() > 0);
+        }
+        // The compiler itself, 100 MB, on a slow line: the cores here don't wait for it.
+        sources(s, 799);
+        let relay = Relay::start(server.port(), Line::Slow(50_000));
+        let env = [
+            ("LDWRAP_REMOTE_CLANG", ""),
+            ("LDWRAP_REMOTE_LOCAL", ""),
+            ("LDWRAP_REMOTE_TIMEOUT", ""),
+        ];
+        link(s, "shipping", &relay.url(), &env, 10, &Expected::Equal);
+    });
+}
+
+/// The server dies while backends run, and comes again: with all it had, or empty.
+#[test]
+fn a_server_that_dies() {
+    one_llvm(|s| {
+        let slow = s.script(
+            "slow-clang",
+            "#!/bin/sh\ncase $1 in -cc1) sleep 1;; esac\nexec \"${0%/*}/real-clang\" \"$@\"\n",
+        );
+        s.sh("ln -s $(command -v clang-$N) real-clang");
+        let dir = s.dir().display().to_string();
+        let mounts = [SYSTEM, &[dir.as_str()]].concat();
+        let clang = slow.display().to_string();
+        for (n, (after, empty, again)) in [
+            (1, false, true),
+            (1, true, true),
+            (3, false, true),
+            (3, true, true),
+            (1, false, false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            sources(s, 800 + n);
+            let mut server = Server::start(&mounts);
+            let proxy = Proxy::start(server.port(), Settings::default());
+            let url = proxy.url();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let end = Instant::now() + Duration::from_secs(30);
+                    // One was to ask for the version.
+                    while proxy.calls("Execute") <= after && Instant::now() < end {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                    std::thread::sleep(Duration::from_millis(300));
+                    if again {
+                        server.restart(empty);
+                    } else {
+                        server.kill();
+                    }
+                });
+                let env = [
+                    ("LDWRAP_REMOTE_CLANG", clang.as_str()),
+                    ("LDWRAP_REMOTE_TIMEOUT", "3"),
+                ];
+                let name = format!("dies after {after}, empty: {empty}, again: {again}");
+                link(s, &name, &url, &env, 40, &Expected::Equal);
+            });
+        }
+    });
+}
