@@ -5,7 +5,7 @@
 //! a server does not depend on the version of LLVM, so each case runs with one of them.
 
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
-use ldwrap_tests::remote::proxy::{Fault, Proxy, Rule, Settings};
+use ldwrap_tests::remote::proxy::{Fault, Proxy, Rule, Settings, Tls};
 use ldwrap_tests::remote::relay::{Line, Relay};
 use ldwrap_tests::{Both, Session, some_llvm};
 use serde_json::Value;
@@ -60,7 +60,8 @@ enum Expected {
     Equal,
 }
 
-/// Links through `url` and checks that it ends well, within so many seconds.
+/// Links through `url` and checks that it ends well, within so many seconds. Gives what was said on
+/// stderr and in the report.
 fn link(
     s: &Session,
     name: &str,
@@ -68,7 +69,7 @@ fn link(
     env: &[(&str, &str)],
     seconds: u64,
     expected: &Expected,
-) {
+) -> (String, String) {
     let clang = format!("/usr/bin/clang-{}", s.llvm);
     let mut all = vec![
         ("LDWRAP_REMOTE", url),
@@ -117,6 +118,7 @@ fn link(
         "{name}: {} s",
         took.as_secs_f32()
     );
+    (errors.to_owned(), both.report().to_string())
 }
 
 fn rule(method: &'static str, fault: Fault, times: usize) -> Rule {
@@ -359,6 +361,162 @@ fn bad_lines() {
             ("LDWRAP_REMOTE_TIMEOUT", ""),
         ];
         link(s, "shipping", &relay.url(), &env, 10, &Expected::Equal);
+    });
+}
+
+/// Encrypted, with certificates that are right, wrong, expired or missing.
+#[test]
+fn certificates() {
+    one_llvm(|s| {
+        let server = Server::start(SYSTEM);
+        // Two authorities; the second is nobody's friend. Certificates of each for the server and for us.
+        s.sh(r#"
+            key() { openssl ecparam -name prime256v1 -genkey -noout -out $1.key; }
+            for ca in ca other; do
+                key $ca
+                openssl req -x509 -key $ca.key -out $ca.pem -days 2 -subj "/CN=$ca" 2>/dev/null
+            done
+            sign() {
+                key $1
+                openssl req -new -key $1.key -subj /CN=$1 2>/dev/null |
+                    openssl x509 -req -CA $2.pem -CAkey $2.key -CAcreateserial -days $3 -out $1.pem                         -extfile <(printf "subjectAltName=$4") 2>/dev/null
+            }
+            sign server ca 2 DNS:localhost
+            sign elsewhere ca 2 DNS:elsewhere.example
+            sign us ca 2 DNS:us
+            sign them other 2 DNS:them
+            key expired
+            openssl req -new -key expired.key -subj /CN=expired 2>/dev/null |
+                openssl x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days -1 -out expired.pem                     -extfile <(printf subjectAltName=DNS:localhost) 2>/dev/null
+        "#);
+        let pem = |name: &str| s.dir().join(name);
+        let text = |name: &str| pem(name).display().to_string();
+        let (us, us_key, them, them_key) = (
+            text("us.pem"),
+            text("us.key"),
+            text("them.pem"),
+            text("them.key"),
+        );
+        let (ca, other) = (text("ca.pem"), text("other.pem"));
+        let ours = [
+            ("LDWRAP_REMOTE_CERT", us.as_str()),
+            ("LDWRAP_REMOTE_KEY", us_key.as_str()),
+        ];
+        let theirs = [
+            ("LDWRAP_REMOTE_CERT", them.as_str()),
+            ("LDWRAP_REMOTE_KEY", them_key.as_str()),
+        ];
+        let mixed = [
+            ("LDWRAP_REMOTE_CERT", us.as_str()),
+            ("LDWRAP_REMOTE_KEY", them_key.as_str()),
+        ];
+        let absent = [
+            ("LDWRAP_REMOTE_CERT", "/nonexistent.pem"),
+            ("LDWRAP_REMOTE_KEY", us_key.as_str()),
+        ];
+        let none: [(&str, &str); 0] = [];
+        let here = |why| Expected::Here(MODULES, why);
+        for (n, (cert, client_ca, trusted, identity, expected)) in [
+            ("server", false, &ca, &none[..], Expected::AsIfNothing),
+            ("server", true, &ca, &ours[..], Expected::AsIfNothing),
+            ("server", false, &other, &none[..], here("certificate")),
+            (
+                "elsewhere",
+                false,
+                &ca,
+                &none[..],
+                here("elsewhere.example"),
+            ),
+            ("expired", false, &ca, &none[..], here("Expired")),
+            ("server", true, &ca, &none[..], here("ertificate")),
+            ("server", true, &ca, &theirs[..], here("certificate")),
+            ("server", true, &ca, &mixed[..], here("LDWRAP_REMOTE_CERT")),
+            (
+                "server",
+                true,
+                &ca,
+                &absent[..],
+                here("LDWRAP_REMOTE_CERT: /nonexistent.pem"),
+            ),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            sources(s, 900 + n);
+            let tls = Tls {
+                cert: pem(&format!("{cert}.pem")),
+                key: pem(&format!("{cert}.key")),
+                client_ca: client_ca.then(|| pem("ca.pem")),
+            };
+            let settings = Settings {
+                tls: Some(tls),
+                ..Settings::default()
+            };
+            let proxy = Proxy::start(server.port(), settings);
+            let mut env = vec![("LDWRAP_REMOTE_CA", trusted.as_str())];
+            env.extend(identity);
+            let name = format!("{cert}, client's: {client_ca}, {env:?}");
+            link(s, &name, &proxy.url(), &env, 20, &expected);
+        }
+    });
+}
+
+/// Tokens: good, wrong, expired meanwhile, renewed. None is ever said.
+#[test]
+fn tokens() {
+    one_llvm(|s| {
+        let server = Server::start(SYSTEM);
+        let helper = s.script(
+            "helper",
+            "#!/bin/sh\ncat >/dev/null\necho >>\"$0.asked\"\nn=$(wc -l <\"$0.asked\")\n\
+             echo \"{\\\"headers\\\":{\\\"Authorization\\\":[\\\"Bearer secret$n\\\"]}}\"\n",
+        );
+        s.write("headers", "Authorization: Bearer secret1\n");
+        let file = s.dir().join("headers").display().to_string();
+        let helper = helper.display().to_string();
+        let of_file = ("LDWRAP_REMOTE_HEADERS", file.as_str());
+        let of_helper = ("LDWRAP_REMOTE_CREDENTIAL_HELPER", helper.as_str());
+        for (n, (tokens, source, expected)) in [
+            (&[("secret1", ALWAYS)][..], of_file, Expected::AsIfNothing),
+            (
+                &[("secret0", ALWAYS)],
+                of_file,
+                Expected::Here(MODULES, "no such token"),
+            ),
+            (
+                &[("secret1", 12)],
+                of_file,
+                Expected::Here(1, "the token has expired"),
+            ),
+            (&[("secret1", ALWAYS)], of_helper, Expected::AsIfNothing),
+            // The helper is asked again, and gives another.
+            (
+                &[("secret1", 12), ("secret2", ALWAYS)],
+                of_helper,
+                Expected::AsIfNothing,
+            ),
+            (
+                &[("secret1", 12)],
+                of_helper,
+                Expected::Here(1, "no such token"),
+            ),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            sources(s, 1000 + n);
+            s.sh("rm -f helper.asked");
+            let settings = Settings {
+                tokens: tokens.to_vec(),
+                ..Settings::default()
+            };
+            let proxy = Proxy::start(server.port(), settings);
+            let name = format!("{tokens:?} {source:?}");
+            let (stderr, report) = link(s, &name, &proxy.url(), &[source], 20, &expected);
+            for text in [stderr, report] {
+                assert!(!text.contains("secret"), "{name}: {text}");
+            }
+        }
     });
 }
 

@@ -85,8 +85,8 @@ pub struct Settings {
     pub rules: Vec<Rule>,
     /// Encrypted.
     pub tls: Option<Tls>,
-    /// The token that callers need, and for how many calls it is good.
-    pub token: Option<(String, usize)>,
+    /// The tokens that callers may have, and for how many calls each is good; none: they need none.
+    pub tokens: Vec<(&'static str, usize)>,
 }
 
 /// A proxy, gone with this.
@@ -326,15 +326,15 @@ impl State {
         headers: &tonic::metadata::MetadataMap,
     ) -> Result<Option<Fault>, Status> {
         let mut settings = lock(&self.settings);
-        if let Some((token, left)) = &mut settings.token {
+        if !settings.tokens.is_empty() {
             let given = headers.get("authorization").and_then(|v| v.to_str().ok());
-            if given != Some(format!("Bearer {token}").as_str()) {
-                return Err(Status::unauthenticated("no such token"));
+            let given = given.and_then(|v| v.strip_prefix("Bearer "));
+            let mut tokens = settings.tokens.iter_mut();
+            match tokens.find(|(token, _)| given == Some(token)) {
+                None => return Err(Status::unauthenticated("no such token")),
+                Some((_, 0)) => return Err(Status::unauthenticated("the token has expired")),
+                Some((_, left)) => *left -= 1,
             }
-            if *left == 0 {
-                return Err(Status::unauthenticated("the token has expired"));
-            }
-            *left -= 1;
         }
         let met = |r: &&mut Rule| (r.method == method || r.method.is_empty()) && r.times > 0;
         let rule = settings.rules.iter_mut().find(met);

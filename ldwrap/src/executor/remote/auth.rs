@@ -1,18 +1,60 @@
 //! Headers that say who we are: from a file, or from a program that gives them.
 //!
-//! A secret is never on a command line, and is marked so that nothing prints it.
+//! A secret is never on a command line, and is marked so that nothing prints it. Tokens expire: when a
+//! server does not know us any more, file and program are read again.
 
 use super::settings::Settings;
 use serde_json::Value;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, PoisonError, RwLock};
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
-/// Headers of every call.
-#[derive(Clone, Default)]
+/// The headers of every call, shared by all connections.
+#[derive(Debug, Clone)]
+pub struct Credentials(Arc<RwLock<Headers>>);
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        for (name, value) in &self.now().all {
+            request.metadata_mut().insert(name.clone(), value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Credentials {
+    /// As the user's settings say.
+    pub fn read(settings: &Settings) -> io::Result<Self> {
+        let headers = Headers::read(settings)?;
+        Ok(Self(Arc::new(RwLock::new(headers))))
+    }
+
+    /// What is sent at the moment.
+    #[must_use]
+    pub fn now(&self) -> Headers {
+        let headers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        headers.clone()
+    }
+
+    /// A server did not take `refused`: whether there are other headers now. Asks the user's file and
+    /// program, if no other call has done so since.
+    pub fn renew(&self, settings: &Settings, refused: &Headers) -> bool {
+        let mut headers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if *headers == *refused
+            && let Ok(read) = Headers::read(settings)
+        {
+            *headers = read;
+        }
+        *headers != *refused
+    }
+}
+
+/// Headers as they were read.
+#[derive(Clone, Default, PartialEq)]
 pub struct Headers {
     all: Vec<(AsciiMetadataKey, AsciiMetadataValue)>,
 }
@@ -25,18 +67,8 @@ impl std::fmt::Debug for Headers {
     }
 }
 
-impl Interceptor for Headers {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        for (name, value) in &self.all {
-            request.metadata_mut().insert(name.clone(), value.clone());
-        }
-        Ok(request)
-    }
-}
-
 impl Headers {
-    /// As the user's settings say.
-    pub fn read(settings: &Settings) -> io::Result<Self> {
+    fn read(settings: &Settings) -> io::Result<Self> {
         let mut headers = Self::default();
         if let Some(file) = &settings.headers {
             let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", file.display()));
@@ -145,7 +177,7 @@ mod tests {
         .unwrap();
         std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
         settings.credential_helper = Some(helper);
-        let mut headers = Headers::read(&settings).unwrap();
+        let mut headers = Credentials::read(&settings).unwrap();
         let request = headers.call(Request::new(())).unwrap();
         assert_eq!(
             request.metadata().get("authorization").unwrap(),
@@ -157,6 +189,25 @@ mod tests {
             !shown.contains("cret") && !shown.contains("hidden"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn what_has_expired_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path());
+        let write = |text| std::fs::write(dir.path().join("headers"), text).unwrap();
+        write("authorization: one");
+        let credentials = Credentials::read(&settings).unwrap();
+        let first = credentials.now();
+        assert!(!credentials.renew(&settings, &first));
+        write("authorization: two");
+        assert!(credentials.renew(&settings, &first));
+        // Another call, which was refused as well, finds it done.
+        write("authorization: three");
+        assert!(credentials.renew(&settings, &first));
+        let mut credentials = credentials;
+        let request = credentials.call(Request::new(())).unwrap();
+        assert_eq!(request.metadata().get("authorization").unwrap(), "two");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! nothing that a server says is believed before it is checked: blobs against their digests, sizes
 //! against what was asked for.
 
-use super::auth::Headers;
+use super::auth::{Credentials, Headers};
 use super::settings::Settings;
 use crate::action::{Action, Content, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
@@ -41,7 +41,7 @@ const MAX_QUESTION: usize = 5000;
 /// How often an action is sent again because the server had lost inputs.
 const MISSING_TRIES: usize = 3;
 
-type Service = InterceptedService<Channel, Headers>;
+type Service = InterceptedService<Channel, Credentials>;
 
 /// What was moved and asked, for the report.
 #[derive(Debug, Default)]
@@ -55,11 +55,10 @@ pub struct Traffic {
 /// A server.
 #[derive(Debug)]
 pub struct Client {
+    settings: Settings,
+    credentials: Credentials,
     services: Vec<Service>,
     next: AtomicUsize,
-    instance: String,
-    timeout: Duration,
-    execution_timeout: Duration,
     batch: u64,
     zstd: bool,
     zstd_batch: bool,
@@ -86,7 +85,7 @@ impl Client {
         let bad = |what: &str, e: &dyn std::fmt::Display| {
             Status::invalid_argument(format!("{what}: {e}"))
         };
-        let headers = Headers::read(settings).map_err(|e| bad("credentials", &e))?;
+        let credentials = Credentials::read(settings).map_err(|e| bad("credentials", &e))?;
         let read = |what: &str, file: &std::path::Path| {
             std::fs::read(file).map_err(|e| bad(what, &format!("{}: {e}", file.display())))
         };
@@ -119,15 +118,14 @@ impl Client {
             }
             services.push(InterceptedService::new(
                 endpoint.connect_lazy(),
-                headers.clone(),
+                credentials.clone(),
             ));
         }
         let mut client = Self {
+            settings: settings.clone(),
+            credentials,
             services,
             next: AtomicUsize::new(0),
-            instance: settings.instance.clone(),
-            timeout: settings.timeout,
-            execution_timeout: settings.execution_timeout,
             batch: BATCH,
             zstd: false,
             zstd_batch: false,
@@ -149,7 +147,7 @@ impl Client {
             .again(|| async {
                 let mut client = api::capabilities_client::CapabilitiesClient::new(self.service());
                 let request = api::GetCapabilitiesRequest {
-                    instance_name: self.instance.clone(),
+                    instance_name: self.settings.instance.clone(),
                 };
                 Ok(client.get_capabilities(request).await?.into_inner())
             })
@@ -176,18 +174,48 @@ impl Client {
         Ok(())
     }
 
+    /// Makes a call up to [`TRIES`] times, as long as its error is one that passes, and once more with
+    /// other credentials if ours are not taken.
+    async fn retry<T, F: Future<Output = Result<T, Status>>>(
+        &self,
+        passes: impl Fn(Code) -> bool,
+        call: impl Fn() -> F,
+    ) -> Result<T, Status> {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let sent = self.credentials.now();
+            match call().await {
+                Err(status) if tried < TRIES && passes(status.code()) => pause(tried).await,
+                Err(status) if tried < TRIES && self.renewed(&status, sent).await => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Whether a call that was refused may be made again, with other credentials than were sent.
+    async fn renewed(&self, status: &Status, sent: Headers) -> bool {
+        if status.code() != Code::Unauthenticated {
+            return false;
+        }
+        let (credentials, settings) = (self.credentials.clone(), self.settings.clone());
+        // The user's program may take its time.
+        let renew = tokio::task::spawn_blocking(move || credentials.renew(&settings, &sent));
+        renew.await.unwrap_or(false)
+    }
+
     /// Makes a call within the time limit, again after an error that may pass.
     async fn again<T, F: Future<Output = Result<T, Status>>>(
         &self,
         call: impl Fn() -> F,
     ) -> Result<T, Status> {
-        retry(may_pass, || async {
-            tokio::time::timeout(self.timeout, call())
+        self.retry(may_pass, || async {
+            tokio::time::timeout(self.settings.timeout, call())
                 .await
                 .unwrap_or_else(|_| {
                     Err(Status::deadline_exceeded(format!(
                         "no answer within {} s",
-                        self.timeout.as_secs()
+                        self.settings.timeout.as_secs()
                     )))
                 })
         })
@@ -201,7 +229,7 @@ impl Client {
                 let mut client = api::action_cache_client::ActionCacheClient::new(self.service())
                     .max_decoding_message_size(MAX_MESSAGE);
                 let request = api::GetActionResultRequest {
-                    instance_name: self.instance.clone(),
+                    instance_name: self.settings.instance.clone(),
                     action_digest: Some(action.to_api()),
                     inline_output_files: vec![crate::backend::OBJECT.into()],
                     inline_stderr: true,
@@ -223,7 +251,7 @@ impl Client {
         self.again(|| async {
             let mut client = api::action_cache_client::ActionCacheClient::new(self.service());
             let request = api::UpdateActionResultRequest {
-                instance_name: self.instance.clone(),
+                instance_name: self.settings.instance.clone(),
                 action_digest: Some(action.to_api()),
                 action_result: Some(result.clone()),
                 ..Default::default()
@@ -315,7 +343,7 @@ impl Client {
                 .again(|| async {
                     let mut client = cas(self.service());
                     let request = api::FindMissingBlobsRequest {
-                        instance_name: self.instance.clone(),
+                        instance_name: self.settings.instance.clone(),
                         blob_digests: some.iter().map(Digest::to_api).collect(),
                         ..Default::default()
                     };
@@ -350,7 +378,7 @@ impl Client {
             .again(|| async {
                 let mut client = cas(self.service());
                 let request = api::BatchUpdateBlobsRequest {
-                    instance_name: self.instance.clone(),
+                    instance_name: self.settings.instance.clone(),
                     requests: requests.clone(),
                     ..Default::default()
                 };
@@ -384,7 +412,8 @@ impl Client {
             digest.hex(),
             digest.size
         );
-        retry(may_pass, || self.write(&name, data.clone())).await
+        self.retry(may_pass, || self.write(&name, data.clone()))
+            .await
     }
 
     /// One try at a `ByteStream.Write`. The time limit is for each piece: large blobs take their time.
@@ -392,7 +421,7 @@ impl Client {
         let (send, receive) = tokio::sync::mpsc::channel(1);
         let mut client = bytes_api::byte_stream_client::ByteStreamClient::new(self.service());
         let stream = tokio_stream::wrappers::ReceiverStream::new(receive);
-        let (timeout, name, pieces) = (self.timeout, name.to_owned(), data.clone());
+        let (timeout, name, pieces) = (self.settings.timeout, name.to_owned(), data.clone());
         let feed = async move {
             let mut at = 0;
             loop {
@@ -443,7 +472,7 @@ impl Client {
     }
 
     fn prefix(&self) -> String {
-        match self.instance.as_str() {
+        match self.settings.instance.as_str() {
             "" => String::new(),
             instance => format!("{instance}/"),
         }
@@ -461,7 +490,7 @@ impl Client {
             return Ok(Vec::new());
         }
         let passes = |code| may_pass(code) || code == Code::DataLoss;
-        retry(passes, || async {
+        self.retry(passes, || async {
             let data = if digest.size <= self.batch {
                 self.read_small(digest).await
             } else {
@@ -476,13 +505,13 @@ impl Client {
         let call = async {
             let mut client = cas(self.service());
             let request = api::BatchReadBlobsRequest {
-                instance_name: self.instance.clone(),
+                instance_name: self.settings.instance.clone(),
                 digests: vec![digest.to_api()],
                 ..Default::default()
             };
             Ok::<_, Status>(client.batch_read_blobs(request).await?.into_inner())
         };
-        let answer = tokio::time::timeout(self.timeout, call)
+        let answer = tokio::time::timeout(self.settings.timeout, call)
             .await
             .map_err(|_| Status::deadline_exceeded("no answer to a download"))??;
         let one = answer.responses.into_iter().next();
@@ -510,10 +539,10 @@ impl Client {
             ..Default::default()
         };
         let slow = || Status::deadline_exceeded("a download does not move");
-        let opened = tokio::time::timeout(self.timeout, client.read(request)).await;
+        let opened = tokio::time::timeout(self.settings.timeout, client.read(request)).await;
         let mut stream = opened.map_err(|_| slow())??.into_inner();
         let mut data = Vec::new();
-        while let Some(piece) = tokio::time::timeout(self.timeout, stream.message())
+        while let Some(piece) = tokio::time::timeout(self.settings.timeout, stream.message())
             .await
             .map_err(|_| slow())??
         {
@@ -561,12 +590,12 @@ impl Client {
     /// name.
     async fn execute(&self, action: &Digest, runs: &(dyn Fn() + Sync)) -> Result<Executed, Status> {
         let run = self.execute_within(action, runs);
-        tokio::time::timeout(self.execution_timeout, run)
+        tokio::time::timeout(self.settings.execution_timeout, run)
             .await
             .unwrap_or_else(|_| {
                 Err(Status::deadline_exceeded(format!(
                     "not executed within {} s",
-                    self.execution_timeout.as_secs()
+                    self.settings.execution_timeout.as_secs()
                 )))
             })
     }
@@ -581,6 +610,7 @@ impl Client {
         loop {
             tried += 1;
             let waits = !operation.is_empty();
+            let sent = self.credentials.now();
             let status = match self.follow(action, &mut operation, runs).await {
                 Ok(done) => match finished(done) {
                     Err(status) if is_missing(&status) => return Ok(Executed::Missing(status)),
@@ -596,6 +626,9 @@ impl Client {
                 Err(status) => status,
             };
             let forgotten = status.code() == Code::NotFound;
+            if tried < TRIES && self.renewed(&status, sent).await {
+                continue;
+            }
             if tried >= TRIES || !(may_pass(status.code()) || forgotten) {
                 return Err(status);
             }
@@ -615,7 +648,7 @@ impl Client {
         let opening = async {
             if operation.is_empty() {
                 let request = api::ExecuteRequest {
-                    instance_name: self.instance.clone(),
+                    instance_name: self.settings.instance.clone(),
                     action_digest: Some(action.to_api()),
                     inline_output_files: vec![crate::backend::OBJECT.into()],
                     inline_stderr: true,
@@ -720,21 +753,6 @@ pub fn may_pass(code: Code) -> bool {
             | Code::Unknown
             | Code::Cancelled
     )
-}
-
-/// Makes a call up to [`TRIES`] times, as long as its error is one that passes.
-async fn retry<T, F: Future<Output = Result<T, Status>>>(
-    passes: impl Fn(Code) -> bool,
-    call: impl Fn() -> F,
-) -> Result<T, Status> {
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        match call().await {
-            Err(status) if tried < TRIES && passes(status.code()) => pause(tried).await,
-            result => return result,
-        }
-    }
 }
 
 async fn pause(tried: u32) {
