@@ -133,8 +133,21 @@ impl Client {
             traffic: Traffic::default(),
             takes_results: false,
         };
-        client.ask_capabilities().await?;
-        Ok(client)
+        match client.ask_capabilities().await {
+            Ok(()) => Ok(client),
+            // With TLS 1.3 a server closes the connection on a client whose certificate it misses, and
+            // what it says then seldom arrives.
+            Err(status) if settings.tls && status.code() == Code::Cancelled => {
+                let hint = match settings.identity {
+                    None => "the server may want a certificate (LDWRAP_REMOTE_CERT)",
+                    Some(_) => "the server may not take the one of LDWRAP_REMOTE_CERT",
+                };
+                Err(Status::unauthenticated(format!(
+                    "the connection was closed; {hint}"
+                )))
+            }
+            Err(status) => Err(status),
+        }
     }
 
     fn service(&self) -> Service {
