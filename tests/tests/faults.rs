@@ -429,7 +429,7 @@ fn certificates() {
             ),
             ("expired", false, &ca, &none[..], here("Expired")),
             ("server", true, &ca, &none[..], here("ertificate")),
-            ("server", true, &ca, &theirs[..], here("certificate")),
+            ("server", true, &ca, &theirs[..], here("ertificate")),
             ("server", true, &ca, &mixed[..], here("LDWRAP_REMOTE_CERT")),
             (
                 "server",

@@ -140,7 +140,7 @@ impl Client {
             Err(status) if settings.tls && status.code() == Code::Cancelled => {
                 let hint = match settings.identity {
                     None => "the server may want a certificate (LDWRAP_REMOTE_CERT)",
-                    Some(_) => "the server may not take the one of LDWRAP_REMOTE_CERT",
+                    Some(_) => "the server may not take the certificate of LDWRAP_REMOTE_CERT",
                 };
                 Err(Status::unauthenticated(format!(
                     "the connection was closed; {hint}"
