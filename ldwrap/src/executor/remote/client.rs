@@ -114,7 +114,13 @@ impl Client {
                         read("LDWRAP_REMOTE_KEY", key)?,
                     ));
                 }
-                endpoint = endpoint.tls_config(tls).map_err(|e| bad("TLS", &e))?;
+                endpoint = endpoint.tls_config(tls).map_err(|e| {
+                    let cause = cause(&e).unwrap_or_else(|| e.to_string());
+                    bad(
+                        "LDWRAP_REMOTE_CA, LDWRAP_REMOTE_CERT, LDWRAP_REMOTE_KEY",
+                        &cause,
+                    )
+                })?;
             }
             services.push(InterceptedService::new(
                 endpoint.connect_lazy(),
@@ -799,15 +805,14 @@ pub fn in_short(status: &Status) -> String {
         text.push_str(": ");
         text.extend(words.chars().take(160));
     }
-    // tonic hides the cause of a transport error in its sources.
-    let mut source = std::error::Error::source(status);
-    let mut last = None;
-    while let Some(error) = source {
-        last = Some(error.to_string());
-        source = error.source();
-    }
-    if let Some(cause) = last.filter(|cause| !text.contains(cause.as_str())) {
+    if let Some(cause) = cause(status).filter(|cause| !text.contains(cause.as_str())) {
         text.push_str(&format!(" ({})", cause.lines().next().unwrap_or_default()));
     }
     text
+}
+
+/// The first cause of an error, which tonic hides in its sources.
+fn cause(error: &dyn std::error::Error) -> Option<String> {
+    let first = std::iter::successors(error.source(), |e| e.source()).last();
+    first.map(ToString::to_string)
 }
