@@ -143,7 +143,7 @@ impl Client {
             Ok(()) => Ok(client),
             // With TLS 1.3 a server closes the connection on a client whose certificate it misses, and
             // what it says then seldom arrives.
-            Err(status) if settings.tls && status.code() == Code::Cancelled => {
+            Err(status) if settings.tls && hung_up(&status) => {
                 let hint = match settings.identity {
                     None => "the server may want a certificate (LDWRAP_REMOTE_CERT)",
                     Some(_) => "the server may not take the certificate of LDWRAP_REMOTE_CERT",
@@ -815,4 +815,12 @@ pub fn in_short(status: &Status) -> String {
 fn cause(error: &dyn std::error::Error) -> Option<String> {
     let first = std::iter::successors(error.source(), |e| e.source()).last();
     first.map(ToString::to_string)
+}
+
+/// Whether a call ended because the server closed the connection.
+fn hung_up(status: &Status) -> bool {
+    let said = in_short(status);
+    ["closed", "reset", "broken pipe"]
+        .iter()
+        .any(|how| said.contains(how))
 }
