@@ -2,6 +2,8 @@
 //! the local cache.
 
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
 use ldwrap_tests::remote::free_port;
@@ -249,4 +251,94 @@ fn the_local_cache() {
         counts("one", 0, 3);
         assert!(tool("clear").contains("0 objects, 0 bytes are left"));
     });
+}
+
+/// Twenty links at once on one cache, which is too small for them, some killed at any moment: what is in
+/// the cache is whole, and later links are right.
+#[test]
+fn twenty_links_share_a_cache_and_some_are_killed() {
+    const PROGRAMS: usize = 5;
+    const MODULES: usize = 6;
+    some_llvm(
+        |n| n == 22,
+        |s| {
+            if ldwrap_tests::fixtures_only() {
+                return;
+            }
+            for program in 0..PROGRAMS {
+                for module in 0..MODULES {
+                    s.write(
+                        &format!("p{program}/m{module}.c"),
+                        format!(
+                            "int g{module}(int x) {{ return x * {program}; }}\n\
+                             int f{module}(int *a, int n) {{ for (int i = 0; i < n; i++) a[i] ^= g{module}(a[i]) + i / 3; return *a; }}\n"
+                        ),
+                    );
+                }
+            }
+            s.sh("for p in p*; do (cd $p; clang-$N -c -O2 -flto=thin -fPIC *.c); done");
+            let inputs = |program: usize| -> Vec<String> {
+                (0..MODULES).map(|m| format!("p{program}/m{m}.o")).collect()
+            };
+            let dir = s.root().join("home/objects").display().to_string();
+            // An object is about 1 KiB: half of them have room.
+            let env = [
+                ("LDWRAP_CACHE_DIR", dir.as_str()),
+                ("LDWRAP_CACHE_SIZE", "16K"),
+            ];
+            // The tools are tried once, so that the others have their time for what is tested here.
+            let first = inputs(0).join(" ");
+            s.link_both_with(&env, &format!("$LD -shared -o $OUT {first}"))
+                .splits();
+            // Any sequence will do, but the same each time (xorshift).
+            let mut seed = 2026_u64;
+            let mut random = move |below: u64| {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                seed % below
+            };
+            let mut killed = 0;
+            for _ in 0..3 {
+                let mut links: Vec<_> = (0..20)
+                    .map(|n| {
+                        let program = n % PROGRAMS;
+                        let out = format!("out{n}");
+                        let mut args = vec!["-shared", "-o", &out];
+                        let inputs = inputs(program);
+                        args.extend(inputs.iter().map(String::as_str));
+                        s.spawn_shim(&env, &args)
+                    })
+                    .collect();
+                for _ in 0..8 {
+                    std::thread::sleep(Duration::from_millis(random(400)));
+                    let link = &mut links[random(20) as usize];
+                    killed += usize::from(link.try_wait().expect("a child").is_none());
+                    let _ = link.kill();
+                }
+                for link in &mut links {
+                    let status = link.wait().expect("a child");
+                    assert!(status.success() || status.signal() == Some(9), "{status}");
+                }
+            }
+            assert!(killed > 5, "only {killed} were killed while they ran");
+            // What SIGKILL has left of theirs in TMPDIR, nobody else clears away.
+            let _ = s.sh("rm -rf \"$TMPDIR\"/*");
+            let wrong = s.sh(&format!(
+                "cd {dir}/objects/cas; for f in */*; do n=${{f#*/}}; \
+                 [[ $n == $(sha256sum <$f | cut -d' ' -f1)-$(stat -c %s $f) ]] || [[ $n == .new-* ]] || echo $f; done"
+            ));
+            assert_eq!(wrong, "", "damaged entries");
+            for program in 0..PROGRAMS {
+                let inputs = inputs(program).join(" ");
+                let link = format!("$LD -shared -o $OUT {inputs}");
+                for _ in 0..2 {
+                    s.link_both_with(&env, &link).splits();
+                }
+            }
+            let size = s.sh(&format!("cat {dir}/objects/cas/*/* | wc -c"));
+            let size: u64 = size.trim().parse().expect("a number");
+            assert!((1..=16 << 10).contains(&size), "{size} bytes");
+        },
+    );
 }
