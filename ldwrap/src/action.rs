@@ -362,7 +362,6 @@ mod tests {
                 inputs,
                 shard: b"shard".to_vec(),
                 args: vec!["-cc1".into(), "-O2".into()],
-                weight: 9,
                 defines: Vec::new(),
             };
             Self { dir, job }
@@ -405,7 +404,7 @@ mod tests {
         assert_ne!(a.dir.path(), b.dir.path());
         b.job.identifier = Identifier("/elsewhere/a.o".into());
         b.job.number = 7;
-        b.job.weight = 1;
+
         assert_eq!(a.key(&tool()), b.key(&tool()));
         let mut reordered = tool();
         reordered.platform.insert(0, ("z".into(), "1".into()));

@@ -6,6 +6,7 @@
 
 use crate::bitcode::shard::{ModuleRef, Shard};
 use crate::codegen::{self, Codegen};
+use crate::executor::BackendError;
 use crate::index::{Identifier, Index};
 use crate::link::{Failure, Plan};
 use crate::locality::Locality;
@@ -32,51 +33,86 @@ pub struct Job {
     pub shard: Vec<u8>,
     /// Arguments of clang, all paths relative to the job's directory.
     pub args: Vec<OsString>,
-    /// Size of its module, in bytes: how long it will take, roughly.
-    pub weight: u64,
     /// GUIDs of what the module defines: an object of another module is known by its symbols.
     pub defines: Vec<u64>,
 }
 
-/// Makes the jobs of a link, in task order.
-pub fn jobs(
-    plan: &Plan<'_>,
-    codegen: &Codegen,
-    index: &Index,
-    shards: &[Shard<'_>],
-    modules: &[Module],
-) -> Result<Vec<Job>, Failure> {
-    let number_of: HashMap<&[u8], usize> = index
-        .modules
-        .iter()
-        .enumerate()
-        .map(|(n, m)| (m.identifier.0.as_encoded_bytes(), n))
-        .collect();
-    let own: Vec<u64> = index
-        .modules
-        .iter()
-        .zip(shards)
-        .map(|(m, shard)| own_id(m.identifier.0.as_encoded_bytes(), shard))
-        .collect::<Result<_, _>>()?;
-    check_modules(plan, codegen, index, modules)?;
-    let regular_only = crate::modules::regular_only(index)?;
-    let locality = Locality::of(
-        shards.iter().zip(own.iter().copied()),
-        modules,
-        &regular_only,
-    );
-    let numbered: Vec<usize> = (0..index.modules.len()).collect();
-    let made = crate::parallel::map(plan.jobs, &numbered, |_, &n| {
+/// What the jobs of a link are made from. Each is made when it is its turn: a job has a copy of its
+/// shard, and a link may have more of them than there is memory for.
+#[derive(Debug)]
+pub struct Jobs<'a> {
+    codegen: &'a Codegen,
+    index: &'a Index,
+    shards: &'a [Shard<'a>],
+    modules: &'a [Module],
+    number_of: HashMap<&'a [u8], usize>,
+    own: Vec<u64>,
+    locality: Locality,
+}
+
+impl<'a> Jobs<'a> {
+    /// For the modules of an index, in task order.
+    pub fn of(
+        plan: &Plan<'_>,
+        codegen: &'a Codegen,
+        index: &'a Index,
+        shards: &'a [Shard<'a>],
+        modules: &'a [Module],
+    ) -> Result<Self, Failure> {
+        let number_of = index
+            .modules
+            .iter()
+            .enumerate()
+            .map(|(n, m)| (m.identifier.0.as_encoded_bytes(), n))
+            .collect();
+        let own: Vec<u64> = index
+            .modules
+            .iter()
+            .zip(shards)
+            .map(|(m, shard)| own_id(m.identifier.0.as_encoded_bytes(), shard))
+            .collect::<Result<_, _>>()?;
+        check_modules(plan, codegen, index, modules)?;
+        let regular_only = crate::modules::regular_only(index)?;
+        let locality = Locality::of(
+            shards.iter().zip(own.iter().copied()),
+            modules,
+            &regular_only,
+        );
+        Ok(Self {
+            codegen,
+            index,
+            shards,
+            modules,
+            number_of,
+            own,
+            locality,
+        })
+    }
+
+    /// The size of a module's bitcode in bytes: how long its backend will take, roughly.
+    #[must_use]
+    pub fn weight(&self, number: usize) -> u64 {
+        self.modules.get(number).map_or(0, |m| m.size)
+    }
+
+    /// Makes the job of a module.
+    pub fn make(&self, number: usize) -> Result<Job, BackendError> {
+        let named = self.index.modules.get(number);
+        let named = named.map(|m| m.identifier.0.to_string_lossy().into_owned());
+        self.try_make(number).map_err(|why| BackendError {
+            module: named.unwrap_or_default(),
+            why,
+        })
+    }
+
+    fn try_make(&self, number: usize) -> Result<Job, String> {
         let (Some(m), Some(shard), Some(module), Some(&own)) = (
-            index.modules.get(n),
-            shards.get(n),
-            modules.get(n),
-            own.get(n),
+            self.index.modules.get(number),
+            self.shards.get(number),
+            self.modules.get(number),
+            self.own.get(number),
         ) else {
-            return Err(Failure::new("the index is inconsistent".into()));
-        };
-        let fail = |why: &dyn std::fmt::Display| {
-            Failure::new(format!("shard of {}: {why}", m.identifier.0.display()))
+            return Err("the index is inconsistent".into());
         };
         let paths: BTreeSet<&[u8]> = shard.modules.iter().map(|r| r.path.as_slice()).collect();
         let names: HashMap<&[u8], PathBuf> = paths
@@ -84,34 +120,30 @@ pub fn jobs(
             .enumerate()
             .map(|(rank, path)| (*path, PathBuf::from(format!("m/{rank:04}.o"))))
             .collect();
-        let mut inputs = codegen.inputs().to_vec();
+        let mut inputs = self.codegen.inputs().to_vec();
         let mut symbols: Vec<u64> = module.names.clone();
         for path in &paths {
-            let imported = number_of
+            let imported = self
+                .number_of
                 .get(path)
-                .and_then(|&n| modules.get(n))
-                .ok_or_else(|| {
-                    fail(&format!(
-                        "it imports from {}, which takes no part",
-                        lossy(path)
-                    ))
-                })?;
+                .and_then(|&n| self.modules.get(n))
+                .ok_or_else(|| format!("it imports from {}, which takes no part", lossy(path)))?;
             symbols.extend(&imported.names);
             inputs.push((names[path].clone(), imported.file.clone()));
         }
         let have: HashSet<u64> = shard.summaries.iter().map(|s| s.guid).collect();
-        let missing = locality.missing(symbols.into_iter(), &have);
+        let missing = self.locality.missing(symbols.into_iter(), &have);
         let bytes = shard
             .rewrite(own, &missing, |path| {
                 names
                     .get(path)
                     .map_or_else(Vec::new, |n| n.as_os_str().as_encoded_bytes().to_vec())
             })
-            .map_err(|e| fail(&e))?;
+            .map_err(|e| format!("its shard: {e}"))?;
         let name = names
             .get(m.identifier.0.as_encoded_bytes())
-            .ok_or_else(|| fail(&"it does not mention its own module"))?;
-        let args = codegen.backend_args(
+            .ok_or("its shard does not mention it")?;
+        let args = self.codegen.backend_args(
             &module.triple,
             &codegen::Job {
                 module: name,
@@ -120,16 +152,14 @@ pub fn jobs(
             },
         );
         Ok(Job {
-            number: n,
+            number,
             identifier: m.identifier.clone(),
             inputs,
             shard: bytes,
             args,
-            weight: module.size,
             defines: module.defines.clone(),
         })
-    });
-    made.into_iter().collect()
+    }
 }
 
 impl Job {

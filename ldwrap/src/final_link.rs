@@ -6,7 +6,7 @@
 //! in-process link, and only where it would compile a module does it find the finished object. It
 //! starts as soon as the index is there; its lookups wait for the backends.
 
-use crate::backend::Job;
+use crate::backend::Jobs;
 use crate::executor::{BackendError, Outcome};
 use crate::link::{Failure, Plan};
 use crate::lookups::{Cache, Lookups, Naming};
@@ -14,7 +14,7 @@ use crate::process::{self, Role, Running};
 use crate::supervise::{self, Listener, Opening};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -163,28 +163,31 @@ impl FinalLink {
     /// largest first, which keeps the tail short (fact 20). With the user's only those are that lld
     /// misses: they come as it asks, or, where it asks for one at a time, in its order from the
     /// moment of the first miss on.
-    pub fn queue<'a>(&'a self, mut jobs: Vec<Job>) -> Box<dyn Iterator<Item = Job> + Send + 'a> {
+    pub fn queue<'a>(
+        &'a self,
+        mut numbers: Vec<usize>,
+        jobs: &Jobs<'_>,
+    ) -> Box<dyn Iterator<Item = usize> + Send + 'a> {
         let (misses, naming, users) = {
             let lookups = self.lookups();
             (lookups.misses(), lookups.naming(), lookups.in_users_cache())
         };
         if !users {
-            jobs.sort_by_key(|job| std::cmp::Reverse(job.weight));
-            return Box::new(jobs.into_iter());
+            numbers.sort_by_key(|&n| std::cmp::Reverse(jobs.weight(n)));
+            return Box::new(numbers.into_iter());
         }
         match naming {
             Naming::ByShard => {
-                let mut jobs: HashMap<usize, Job> =
-                    jobs.into_iter().map(|job| (job.number, job)).collect();
-                Box::new(misses.into_iter().filter_map(move |n| jobs.remove(&n)))
+                let mut numbers: HashSet<usize> = numbers.into_iter().collect();
+                Box::new(misses.into_iter().filter(move |n| numbers.remove(n)))
             }
             Naming::ByOrder => {
                 let mut missed = false;
-                let wanted = move |job: &Job| {
+                let wanted = move |&number: &usize| {
                     missed = missed || misses.recv().is_ok();
-                    missed && self.lookups().wanted(job.number)
+                    missed && self.lookups().wanted(number)
                 };
-                Box::new(jobs.into_iter().filter(wanted))
+                Box::new(numbers.into_iter().filter(wanted))
             }
         }
     }

@@ -4,7 +4,7 @@
 //! [`Failure`]: nothing of the user's has been touched that lld would not touch again, so the caller
 //! runs the original command on the real lld.
 
-use crate::backend;
+use crate::backend::{self, Jobs};
 use crate::bitcode::shard::Shard;
 use crate::codegen::Codegen;
 use crate::executor::local::Local;
@@ -306,14 +306,15 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         let backends = || -> Result<(), Failure> {
             let begin = Instant::now();
             let modules = modules::read_all(plan, &index)?;
-            let mut jobs = backend::jobs(plan, &codegen, &index, &shards, &modules)?;
+            let jobs = Jobs::of(plan, &codegen, &index, &shards, &modules)?;
             let ms = begin.elapsed().as_millis();
-            log::debug!("{total} modules read and their shards enriched in {ms} ms");
+            log::debug!("{total} modules read in {ms} ms");
             // lld makes no lookup for a module without a hash: it compiles that itself.
-            jobs.retain(|job| has_hash.get(job.number) == Some(&true));
-            let most = jobs.len();
-            let mut queue = link.queue(jobs);
-            executor.run(&Queue::new(&mut *queue, most), &|number, result| {
+            let mut numbers: Vec<usize> = (0..total).collect();
+            numbers.retain(|&n| has_hash.get(n) == Some(&true));
+            let most = numbers.len();
+            let mut queue = link.queue(numbers, &jobs);
+            executor.run(&Queue::new(&mut *queue, &jobs, most), &|number, result| {
                 let failed = match &result {
                     Ok(outcome) => {
                         let count = match outcome {

@@ -65,6 +65,8 @@ struct State {
     /// No server any more.
     alone: bool,
     stopped: bool,
+    /// Tasks that have room.
+    room: usize,
     /// Cores here do only what failed elsewhere.
     fallback_only: bool,
     /// How long remote executions took.
@@ -103,11 +105,14 @@ impl Board {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An empty board; with `fallback_only`, cores here do only what failed elsewhere.
+    /// An empty board with room for so many tasks; with `fallback_only`, cores here do only what failed
+    /// elsewhere.
     #[must_use]
-    pub fn new(fallback_only: bool) -> Self {
+    pub fn new(fallback_only: bool, room: usize) -> Self {
         let board = Self::default();
-        board.state().fallback_only = fallback_only;
+        let mut state = board.state();
+        (state.fallback_only, state.room) = (fallback_only, room);
+        drop(state);
         board
     }
 
@@ -116,9 +121,13 @@ impl Board {
         self.remote.notify_one();
     }
 
-    /// Puts a task in line.
+    /// Puts a task in line, as soon as there is room.
     pub fn put(&self, task: Task) {
-        let mut state = self.state();
+        let full = |state: &mut State| !state.stopped && state.entries.len() >= state.room;
+        let mut state = self
+            .changed
+            .wait_while(self.state(), full)
+            .unwrap_or_else(PoisonError::into_inner);
         let place = state.next;
         state.next += 1;
         let remote = if state.alone {
@@ -320,7 +329,7 @@ mod tests {
     use crate::index::Identifier;
 
     fn board(jobs: usize) -> Board {
-        let board = Board::default();
+        let board = Board::new(false, jobs);
         for number in 0..jobs {
             let job = Job {
                 number,
@@ -328,7 +337,6 @@ mod tests {
                 inputs: Vec::new(),
                 shard: Vec::new(),
                 args: Vec::new(),
-                weight: 0,
                 defines: Vec::new(),
             };
             let action = Action {
@@ -411,7 +419,7 @@ mod tests {
 
     #[test]
     fn without_a_server_all_is_done_here() {
-        let board = Board::new(true);
+        let board = Board::new(true, 2);
         let other = self::board(2);
         while let Some((_, task, _)) = other.take_remote() {
             other.done(task.job.number);

@@ -1,6 +1,6 @@
 //! Backends on this machine: a pool of threads, each with one clang at a time.
 
-use super::{BackendError, Executor, Outcome, Queue, Told};
+use super::{BackendError, Done, Executor, Outcome, Queue, Told};
 use crate::backend::{Job, OBJECT, SHARD};
 use crate::process::{self, Role};
 use crate::scratch::Scratch;
@@ -29,14 +29,10 @@ impl Executor for Local<'_> {
         "local"
     }
 
-    fn run(
-        &self,
-        jobs: &Queue<'_>,
-        done: &(dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync),
-    ) {
+    fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {
         let stop = AtomicBool::new(false);
         let work = || {
-            while let Some(job) = jobs.next()
+            while let Some(job) = jobs.next(done)
                 && !stop.load(Ordering::Relaxed)
             {
                 let result = self.object(&job).map_err(|why| BackendError::of(&job, why));

@@ -4,7 +4,7 @@ pub mod board;
 pub mod local;
 pub mod remote;
 
-use crate::backend::Job;
+use crate::backend::{Job, Jobs};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
@@ -12,25 +12,43 @@ use thiserror::Error;
 /// Backends to run, in the order in which they are best begun. A thread that asks for the next may
 /// have to wait: with the user's own cache, a backend is there once lld has missed its object.
 pub struct Queue<'a> {
-    jobs: Mutex<&'a mut (dyn Iterator<Item = Job> + Send)>,
+    numbers: Mutex<&'a mut (dyn Iterator<Item = usize> + Send)>,
+    jobs: &'a Jobs<'a>,
     most: usize,
 }
 
 impl<'a> Queue<'a> {
-    /// A queue of at most so many jobs.
-    pub fn new(jobs: &'a mut (dyn Iterator<Item = Job> + Send), most: usize) -> Self {
+    /// A queue of these of a link's jobs, at most so many.
+    pub fn new(
+        numbers: &'a mut (dyn Iterator<Item = usize> + Send),
+        jobs: &'a Jobs<'a>,
+        most: usize,
+    ) -> Self {
         Self {
-            jobs: Mutex::new(jobs),
+            numbers: Mutex::new(numbers),
+            jobs,
             most,
         }
     }
 
-    /// The next job, or none any more.
-    pub fn next(&self) -> Option<Job> {
-        self.jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next()
+    /// The next job, made by the calling thread, or none any more. One that cannot be made is reported
+    /// to `done`, and so on.
+    pub fn next(&self, done: Done<'_>) -> Option<Job> {
+        loop {
+            let number = self
+                .numbers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .next()?;
+            match self.jobs.make(number) {
+                Ok(job) => return Some(job),
+                Err(e) => {
+                    if !done(number, Err(e)) {
+                        return None;
+                    }
+                }
+            }
+        }
     }
 
     /// How many jobs there are at most.
@@ -39,6 +57,9 @@ impl<'a> Queue<'a> {
         self.most
     }
 }
+
+/// Takes what became of the job of a number; false when no more are to be begun.
+pub type Done<'d> = &'d (dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync);
 
 /// What a backend came to.
 #[derive(Debug)]
@@ -87,9 +108,5 @@ pub trait Executor: Sync {
 
     /// Runs all jobs and calls `done` with a job's number as soon as it has ended,
     /// from any thread. Returns when all have been reported, or soon after `done` said false.
-    fn run(
-        &self,
-        jobs: &Queue<'_>,
-        done: &(dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync),
-    );
+    fn run(&self, jobs: &Queue<'_>, done: Done<'_>);
 }

@@ -17,6 +17,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
@@ -38,10 +39,15 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Digests in one question for missing blobs.
 const MAX_QUESTION: usize = 5000;
+/// Blobs that are on their way, either way, may take up so much memory (KiB), a few times over.
+const ROOM: u32 = 32 << 10;
 /// How often an action is sent again because the server had lost inputs.
 const MISSING_TRIES: usize = 3;
 
 type Service = InterceptedService<Channel, Credentials>;
+
+/// Whether the server has a blob; locked by who sees to it.
+type Slot = Arc<tokio::sync::Mutex<bool>>;
 
 /// What was moved and asked, for the report.
 #[derive(Debug, Default)]
@@ -62,8 +68,10 @@ pub struct Client {
     batch: u64,
     zstd: bool,
     zstd_batch: bool,
+    /// Memory for blobs that are on their way, in KiB.
+    room: Semaphore,
     /// Blobs that the server is known to have, and those on their way.
-    present: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<bool>>>>,
+    present: Mutex<HashMap<Digest, Slot>>,
     /// What was moved.
     pub traffic: Traffic,
     /// Whether the server takes results that were made elsewhere.
@@ -135,6 +143,7 @@ impl Client {
             batch: BATCH,
             zstd: false,
             zstd_batch: false,
+            room: Semaphore::new(ROOM as usize),
             present: Mutex::default(),
             traffic: Traffic::default(),
             takes_results: false,
@@ -280,7 +289,7 @@ impl Client {
         .await
     }
 
-    fn present(&self) -> MutexGuard<'_, HashMap<Digest, Arc<tokio::sync::Mutex<bool>>>> {
+    fn present(&self) -> MutexGuard<'_, HashMap<Digest, Slot>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -292,45 +301,42 @@ impl Client {
         }
     }
 
-    /// Sees to it that the server has these blobs. A blob that several callers want is sent once.
+    /// Sees to it that the server has these blobs. A blob that several callers want is sent once; if
+    /// that fails or is given up, by the next of them.
     pub async fn provide(&self, blobs: &HashMap<Digest, Content>) -> Result<(), Status> {
-        // Those that nobody has seen to; others are on their way, or there.
-        let (mut mine, mut others) = (Vec::new(), Vec::new());
-        {
+        let wanted: Vec<(Digest, Slot)> = {
             let mut present = self.present();
-            for digest in blobs.keys() {
-                if let Some(there) = present.get(digest) {
-                    others.push(there.clone());
-                } else {
-                    let there = Arc::new(tokio::sync::Mutex::new(false));
-                    // Nobody else has it: this cannot fail.
-                    let guard = there.clone().try_lock_owned();
-                    present.insert(*digest, there);
-                    mine.extend(guard.map(|guard| (*digest, guard)));
-                }
+            let slot = |digest: &Digest| (*digest, present.entry(*digest).or_default().clone());
+            blobs.keys().map(slot).collect()
+        };
+        let (mut mine, mut others) = (Vec::new(), Vec::new());
+        for (digest, slot) in wanted {
+            match slot.clone().try_lock_owned() {
+                Ok(there) if *there => {}
+                Ok(there) => mine.push((digest, there)),
+                Err(_) => others.push((digest, slot)),
             }
         }
-        let result = self.send_missing(&mine, blobs).await;
-        for (digest, mut guard) in mine {
-            *guard = result.is_ok();
-            if result.is_err() {
-                self.present().remove(&digest);
-            }
-        }
-        result?;
-        for there in others {
-            if !*there.lock().await {
-                return Err(Status::unavailable("another job's upload failed"));
+        self.send_missing(mine, blobs).await?;
+        for (digest, slot) in others {
+            let there = slot.lock_owned().await;
+            if !*there {
+                // One at a time: who waits for another must hold none.
+                self.send_missing(vec![(digest, there)], blobs).await?;
             }
         }
         Ok(())
     }
 
-    async fn send_missing<G>(
+    /// Sends those of these blobs that the server lacks, and marks all as there.
+    async fn send_missing(
         &self,
-        wanted: &[(Digest, G)],
+        wanted: Vec<(Digest, OwnedMutexGuard<bool>)>,
         blobs: &HashMap<Digest, Content>,
     ) -> Result<(), Status> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
         let digests: Vec<Digest> = wanted.iter().map(|(digest, _)| *digest).collect();
         let mut batch = Vec::new();
         let mut size = 0;
@@ -347,12 +353,21 @@ impl Client {
                 size = 0;
             }
             size += digest.size;
-            batch.push((digest, load(&digest, content).await?));
+            batch.push((digest, content));
         }
         if !batch.is_empty() {
             self.send_batch(batch).await?;
         }
+        for (_, mut there) in wanted {
+            *there = true;
+        }
         Ok(())
+    }
+
+    /// Waits until there is room for so many bytes, twice.
+    async fn room_for(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let wanted = u32::try_from(bytes / 512 + 1).unwrap_or(ROOM).min(ROOM);
+        self.room.acquire_many(wanted).await.ok()
     }
 
     async fn missing(&self, digests: &[Digest]) -> Result<HashSet<Digest>, Status> {
@@ -375,16 +390,18 @@ impl Client {
         Ok(missing)
     }
 
-    async fn send_batch(&self, blobs: Vec<(Digest, Vec<u8>)>) -> Result<(), Status> {
+    async fn send_batch(&self, blobs: Vec<(Digest, &Content)>) -> Result<(), Status> {
+        let _room = self.room_for(blobs.iter().map(|(d, _)| d.size).sum()).await;
         let mut sent = 0;
         let mut requests = Vec::new();
-        for (digest, data) in &blobs {
-            let packed = self.zstd_batch.then(|| zstd::bulk::compress(data, 3).ok());
+        for (digest, content) in &blobs {
+            let data = load(digest, content).await?;
+            let packed = self.zstd_batch.then(|| zstd::bulk::compress(&data, 3).ok());
             let (data, compressor) = match packed.flatten() {
                 Some(packed) if packed.len() < data.len() => {
                     (packed, api::compressor::Value::Zstd as i32)
                 }
-                _ => (data.clone(), 0),
+                _ => (data, 0),
             };
             sent += data.len() as u64;
             requests.push(api::batch_update_blobs_request::Request {
@@ -415,6 +432,7 @@ impl Client {
     }
 
     async fn send_large(&self, digest: &Digest, content: &Content) -> Result<(), Status> {
+        let _room = self.room_for(digest.size).await;
         let data = load(digest, content).await?;
         let (data, kind) = if self.zstd {
             let packed = tokio::task::spawn_blocking(move || zstd::bulk::compress(&data, 3)).await;
@@ -508,6 +526,7 @@ impl Client {
         if digest.size == 0 {
             return Ok(Vec::new());
         }
+        let _room = self.room_for(digest.size).await;
         let passes = |code| may_pass(code) || code == Code::DataLoss;
         self.retry(passes, || async {
             let data = if digest.size <= self.batch {

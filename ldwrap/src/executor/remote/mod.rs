@@ -12,7 +12,7 @@ pub mod settings;
 
 use super::board::{Board, Next, Place, Task};
 use super::local::Local;
-use super::{BackendError, Executor, Outcome, Queue, Told};
+use super::{BackendError, Done, Executor, Outcome, Queue, Told};
 use crate::action::{Action, Content, Digest};
 use crate::backend::{Job, OBJECT};
 use crate::store::Store;
@@ -100,15 +100,14 @@ struct Call<'c> {
     next: Next,
 }
 
-type Done<'d> = &'d (dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync);
-
 impl Executor for Remote<'_> {
     fn name(&self) -> &'static str {
         "remote"
     }
 
     fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {
-        let board = Board::new(self.settings.fallback_only);
+        let room = 2 * (self.settings.jobs + self.local.jobs);
+        let board = Board::new(self.settings.fallback_only, room);
         let made = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -128,7 +127,7 @@ impl Executor for Remote<'_> {
         std::thread::scope(|scope| {
             for _ in 0..self.local.jobs {
                 scope.spawn(|| {
-                    while let Some(job) = jobs.next()
+                    while let Some(job) = jobs.next(done)
                         && !board.finished()
                     {
                         self.prepare(job, &board, &tell);
