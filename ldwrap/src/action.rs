@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -37,9 +38,16 @@ impl Digest {
         }
     }
 
-    /// Of a file's content.
+    /// Of a file's content. In pieces: a compiler's library may be larger than what a link is to take of
+    /// the memory.
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        Ok(Self::of(&crate::modules::map(path)?))
+        let mut file = File::open(path)?;
+        let mut hash = Sha256::new();
+        let size = io::copy(&mut file, &mut hash)?;
+        Ok(Self {
+            hash: hash.finalize().into(),
+            size,
+        })
     }
 
     /// As the API has it.

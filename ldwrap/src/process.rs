@@ -265,6 +265,15 @@ impl Drop for Running {
     }
 }
 
+/// The line of a failed program's messages that says most in one: the first error, or the last line.
+/// clang ends with a mere count of its errors.
+#[must_use]
+pub fn gist(said: &str) -> &str {
+    let mut lines = said.lines().filter(|line| !line.trim().is_empty());
+    let error = lines.clone().find(|line| line.contains("error:"));
+    error.or(lines.next_back()).unwrap_or("no message")
+}
+
 /// Runs a command to its end, with its output taken and nothing to read.
 pub fn output(mut command: Command, role: Role) -> io::Result<Output> {
     command

@@ -81,15 +81,11 @@ impl Local<'_> {
         log::debug!("{name} compiled in {ms} ms");
         let said = String::from_utf8_lossy(&out.stderr);
         if !out.status.success() {
-            let last = said
-                .lines()
-                .rev()
-                .find(|line| !line.trim().is_empty())
-                .unwrap_or("no message");
             return Err(format!(
-                "{} ended with {}: {last}",
+                "{} ended with {}: {}",
                 self.clang.display(),
-                out.status
+                out.status,
+                process::gist(&said)
             ));
         }
         if !said.is_empty() || !out.stdout.is_empty() {

@@ -2,11 +2,10 @@
 //!
 //!     simulated-server ADDRESS CACHE_DIR SLOTS DURATIONS
 //!
-//! DURATIONS is a file of seconds, one on each line. When its stdin ends, it says in a line of JSON what
-//! it saw, and ends.
+//! DURATIONS is a file of lines: the size of a module in bytes, and the seconds that it takes. For each line on its stdin it says in a line of JSON
+//! what it saw, and forgets all but large blobs, such as the compiler. It ends when its stdin does.
 
 use ldwrap_tests::remote::simulated::{Settings, Simulated};
-use std::io::Read;
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -17,10 +16,17 @@ fn main() {
         std::process::exit(2);
     };
     let durations = std::fs::read_to_string(durations).expect("the file of durations");
-    let seconds = |line: &str| Duration::from_secs_f64(line.parse().expect("seconds"));
+    let pair = |line: &str| {
+        let (size, seconds) = line.split_once(' ').expect("a size and seconds");
+        let seconds = seconds.parse().expect("seconds");
+        (
+            size.parse().expect("a size"),
+            Duration::from_secs_f64(seconds),
+        )
+    };
     let server = Simulated::new(Settings {
         cache: cache.into(),
-        durations: durations.split_whitespace().map(seconds).collect(),
+        durations: durations.lines().map(pair).collect(),
         slots: slots.parse().expect("a number of slots"),
     });
     let listener = TcpListener::bind(address).expect("the address");
@@ -31,20 +37,21 @@ fn main() {
         .build()
         .expect("a runtime");
     runtime.spawn(server.clone().serve(listener));
-    let mut rest = Vec::new();
-    std::io::stdin().read_to_end(&mut rest).expect("stdin");
-    let seen = server.seen();
-    println!(
-        "{}",
-        serde_json::json!({
-            "executed": seen.executed,
-            "most": seen.most,
-            "work_s": seen.work.as_secs_f64(),
-            "longest_s": seen.longest.as_secs_f64(),
-            "span_s": seen.span.as_secs_f64(),
-            "makespan_s": seen.makespan.as_secs_f64(),
-            "bytes_up": seen.up,
-            "bytes_down": seen.down,
-        })
-    );
+    for line in std::io::stdin().lines() {
+        line.expect("stdin");
+        let seen = server.forget();
+        println!(
+            "{}",
+            serde_json::json!({
+                "executed": seen.executed,
+                "most": seen.most,
+                "work_s": seen.work.as_secs_f64(),
+                "longest_s": seen.longest.as_secs_f64(),
+                "span_s": seen.span.as_secs_f64(),
+                "makespan_s": seen.makespan.as_secs_f64(),
+                "bytes_up": seen.up,
+                "bytes_down": seen.down,
+            })
+        );
+    }
 }

@@ -7,7 +7,7 @@ use bazel_remote_apis::google::bytestream as bytes;
 use bazel_remote_apis::google::longrunning::{Operation, operation};
 use bazel_remote_apis::google::protobuf::Any;
 use prost::Message;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -18,13 +18,17 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+/// A blob is large from so many bytes on.
+const LARGE: u64 = 1 << 20;
+
 /// What is pretended.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// A filled cache of ldwrap (`LDWRAP_CACHE_DIR`): the results.
     pub cache: PathBuf,
-    /// How long compiles take; each action takes one of these, by its digest.
-    pub durations: Vec<Duration>,
+    /// How long compiles of modules of some sizes take. An action takes that of the size next to its
+    /// object's.
+    pub durations: BTreeMap<u64, Duration>,
     /// How many run at once.
     pub slots: usize,
 }
@@ -63,7 +67,8 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Now {
-    blobs: HashSet<String>,
+    /// With their sizes, as they came.
+    blobs: HashMap<String, u64>,
     done: HashSet<String>,
     seen: Seen,
     running: usize,
@@ -83,10 +88,19 @@ impl Simulated {
         }))
     }
 
-    /// What happened so far.
-    #[must_use]
-    pub fn seen(&self) -> Seen {
-        self.now().seen.clone()
+    /// What happened so far. From now on it knows nothing but large blobs.
+    pub fn forget(&self) -> Seen {
+        let mut now = self.now();
+        let mut blobs = std::mem::take(&mut now.blobs);
+        blobs.retain(|_, size| *size > LARGE);
+        std::mem::replace(
+            &mut *now,
+            Now {
+                blobs,
+                ..Now::default()
+            },
+        )
+        .seen
     }
 
     /// Serves.
@@ -98,6 +112,7 @@ impl Simulated {
         );
         let byte_stream = bytes::byte_stream_server::ByteStreamServer::new(self.clone());
         tonic::transport::Server::builder()
+            .http2_adaptive_window(Some(true))
             .add_service(api::capabilities_server::CapabilitiesServer::new(
                 self.clone(),
             ))
@@ -125,10 +140,16 @@ impl Simulated {
     }
 
     /// How long an action takes.
-    fn takes(&self, action: &str) -> Duration {
-        let n = u64::from_str_radix(action.get(..15).unwrap_or("0"), 16).unwrap_or(0);
+    fn takes(&self, result: &api::ActionResult) -> Duration {
         let durations = &self.0.settings.durations;
-        durations[usize::try_from(n).unwrap_or(0) % durations.len()]
+        let size = bytes_of(result);
+        let (below, above) = (
+            durations.range(..=size).next_back(),
+            durations.range(size..).next(),
+        );
+        let near = below.into_iter().chain(above);
+        near.min_by_key(|(known, _)| known.abs_diff(size))
+            .map_or(Duration::ZERO, |(_, takes)| *takes)
     }
 
     /// What an action came to when the cache was filled.
@@ -180,7 +201,10 @@ impl Simulated {
         say.send(Ok(queued)).await.map_err(gone)?;
         let slot = self.0.slots.acquire().await;
         let _slot = slot.map_err(|e| Status::internal(e.to_string()))?;
-        let takes = self.takes(&action.hash);
+        let result = self.result(action).ok_or_else(|| {
+            Status::invalid_argument(format!("the cache has no result of {}", action.hash))
+        })?;
+        let takes = self.takes(&result);
         {
             let mut now = self.now();
             now.running += 1;
@@ -189,7 +213,6 @@ impl Simulated {
         let executing = stage(api::execution_stage::Value::Executing);
         let said = say.send(Ok(executing)).await;
         tokio::time::sleep(takes).await;
-        let result = self.result(action);
         {
             let mut now = self.now();
             now.running -= 1;
@@ -199,9 +222,6 @@ impl Simulated {
             now.done.insert(action.hash.clone());
         }
         said.map_err(gone)?;
-        let result = result.ok_or_else(|| {
-            Status::invalid_argument(format!("the cache has no result of {}", action.hash))
-        })?;
         let mut now = self.touch();
         now.seen.down += bytes_of(&result);
         let makespan = now.first_execution.map(|first| first.elapsed());
@@ -294,7 +314,7 @@ impl api::content_addressable_storage_server::ContentAddressableStorage for Simu
     ) -> Answer<api::FindMissingBlobsResponse> {
         let now = self.touch();
         let mut missing = request.into_inner().blob_digests;
-        missing.retain(|digest| !now.blobs.contains(&digest.hash));
+        missing.retain(|digest| !now.blobs.contains_key(&digest.hash));
         Ok(Response::new(api::FindMissingBlobsResponse {
             missing_blob_digests: missing,
         }))
@@ -309,7 +329,8 @@ impl api::content_addressable_storage_server::ContentAddressableStorage for Simu
         for one in request.into_inner().requests {
             let digest = digest(one.digest)?;
             now.seen.up += one.data.len() as u64;
-            now.blobs.insert(digest.hash.clone());
+            let size = one.data.len() as u64;
+            now.blobs.insert(digest.hash.clone(), size);
             responses.push(api::batch_update_blobs_response::Response {
                 digest: Some(digest),
                 status: None,
@@ -382,7 +403,7 @@ impl bytes::byte_stream_server::ByteStream for Simulated {
         // .../blobs/HASH/SIZE
         let hash = name.rsplit('/').nth(1).unwrap_or_default();
         let mut now = self.touch();
-        now.blobs.insert(hash.to_owned());
+        now.blobs.insert(hash.to_owned(), size);
         now.seen.up += size;
         Ok(Response::new(bytes::WriteResponse {
             committed_size: i64::try_from(size).unwrap_or(0),
@@ -407,7 +428,7 @@ impl api::execution_server::Execution for Simulated {
         {
             let mut now = self.touch();
             now.first_execution.get_or_insert_with(Instant::now);
-            if !now.blobs.contains(&action.hash) {
+            if !now.blobs.contains_key(&action.hash) {
                 return Err(Status::failed_precondition("the action is missing"));
             }
         }

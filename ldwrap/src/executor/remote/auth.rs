@@ -126,8 +126,8 @@ impl Headers {
         let out = child.wait_with_output()?;
         if !out.status.success() {
             let said = String::from_utf8_lossy(&out.stderr);
-            let last = said.lines().next_back().unwrap_or("no message");
-            return Err(fail(&format!("ended with {}: {last}", out.status)));
+            let gist = crate::process::gist(&said);
+            return Err(fail(&format!("ended with {}: {gist}", out.status)));
         }
         let answer: Value =
             serde_json::from_slice(&out.stdout).map_err(|_| fail("did not answer in JSON"))?;

@@ -13,7 +13,9 @@ use bazel_remote_apis::google::longrunning::{Operation, operation};
 use bazel_remote_apis::google::rpc;
 use prost::Message;
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -432,16 +434,11 @@ impl Client {
     }
 
     async fn send_large(&self, digest: &Digest, content: &Content) -> Result<(), Status> {
-        let _room = self.room_for(digest.size).await;
-        let data = load(digest, content).await?;
-        let (data, kind) = if self.zstd {
-            let packed = tokio::task::spawn_blocking(move || zstd::bulk::compress(&data, 3)).await;
-            let packed = packed.map_err(|e| Status::internal(e.to_string()))??;
-            (packed, "compressed-blobs/zstd")
+        let kind = if self.zstd {
+            "compressed-blobs/zstd"
         } else {
-            (data, "blobs")
+            "blobs"
         };
-        let data = Arc::new(data);
         let instance = self.prefix();
         let id = uuid();
         let name = format!(
@@ -449,25 +446,39 @@ impl Client {
             digest.hex(),
             digest.size
         );
-        self.retry(may_pass, || self.write(&name, data.clone()))
+        self.retry(may_pass, || self.write(&name, digest, content))
             .await
     }
 
-    /// One try at a `ByteStream.Write`. The time limit is for each piece: large blobs take their time.
-    async fn write(&self, name: &str, data: Arc<Vec<u8>>) -> Result<(), Status> {
+    /// One try at a `ByteStream.Write`, in pieces that are read as they are sent. The time limit is for
+    /// each piece: large blobs take their time.
+    async fn write(&self, name: &str, digest: &Digest, content: &Content) -> Result<(), Status> {
+        let _room = self.room_for(4 * CHUNK as u64).await;
         let (send, receive) = tokio::sync::mpsc::channel(1);
         let mut client = bytes_api::byte_stream_client::ByteStreamClient::new(self.service());
         let stream = tokio_stream::wrappers::ReceiverStream::new(receive);
-        let (timeout, name, pieces) = (self.settings.timeout, name.to_owned(), data.clone());
+        let mut source: Box<dyn Read + Send + '_> = match content {
+            Content::Bytes(bytes) => Box::new(bytes.as_slice()),
+            Content::File(file) => Box::new(File::open(file)?),
+        };
+        if self.zstd {
+            source = Box::new(zstd::stream::read::Encoder::new(source, 3)?);
+        }
+        let (timeout, count) = (self.settings.timeout, AtomicU64::new(0));
+        let sent = &count;
         let feed = async move {
-            let mut at = 0;
+            let (mut name, mut piece, mut at) = (name.to_owned(), next_piece(&mut *source)?, 0_u64);
             loop {
-                let end = (at + CHUNK).min(pieces.len());
+                let following = match piece.len() {
+                    CHUNK => next_piece(&mut *source)?,
+                    _ => Vec::new(),
+                };
+                let (size, last) = (piece.len() as u64, following.is_empty());
                 let request = bytes_api::WriteRequest {
-                    resource_name: if at == 0 { name.clone() } else { String::new() },
+                    resource_name: std::mem::take(&mut name),
                     write_offset: at as i64,
-                    finish_write: end == pieces.len(),
-                    data: pieces.get(at..end).unwrap_or_default().to_vec(),
+                    finish_write: last,
+                    data: std::mem::replace(&mut piece, following),
                 };
                 match tokio::time::timeout(timeout, send.send(request)).await {
                     Ok(Ok(())) => {}
@@ -475,8 +486,9 @@ impl Client {
                     Ok(Err(_)) => return Ok(()),
                     Err(_) => return Err(Status::deadline_exceeded("an upload does not move")),
                 }
-                at = end;
-                if at == pieces.len() {
+                at += size;
+                sent.store(at, Ordering::Relaxed);
+                if last {
                     drop(send);
                     // From the last piece on the answer is due.
                     tokio::time::sleep(timeout).await;
@@ -496,14 +508,14 @@ impl Client {
             },
         };
         let committed = answer?.committed_size;
-        // There already: -1 where it was sent compressed, and some servers say 0.
-        if committed != data.len() as i64 && !matches!(committed, -1 | 0) {
+        let sent = count.load(Ordering::Relaxed);
+        // There already: its size; -1 where it was sent compressed; and some servers say 0.
+        let there = [-1, 0, digest.size as i64];
+        if committed != sent as i64 && !there.contains(&committed) {
             return Err(Status::data_loss(format!(
-                "{committed} of {} bytes were stored",
-                data.len()
+                "{committed} of {sent} bytes were stored"
             )));
         }
-        let sent = data.len() as u64;
         self.traffic.up.fetch_add(sent, Ordering::Relaxed);
         Ok(())
     }
@@ -727,6 +739,13 @@ fn cas(
     api::content_addressable_storage_client::ContentAddressableStorageClient::new(service)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE)
+}
+
+/// Up to [`CHUNK`] bytes; fewer only at the end.
+fn next_piece(source: &mut (dyn Read + Send)) -> io::Result<Vec<u8>> {
+    let mut piece = Vec::with_capacity(CHUNK);
+    source.take(CHUNK as u64).read_to_end(&mut piece)?;
+    Ok(piece)
 }
 
 async fn load(digest: &Digest, content: &Content) -> Result<Vec<u8>, Status> {

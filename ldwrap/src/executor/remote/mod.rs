@@ -398,10 +398,10 @@ impl Remote<'_> {
     ) -> Result<Outcome, Status> {
         if result.exit_code != 0 {
             let said = String::from_utf8_lossy(&result.stderr_raw);
-            let last = said.lines().next_back().unwrap_or("no message");
             return Err(Status::aborted(format!(
-                "clang ended with {} there: {last}",
-                result.exit_code
+                "clang ended with {} there: {}",
+                result.exit_code,
+                crate::process::gist(&said)
             )));
         }
         let said = |raw: &[u8], digest: &Option<api::Digest>| {
