@@ -8,6 +8,7 @@
 //! It covers no name of the machine or checkout, no time, no user.
 
 use crate::backend::{Job, OBJECT, SHARD};
+use crate::files::Files;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use prost::Message;
 use sha2::{Digest as _, Sha256};
@@ -17,7 +18,6 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 /// What identifies a blob: SHA-256 and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -311,26 +311,6 @@ impl Tree {
             ..api::Directory::default()
         };
         put(directory.encode_to_vec())
-    }
-}
-
-/// Digests of a link's files, each computed once.
-#[derive(Debug, Default)]
-pub struct Files {
-    known: Mutex<HashMap<PathBuf, Digest>>,
-}
-
-impl Files {
-    /// The digest of a file. Two threads may compute it at once, to the same result.
-    pub fn digest(&self, path: &Path) -> io::Result<Digest> {
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(digest) = known().get(path) {
-            return Ok(*digest);
-        }
-        let digest = Digest::of_file(path)
-            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
-        known().insert(path.to_owned(), digest);
-        Ok(digest)
     }
 }
 

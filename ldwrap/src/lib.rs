@@ -9,6 +9,7 @@ pub mod cli;
 pub mod codegen;
 pub mod executor;
 pub mod explain;
+pub mod files;
 pub mod final_link;
 pub mod index;
 pub mod link;

@@ -1,8 +1,9 @@
 //! ldwrap as the linker: decide, split, and where that fails, be the real lld.
 
-use crate::action::{Digest, Tool};
+use crate::action::Tool;
 use crate::cache::{Cache, DEFAULT_SIZE};
 use crate::executor::remote::settings::Settings;
+use crate::files::Files;
 use crate::link::{self, Done, Failure, Plan};
 use crate::selftest;
 use crate::shipped;
@@ -152,7 +153,8 @@ fn store(
         return Ok(None);
     }
     let memory = dir.map(|dir| dir.join("digests"));
-    let shipped = shipped::collect(toolchain, memory.as_deref());
+    let files = memory.map(Files::remembering).unwrap_or_default();
+    let shipped = shipped::collect(toolchain, &files);
     let tool = match remote {
         Some(settings) if settings.clang.is_none() => {
             shipped.map_err(|e| Failure::new(e.to_string()))?
@@ -161,8 +163,9 @@ fn store(
             // Two builds may say the same version: which one this is, its files say.
             let build = match shipped {
                 Ok(tool) => tool.content(),
-                Err(_) => Digest::of_file(&toolchain.clang)
-                    .map_err(|e| Failure::new(format!("{}: {e}", toolchain.clang.display())))?,
+                Err(_) => files
+                    .digest(&toolchain.clang)
+                    .map_err(|e| Failure::new(e.to_string()))?,
             };
             let clang = settings.and_then(|s| s.clang.clone());
             Tool {
@@ -175,7 +178,7 @@ fn store(
         }
     };
     let platform = remote.map(|s| s.platform.clone()).unwrap_or_default();
-    Ok(Some(Store::new(Tool { platform, ..tool }, cache)))
+    Ok(Some(Store::new(Tool { platform, ..tool }, files, cache)))
 }
 
 fn finish(

@@ -4,8 +4,9 @@
 //! even a `/usr`. What `ld.so --list` says is what it loads; the digests of these large files are
 //! remembered by their identity, so they are read once.
 
-use crate::action::{Digest, Tool, ToolFile};
-use crate::toolchain::{Toolchain, identity};
+use crate::action::{Tool, ToolFile};
+use crate::files::Files;
+use crate::toolchain::Toolchain;
 use object::read::elf::{ElfFile64, ProgramHeader};
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,8 +18,8 @@ use std::process::Command;
 /// Where it is below an action's directory.
 const DIR: &str = "t";
 
-/// Collects the toolchain's clang. `memory` is a directory for digests.
-pub fn collect(toolchain: &Toolchain, memory: Option<&Path>) -> io::Result<Tool> {
+/// Collects the toolchain's clang.
+pub fn collect(toolchain: &Toolchain, known: &Files) -> io::Result<Tool> {
     let clang = toolchain.clang.canonicalize()?;
     let fail = |why: &str| {
         io::Error::other(format!(
@@ -46,7 +47,7 @@ pub fn collect(toolchain: &Toolchain, memory: Option<&Path>) -> io::Result<Tool>
     }
     let mut files = BTreeMap::new();
     for (name, source) in sources {
-        let digest = remembered(&source, memory)?;
+        let digest = known.digest(&source)?;
         let executable = fs::metadata(&source)?.permissions().mode() & 0o111 != 0;
         let file = ToolFile {
             digest,
@@ -90,35 +91,6 @@ fn libraries(text: &str) -> Vec<(String, PathBuf)> {
     text.lines().filter_map(line).collect()
 }
 
-fn remembered(file: &Path, memory: Option<&Path>) -> io::Result<Digest> {
-    let place = memory.zip(identity(file)).map(|(dir, identity)| {
-        let name = format!("{:016x}", crate::bitcode::guid(identity.as_bytes()));
-        (dir.join(name), identity)
-    });
-    if let Some((place, identity)) = &place
-        && let Ok(text) = fs::read_to_string(place)
-        && let Some((known, digest)) = text.trim_end().rsplit_once('\n')
-        && known == identity
-        && let Some(digest) = Digest::parse(digest)
-    {
-        return Ok(digest);
-    }
-    let digest = Digest::of_file(file)?;
-    if let Some((place, identity)) = &place {
-        let written = (|| {
-            let dir = place.parent().ok_or(io::ErrorKind::NotFound)?;
-            fs::create_dir_all(dir)?;
-            let new = tempfile::NamedTempFile::new_in(dir)?;
-            fs::write(new.path(), format!("{identity}\n{digest}\n"))?;
-            new.persist(place).map_err(io::Error::from).map(drop)
-        })();
-        if let Err(e) = written {
-            log::info!("cannot remember a digest in {}: {e}", place.display());
-        }
-    }
-    Ok(digest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,29 +113,5 @@ mod tests {
         let script = dir.path().join("clang");
         fs::write(&script, "#!/bin/sh\n").unwrap();
         assert!(loader_of(&script).is_err());
-    }
-
-    #[test]
-    fn a_digest_is_remembered_until_the_file_changes() {
-        let dir = tempfile::tempdir().unwrap();
-        let (file, memory) = (dir.path().join("file"), dir.path().join("memory"));
-        for content in ["one", "other"] {
-            fs::write(&file, content).unwrap();
-            for _ in 0..2 {
-                let digest = remembered(&file, Some(&memory)).unwrap();
-                assert_eq!(digest, Digest::of(content.as_bytes()));
-            }
-        }
-        fs::write(
-            fs::read_dir(&memory)
-                .unwrap()
-                .next()
-                .unwrap()
-                .unwrap()
-                .path(),
-            "x",
-        )
-        .unwrap();
-        assert!(remembered(&file, Some(&memory)).is_ok());
     }
 }

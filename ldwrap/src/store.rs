@@ -2,9 +2,10 @@
 //!
 //! A cache that cannot be read or written costs time, never a link.
 
-use crate::action::{Action, Digest, Files, Tool};
+use crate::action::{Action, Digest, Tool};
 use crate::backend::Job;
 use crate::cache::Cache;
+use crate::files::Files;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +22,10 @@ pub struct Store {
 impl Store {
     /// For a compiler; without a cache, keys only.
     #[must_use]
-    pub fn new(tool: Tool, cache: Option<Cache>) -> Self {
+    pub fn new(tool: Tool, files: Files, cache: Option<Cache>) -> Self {
         Self {
             tool,
-            files: Files::default(),
+            files,
             cache,
             failed: AtomicBool::new(false),
         }
@@ -62,6 +63,9 @@ impl Store {
     pub fn settle(&self) {
         if let Some(Err(e)) = self.cache.as_ref().map(Cache::settle) {
             log::warn!("the cache cannot be counted: {e}");
+        }
+        if let Err(e) = self.files.settle() {
+            log::info!("the digests of files cannot be remembered: {e}");
         }
     }
 }

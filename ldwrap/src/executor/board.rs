@@ -181,6 +181,13 @@ impl Board {
         self.state().finished()
     }
 
+    /// Whether nothing is to be done yet.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        let state = self.state();
+        state.entries.is_empty() && !state.finished()
+    }
+
     /// What is next for a remote slot: a job that the server's cache is to be asked for, or the first
     /// in line.
     pub fn take_remote(&self) -> Option<(Place, Arc<Task>, Next)> {
