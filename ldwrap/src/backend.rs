@@ -4,6 +4,7 @@
 //! imports, in the lexical order of their identifiers (facts 8 and 9), `shard` is its part of the
 //! index with just these names in it, `out.o` is what it makes.
 
+use crate::bitcode::canonical::canonical;
 use crate::bitcode::shard::{ModuleRef, Shard};
 use crate::codegen::{self, Codegen};
 use crate::executor::BackendError;
@@ -140,6 +141,10 @@ impl<'a> Jobs<'a> {
                     .map_or_else(Vec::new, |n| n.as_os_str().as_encoded_bytes().to_vec())
             })
             .map_err(|e| format!("its shard: {e}"))?;
+        let bytes = match canonical(&bytes) {
+            Ok(Some(sorted)) => sorted,
+            _ => bytes,
+        };
         let name = names
             .get(m.identifier.0.as_encoded_bytes())
             .ok_or("its shard does not mention it")?;

@@ -9,6 +9,7 @@
 //! Every input here is hostile: nothing is indexed unchecked, nesting and counts are bounded, and a
 //! stream of unknown shape is an error, never a guess.
 
+pub mod canonical;
 pub mod module;
 pub mod reader;
 pub mod shard;

@@ -3,6 +3,7 @@
 #![no_main]
 
 use ldwrap::bitcode::block;
+use ldwrap::bitcode::canonical::canonical;
 use ldwrap::bitcode::reader::{Block, Entry, Reader};
 use ldwrap::bitcode::shard::{Shard, Summary};
 use ldwrap_fuzz::tree;
@@ -57,6 +58,17 @@ fuzz_target!(|data: &[u8]| {
 
     let same = after.rewrite(own.id, &[], <[u8]>::to_vec);
     assert_eq!(same.as_deref(), Ok(new.as_slice()), "not idempotent");
+
+    if let Ok(Some(sorted)) = canonical(&new) {
+        let of = Shard::parse(&sorted).expect("what we wrote can be read");
+        assert_eq!(of.modules, modules);
+        let in_order = |mut all: Vec<Summary>| {
+            all.sort_by_key(|s| (s.module, s.guid, s.dso_local));
+            all
+        };
+        assert_eq!(in_order(of.summaries), in_order(summaries));
+        assert_eq!(canonical(&sorted), Ok(Some(sorted)), "not idempotent");
+    }
 });
 
 /// A shard's parts, and its records outside the module paths that matter here.
