@@ -173,9 +173,15 @@ fn sort(records: Vec<Record>) -> Option<Vec<Record>> {
         return None;
     }
     for some in [&mut groups, &mut aliases] {
-        // By modules already, so that no symbol's summaries change places.
-        if some.windows(2).any(|two| two[0].module > two[1].module) {
-            return None;
+        // Those of one symbol are in the order of their modules already, so they keep their places.
+        let mut last = HashMap::new();
+        for group in some.iter() {
+            if last
+                .insert(group.guid, group.module)
+                .is_some_and(|m| m > group.module)
+            {
+                return None;
+            }
         }
         some.sort_by_key(|group| (group.module, group.guid));
     }
@@ -291,6 +297,9 @@ mod tests {
         all.extend(order.iter().flat_map(|&i| own[i].clone()));
         all.push((COMBINED_GLOBALVAR, vec![n[1], 1, 32, 0]));
         all.push((COMBINED_ALIAS, vec![n[3], 0, 66, n[0]]));
+        // As we add them.
+        all.push((VALUE_GUID, vec![n[3] + 5000, 7, 50]));
+        all.push((COMBINED_GLOBALVAR, vec![n[3] + 5000, 0, 0x70, 0]));
         all.push((TYPE_ID, vec![1, 2, 3]));
         let all: Vec<_> = all.iter().map(|(c, ops)| (*c, ops.as_slice())).collect();
         shard(&all)
@@ -316,11 +325,11 @@ mod tests {
             all
         };
         assert_eq!(say(&first), say(&one));
-        assert_eq!(say(&first).len(), 5);
+        assert_eq!(say(&first).len(), 6);
         // What is said of the function is still that: its references, in their order, and its calls.
         let records = read(&first).unwrap().unwrap().2;
         let function = records.iter().find(|r| r.code == COMBINED_PROFILE).unwrap();
-        assert_eq!(function.ops, [1, 0, 64, 9, 1, 0, 2, 1, 0, 3, 2, 4, 3, 1, 1]);
+        assert_eq!(function.ops, [2, 0, 64, 9, 1, 0, 2, 1, 0, 4, 3, 5, 3, 2, 1]);
         let at = records
             .iter()
             .position(|r| r.code == COMBINED_PROFILE)
@@ -351,7 +360,7 @@ mod tests {
             &[(TYPE_TESTS, &[1])],
             &[(TYPE_TESTS, &[1]), (COMBINED_GLOBALVAR, &[1, 0, 0, 0])],
             &[(COMBINED_ORIGINAL_NAME, &[1])],
-            // Two numbers of one GUID; modules not in order.
+            // Two numbers of one GUID; one symbol's modules not in order.
             &[(VALUE_GUID, &[2, 2, 3])],
             &[
                 (COMBINED_GLOBALVAR, &[1, 1, 0, 0]),
