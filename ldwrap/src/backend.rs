@@ -143,7 +143,10 @@ impl<'a> Jobs<'a> {
             .map_err(|e| format!("its shard: {e}"))?;
         let bytes = match canonical(&bytes) {
             Ok(Some(sorted)) => sorted,
-            _ => bytes,
+            _ => {
+                log::debug!("{}: its shard stays in its order", m.identifier.0.display());
+                bytes
+            }
         };
         let name = names
             .get(m.identifier.0.as_encoded_bytes())

@@ -227,6 +227,11 @@ fn the_local_cache() {
         counts("one", 0, 3);
         counts("one", 3, 0);
         counts("another/checkout", 3, 0);
+        // By other names.
+        let absolute = link("one").replace("*.o", "$PWD/*.o");
+        let both = s.link_both_with(&env, &absolute);
+        both.splits().prints("8\n");
+        assert_eq!(number(&both, "/cache/hits"), 3, "LLVM {}", s.llvm);
         // One damaged, one cut short, one gone.
         s.sh(&format!(
             "set -- {dir}/objects/cas/*/*; printf X | dd of=$1 bs=1 seek=80 conv=notrunc status=none; \

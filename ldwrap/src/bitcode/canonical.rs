@@ -162,16 +162,18 @@ fn sort(records: Vec<Record>) -> Option<Vec<Record>> {
         return None;
     }
     values.sort_by_key(|(guid, ..)| *guid);
-    if values.windows(2).any(|two| two[0].0 == two[1].0) {
-        return None;
+    // A GUID that is referred to and has a summary of ours has two numbers; one will do.
+    let mut numbers = HashMap::new();
+    let mut last = None;
+    let mut count = 0;
+    for (guid, old, _) in &values {
+        count += u64::from(last.replace(*guid) != Some(*guid));
+        numbers.insert(*old, count);
     }
-    let numbers: HashMap<u64, u64> = (1..)
-        .zip(&values)
-        .map(|(new, (_, old, _))| (*old, new))
-        .collect();
     if numbers.len() != values.len() {
         return None;
     }
+    values.dedup_by_key(|(guid, ..)| *guid);
     for some in [&mut groups, &mut aliases] {
         // Those of one symbol are in the order of their modules already, so they keep their places.
         let mut last = HashMap::new();
@@ -360,8 +362,7 @@ mod tests {
             &[(TYPE_TESTS, &[1])],
             &[(TYPE_TESTS, &[1]), (COMBINED_GLOBALVAR, &[1, 0, 0, 0])],
             &[(COMBINED_ORIGINAL_NAME, &[1])],
-            // Two numbers of one GUID; one symbol's modules not in order.
-            &[(VALUE_GUID, &[2, 2, 3])],
+            // One symbol's modules not in order.
             &[
                 (COMBINED_GLOBALVAR, &[1, 1, 0, 0]),
                 (COMBINED_GLOBALVAR, &[1, 0, 0, 0]),
@@ -369,6 +370,9 @@ mod tests {
         ] {
             assert_eq!(with(more), None, "{more:?}");
         }
+        // Two numbers of one GUID are one; two GUIDs of one number are none.
+        assert_eq!(with(&[(VALUE_GUID, &[9, 2, 3])]), with(&[]));
+        assert_eq!(with(&[(VALUE_GUID, &[1, 7, 7])]), None);
         assert_eq!(canonical(&shard(&[(VERSION, &[9])])).unwrap(), None);
     }
 }
