@@ -392,7 +392,6 @@ mod tests {
         assert_ne!(a.dir.path(), b.dir.path());
         b.job.identifier = Identifier("/elsewhere/a.o".into());
         b.job.number = 7;
-
         assert_eq!(a.key(&tool()), b.key(&tool()));
         let mut reordered = tool();
         reordered.platform.insert(0, ("z".into(), "1".into()));

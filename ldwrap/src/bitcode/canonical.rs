@@ -12,20 +12,16 @@
 //! operand stays as it is: its object may then be compiled once more than needed, no more than that.
 
 use super::reader::{Block, Entry, Reader};
+use super::shard::{COMBINED_ALIAS, COMBINED_GLOBALVAR, COMBINED_PROFILE, VALUE_GUID, VERSION};
 use super::writer::Writer;
 use super::{Malformed, block};
 use std::collections::HashMap;
 
 /// Records of GLOBALVAL_SUMMARY_BLOCK (`GlobalValueSummarySymtabCodes`, llvm/Bitcode/LLVMBitCodes.h).
-const COMBINED_PROFILE: u64 = 5;
-const COMBINED_GLOBALVAR: u64 = 6;
-const COMBINED_ALIAS: u64 = 8;
 const COMBINED_ORIGINAL_NAME: u64 = 9;
-const VERSION: u64 = 10;
 /// What the next function's summary has of types, in GUIDs.
 const TYPE_TESTS: u64 = 11;
 const TYPE_CHECKED_LOAD_CONST_VCALL: u64 = 15;
-const VALUE_GUID: u64 = 16;
 const CFI_FUNCTION_DEFS: u64 = 17;
 const CFI_FUNCTION_DECLS: u64 = 18;
 const FLAGS: u64 = 20;

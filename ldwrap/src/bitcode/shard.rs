@@ -21,11 +21,11 @@ const MST_ENTRY: u64 = 1;
 const MST_HASH: u64 = 2;
 /// Records of GLOBALVAL_SUMMARY_BLOCK in a combined index.
 const COMBINED: u64 = 4;
-const COMBINED_PROFILE: u64 = 5;
-const COMBINED_GLOBALVAR: u64 = 6;
-const COMBINED_ALIAS: u64 = 8;
-const VERSION: u64 = 10;
-const VALUE_GUID: u64 = 16;
+pub(super) const COMBINED_PROFILE: u64 = 5;
+pub(super) const COMBINED_GLOBALVAR: u64 = 6;
+pub(super) const COMBINED_ALIAS: u64 = 8;
+pub(super) const VERSION: u64 = 10;
+pub(super) const VALUE_GUID: u64 = 16;
 /// Flags of an added summary: not eligible to import (4), live (5), `dso_local` (6); linkage 0,
 /// external (fact 16).
 const ADDED_FLAGS: u64 = 0b111_0000;

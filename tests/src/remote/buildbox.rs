@@ -49,8 +49,12 @@ impl Server {
 
     /// Ends it at once, with all that it runs.
     pub fn kill(&mut self) {
+        self.end("-KILL");
+    }
+
+    fn end(&mut self, signal: &str) {
         let group = format!("-{}", self.child.id());
-        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = Command::new("kill").args([signal, "--", &group]).status();
         let _ = self.child.wait();
     }
 
@@ -74,8 +78,12 @@ fn spawn(dir: &Path, port: u16, mounts: &[String]) -> Child {
         buildbox.join("buildbox-casd").exists(),
         "no buildbox-casd: run scripts/setup --tests"
     );
+    // What it leaves when it is killed goes with its directory.
+    let (tmp, cas) = (dir.join("tmp"), dir.join("cas"));
+    std::fs::create_dir_all(&tmp).expect("a directory for the server");
     let mut command = Command::new(buildbox.join("buildbox-casd"));
     command
+        .env("TMPDIR", &tmp)
         .arg(format!("--bind=127.0.0.1:{port}"))
         .arg(format!(
             "--buildbox-run={}",
@@ -87,7 +95,7 @@ fn spawn(dir: &Path, port: u16, mounts: &[String]) -> Child {
                 .map(|m| format!("--runner-arg=--bind-mount={m}:{m}")),
         )
         .args(["--jobs=2", "--log-level=error"])
-        .arg(dir)
+        .arg(cas)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0);
@@ -102,8 +110,6 @@ fn spawn(dir: &Path, port: u16, mounts: &[String]) -> Child {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let group = format!("-{}", self.child.id());
-        let _ = Command::new("kill").args(["--", &group]).status();
-        let _ = self.child.wait();
+        self.end("-TERM");
     }
 }
