@@ -96,6 +96,14 @@ impl<'a> Jobs<'a> {
         self.modules.get(number).map_or(0, |m| m.size)
     }
 
+    /// The modules that a module's backend reads: itself, and those it imports from.
+    #[must_use]
+    pub fn needs(&self, number: usize) -> Vec<usize> {
+        let modules = self.shards.get(number).map_or(&[][..], |s| &s.modules);
+        let number_of = |m: &ModuleRef| self.number_of.get(m.path.as_slice()).copied();
+        modules.iter().filter_map(number_of).collect()
+    }
+
     /// Makes the job of a module.
     pub fn make(&self, number: usize) -> Result<Job, BackendError> {
         let named = self.index.modules.get(number);

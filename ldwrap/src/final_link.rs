@@ -7,7 +7,7 @@
 //! starts as soon as the index is there; its lookups wait for the backends.
 
 use crate::backend::Jobs;
-use crate::executor::{BackendError, Outcome};
+use crate::executor::{BackendError, Order, Outcome};
 use crate::link::{Failure, Plan};
 use crate::lookups::{Cache, Lookups, Naming};
 use crate::process::{self, Role, Running};
@@ -159,22 +159,22 @@ impl FinalLink {
         self.lookups().close();
     }
 
-    /// The jobs in the order in which they are to be run. With a private cache all are needed, the
-    /// largest first, which keeps the tail short (fact 20). With the user's only those are that lld
+    /// The jobs in the order in which they are to be run. With a private cache all are needed, in the
+    /// executor's order. With the user's only those are that lld
     /// misses: they come as it asks, or, where it asks for one at a time, in its order from the
     /// moment of the first miss on.
     pub fn queue<'a>(
         &'a self,
-        mut numbers: Vec<usize>,
+        numbers: Vec<usize>,
         jobs: &Jobs<'_>,
+        order: Order<'a>,
     ) -> Box<dyn Iterator<Item = usize> + Send + 'a> {
         let (misses, naming, users) = {
             let lookups = self.lookups();
             (lookups.misses(), lookups.naming(), lookups.in_users_cache())
         };
         if !users {
-            numbers.sort_by_key(|&n| std::cmp::Reverse(jobs.weight(n)));
-            return Box::new(numbers.into_iter());
+            return order.of(numbers, |n| jobs.weight(n), |n| jobs.needs(n));
         }
         match naming {
             Naming::ByShard => {

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longer command lines go to lld as a response file. The kernel's own limit is a quarter of the
@@ -285,6 +285,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         store,
         settings,
         counts: remote::Counts::default(),
+        full: AtomicBool::new(false),
     });
     let here = local(plan.store);
     let executor: &dyn Executor = match &remote {
@@ -313,7 +314,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
             let mut numbers: Vec<usize> = (0..total).collect();
             numbers.retain(|&n| has_hash.get(n) == Some(&true));
             let most = numbers.len();
-            let mut queue = link.queue(numbers, &jobs);
+            let mut queue = link.queue(numbers, &jobs, executor.order());
             executor.run(&Queue::new(&mut *queue, &jobs, most), &|number, result| {
                 let failed = match &result {
                     Ok(outcome) => {

@@ -1,6 +1,6 @@
 //! Backends on this machine: a pool of threads, each with one clang at a time.
 
-use super::{BackendError, Done, Executor, Outcome, Queue, Told};
+use super::{BackendError, Done, Executor, Order, Outcome, Queue, Told};
 use crate::backend::{Job, OBJECT, SHARD};
 use crate::process::{self, Role};
 use crate::scratch::Scratch;
@@ -27,6 +27,10 @@ pub struct Local<'a> {
 impl Executor for Local<'_> {
     fn name(&self) -> &'static str {
         "local"
+    }
+
+    fn order(&self) -> Order<'_> {
+        Order::LargestFirst
     }
 
     fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {

@@ -2,9 +2,11 @@
 
 pub mod board;
 pub mod local;
+pub mod order;
 pub mod remote;
 
 use crate::backend::{Job, Jobs};
+pub use order::Order;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
@@ -105,6 +107,9 @@ impl BackendError {
 pub trait Executor: Sync {
     /// Its name in the report.
     fn name(&self) -> &'static str;
+
+    /// In which order it is best given jobs.
+    fn order(&self) -> Order<'_>;
 
     /// Runs all jobs and calls `done` with a job's number as soon as it has ended,
     /// from any thread. Returns when all have been reported, or soon after `done` said false.

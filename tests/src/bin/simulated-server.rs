@@ -7,7 +7,7 @@
 
 use ldwrap_tests::remote::simulated::{Settings, Simulated};
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -47,11 +47,17 @@ fn main() {
                 "most": seen.most,
                 "work_s": seen.work.as_secs_f64(),
                 "longest_s": seen.longest.as_secs_f64(),
-                "span_s": seen.span.as_secs_f64(),
-                "makespan_s": seen.makespan.as_secs_f64(),
+                "first_call": since_epoch(seen.first),
+                "first_execution": since_epoch(seen.first_execution),
                 "bytes_up": seen.up,
                 "bytes_down": seen.down,
             })
         );
     }
+}
+
+/// In seconds.
+fn since_epoch(time: Option<SystemTime>) -> Option<f64> {
+    let since = time?.duration_since(UNIX_EPOCH).ok()?;
+    Some(since.as_secs_f64())
 }

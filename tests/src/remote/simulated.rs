@@ -12,7 +12,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_stream::{Stream, StreamExt};
@@ -20,6 +20,11 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 /// A blob is large from so many bytes on.
 const LARGE: u64 = 1 << 20;
+
+/// Large objects go in pieces of so many bytes.
+const PIECE: usize = 256 << 10;
+/// Calls at once on a connection, as many servers have it.
+const STREAMS: u32 = 100;
 
 /// What is pretended.
 #[derive(Debug, Clone)]
@@ -44,10 +49,10 @@ pub struct Seen {
     pub work: Duration,
     /// The longest of their times.
     pub longest: Duration,
-    /// From the first call to the last answer.
-    pub span: Duration,
-    /// From the first execution's call to the last answer.
-    pub makespan: Duration,
+    /// The first call.
+    pub first: Option<SystemTime>,
+    /// The first execution's call.
+    pub first_execution: Option<SystemTime>,
     /// Bytes of blobs that came.
     pub up: u64,
     /// Bytes of blobs that went.
@@ -72,8 +77,6 @@ struct Now {
     done: HashSet<String>,
     seen: Seen,
     running: usize,
-    first: Option<Instant>,
-    first_execution: Option<Instant>,
 }
 
 impl Simulated {
@@ -113,6 +116,7 @@ impl Simulated {
         let byte_stream = bytes::byte_stream_server::ByteStreamServer::new(self.clone());
         tonic::transport::Server::builder()
             .http2_adaptive_window(Some(true))
+            .max_concurrent_streams(STREAMS)
             .add_service(api::capabilities_server::CapabilitiesServer::new(
                 self.clone(),
             ))
@@ -131,18 +135,18 @@ impl Simulated {
         self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that something was asked or answered.
+    /// Notes that something was asked.
     fn touch(&self) -> MutexGuard<'_, Now> {
         let mut now = self.now();
-        let since = now.first.get_or_insert_with(Instant::now).elapsed();
-        now.seen.span = since;
+        now.seen.first.get_or_insert_with(SystemTime::now);
         now
     }
 
     /// How long an action takes.
     fn takes(&self, result: &api::ActionResult) -> Duration {
         let durations = &self.0.settings.durations;
-        let size = bytes_of(result);
+        let size = result.output_files.iter().filter_map(|f| f.digest.as_ref());
+        let size = size.map(|d| u64::try_from(d.size_bytes).unwrap_or(0)).sum();
         let (below, above) = (
             durations.range(..=size).next_back(),
             durations.range(size..).next(),
@@ -152,25 +156,42 @@ impl Simulated {
             .map_or(Duration::ZERO, |(_, takes)| *takes)
     }
 
-    /// What an action came to when the cache was filled.
-    fn result(&self, action: &api::Digest) -> Option<api::ActionResult> {
+    /// What an action came to when the cache was filled; with the object itself, if that is wanted.
+    fn result(&self, action: &api::Digest, inline: bool) -> Option<api::ActionResult> {
         let name = format!("{}-{}", action.hash, action.size_bytes);
         let text = std::fs::read_to_string(self.entry("ac", &name)).ok()?;
         let (hash, size) = text.trim_end().split_once('/')?;
-        let contents = std::fs::read(self.entry("cas", &format!("{hash}-{size}"))).ok()?;
+        let digest = api::Digest {
+            hash: hash.into(),
+            size_bytes: size.parse().ok()?,
+        };
         let file = api::OutputFile {
             path: "out.o".into(),
-            digest: Some(api::Digest {
-                hash: hash.into(),
-                size_bytes: size.parse().ok()?,
-            }),
-            contents,
+            contents: if inline {
+                self.object(&digest)?
+            } else {
+                Vec::new()
+            },
+            digest: Some(digest),
             ..Default::default()
         };
         Some(api::ActionResult {
             output_files: vec![file],
             ..Default::default()
         })
+    }
+
+    fn object(&self, digest: &api::Digest) -> Option<Vec<u8>> {
+        let name = format!("{}-{}", digest.hash, digest.size_bytes);
+        std::fs::read(self.entry("cas", &name)).ok()
+    }
+
+    /// An object that is on its way.
+    fn sent(&self, digest: Option<api::Digest>) -> Result<Vec<u8>, Status> {
+        let object = self.object(&digest.unwrap_or_default());
+        let object = object.ok_or_else(|| Status::not_found("no such object"))?;
+        self.touch().seen.down += object.len() as u64;
+        Ok(object)
     }
 
     fn entry(&self, kind: &str, name: &str) -> PathBuf {
@@ -183,6 +204,7 @@ impl Simulated {
     async fn run(
         &self,
         action: &api::Digest,
+        inline: bool,
         say: &tokio::sync::mpsc::Sender<Result<Operation, Status>>,
     ) -> Result<api::ExecuteResponse, Status> {
         let stage = |stage: api::execution_stage::Value| {
@@ -201,7 +223,7 @@ impl Simulated {
         say.send(Ok(queued)).await.map_err(gone)?;
         let slot = self.0.slots.acquire().await;
         let _slot = slot.map_err(|e| Status::internal(e.to_string()))?;
-        let result = self.result(action).ok_or_else(|| {
+        let result = self.result(action, inline).ok_or_else(|| {
             Status::invalid_argument(format!("the cache has no result of {}", action.hash))
         })?;
         let takes = self.takes(&result);
@@ -224,8 +246,6 @@ impl Simulated {
         said.map_err(gone)?;
         let mut now = self.touch();
         now.seen.down += bytes_of(&result);
-        let makespan = now.first_execution.map(|first| first.elapsed());
-        now.seen.makespan = makespan.unwrap_or_default();
         drop(now);
         Ok(api::ExecuteResponse {
             result: Some(result),
@@ -287,9 +307,11 @@ impl api::action_cache_server::ActionCache for Simulated {
         &self,
         request: Request<api::GetActionResultRequest>,
     ) -> Answer<api::ActionResult> {
-        let action = digest(request.into_inner().action_digest)?;
+        let request = request.into_inner();
+        let inline = !request.inline_output_files.is_empty();
+        let action = digest(request.action_digest)?;
         let done = self.touch().done.contains(&action.hash);
-        let result = self.result(&action).filter(|_| done);
+        let result = self.result(&action, inline).filter(|_| done);
         let result = result.ok_or_else(|| Status::not_found("never run"))?;
         self.touch().seen.down += bytes_of(&result);
         Ok(Response::new(result))
@@ -341,9 +363,17 @@ impl api::content_addressable_storage_server::ContentAddressableStorage for Simu
 
     async fn batch_read_blobs(
         &self,
-        _: Request<api::BatchReadBlobsRequest>,
+        request: Request<api::BatchReadBlobsRequest>,
     ) -> Answer<api::BatchReadBlobsResponse> {
-        not_here()
+        let mut responses = Vec::new();
+        for digest in request.into_inner().digests {
+            responses.push(api::batch_read_blobs_response::Response {
+                data: self.sent(Some(digest.clone()))?,
+                digest: Some(digest),
+                ..Default::default()
+            });
+        }
+        Ok(Response::new(api::BatchReadBlobsResponse { responses }))
     }
 
     async fn get_tree(&self, _: Request<api::GetTreeRequest>) -> Answer<Self::GetTreeStream> {
@@ -383,8 +413,21 @@ impl api::content_addressable_storage_server::ContentAddressableStorage for Simu
 impl bytes::byte_stream_server::ByteStream for Simulated {
     type ReadStream = Messages<bytes::ReadResponse>;
 
-    async fn read(&self, _: Request<bytes::ReadRequest>) -> Answer<Self::ReadStream> {
-        not_here()
+    async fn read(&self, request: Request<bytes::ReadRequest>) -> Answer<Self::ReadStream> {
+        // .../blobs/HASH/SIZE
+        let name = request.into_inner().resource_name;
+        let mut parts = name.rsplit('/');
+        let size_bytes = parts.next().and_then(|size| size.parse().ok());
+        let digest = api::Digest {
+            size_bytes: size_bytes.unwrap_or(0),
+            hash: parts.next().unwrap_or_default().into(),
+        };
+        let object = self.sent(Some(digest))?;
+        let pieces: Vec<_> = object
+            .chunks(PIECE)
+            .map(|data| Ok(bytes::ReadResponse { data: data.into() }))
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(pieces))))
     }
 
     async fn write(
@@ -424,10 +467,12 @@ impl api::execution_server::Execution for Simulated {
     type WaitExecutionStream = Messages<Operation>;
 
     async fn execute(&self, request: Request<api::ExecuteRequest>) -> Answer<Self::ExecuteStream> {
-        let action = digest(request.into_inner().action_digest)?;
+        let request = request.into_inner();
+        let inline = !request.inline_output_files.is_empty();
+        let action = digest(request.action_digest)?;
         {
             let mut now = self.touch();
-            now.first_execution.get_or_insert_with(Instant::now);
+            now.seen.first_execution.get_or_insert_with(SystemTime::now);
             if !now.blobs.contains_key(&action.hash) {
                 return Err(Status::failed_precondition("the action is missing"));
             }
@@ -435,7 +480,7 @@ impl api::execution_server::Execution for Simulated {
         let (say, said) = tokio::sync::mpsc::channel(4);
         let server = self.clone();
         tokio::spawn(async move {
-            let message = match server.run(&action, &say).await {
+            let message = match server.run(&action, inline, &say).await {
                 Ok(response) => Ok(Operation {
                     name: action.hash,
                     done: true,

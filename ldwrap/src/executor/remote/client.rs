@@ -5,51 +5,38 @@
 //! against what was asked for.
 
 use super::auth::{Credentials, Headers};
+use super::blobs::{BATCH, Blobs};
 use super::settings::Settings;
-use crate::action::{Action, Content, Digest};
+use crate::action::{Action, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
-use bazel_remote_apis::google::bytestream as bytes_api;
 use bazel_remote_apis::google::longrunning::{Operation, operation};
 use bazel_remote_apis::google::rpc;
 use prost::Message;
-use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
 
-/// Blobs up to this size go in batches.
-const SMALL: u64 = 256 << 10;
-/// A batch is no larger, whatever the server would take: on a slow line it has to be through within
-/// the time limit.
-const BATCH: u64 = 1 << 20;
-/// Size of a piece of a large blob.
-const CHUNK: usize = 256 << 10;
 /// Objects and answers larger than this are refused.
-const MAX_MESSAGE: usize = 64 << 20;
-/// No object of a compiler is larger (bytes).
-const MAX_BLOB: u64 = 4 << 30;
+pub(super) const MAX_MESSAGE: usize = 64 << 20;
 /// How often a call is tried.
 const TRIES: u32 = 4;
 /// The first pause between two tries; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Digests in one question for missing blobs.
-const MAX_QUESTION: usize = 5000;
-/// Blobs that are on their way, either way, may take up so much memory (KiB), a few times over.
-const ROOM: u32 = 32 << 10;
+/// How much may be on its way from the server in a call, and on a connection, before we have read it
+/// (bytes): what a line of 1 Gbit/s takes in 60 ms. Fixed, since windows that follow what was seen
+/// begin small, and grow too late for a link.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Executions on one connection. Servers allow 100 calls or so; further ones would wait for those.
+const STREAMS: usize = 80;
 /// How often an action is sent again because the server had lost inputs.
 const MISSING_TRIES: usize = 3;
 
-type Service = InterceptedService<Channel, Credentials>;
-
-/// Whether the server has a blob; locked by who sees to it.
-type Slot = Arc<tokio::sync::Mutex<bool>>;
+pub(super) type Service = InterceptedService<Channel, Credentials>;
 
 /// What was moved and asked, for the report.
 #[derive(Debug, Default)]
@@ -60,20 +47,45 @@ pub struct Traffic {
     pub down: AtomicU64,
 }
 
+/// Some connections of the same use.
+#[derive(Debug)]
+pub(super) struct Connections(Vec<Service>, AtomicUsize);
+
+impl Connections {
+    /// They connect when they are first used.
+    fn new(number: usize, endpoint: &Endpoint, credentials: &Credentials) -> Self {
+        let one = || InterceptedService::new(endpoint.connect_lazy(), credentials.clone());
+        Self(
+            std::iter::repeat_with(one).take(number).collect(),
+            AtomicUsize::new(0),
+        )
+    }
+
+    /// For a call.
+    pub(super) fn one(&self) -> Service {
+        let n = self.1.fetch_add(1, Ordering::Relaxed) % self.0.len();
+        self.0[n].clone()
+    }
+}
+
 /// A server.
 #[derive(Debug)]
 pub struct Client {
-    settings: Settings,
+    pub(super) settings: Settings,
     credentials: Credentials,
-    services: Vec<Service>,
-    next: AtomicUsize,
-    batch: u64,
-    zstd: bool,
-    zstd_batch: bool,
-    /// Memory for blobs that are on their way, in KiB.
-    room: Semaphore,
-    /// Blobs that the server is known to have, and those on their way.
-    present: Mutex<HashMap<Digest, Slot>>,
+    /// For what is asked, objects too: no request waits behind blobs that are sent.
+    pub(super) questions: Connections,
+    /// For blobs that are sent.
+    pub(super) uploads: Connections,
+    /// For executions, whose calls are open until they end.
+    executions: Connections,
+    /// Executions at once.
+    slots: Semaphore,
+    /// The most that a batch may have, in bytes.
+    pub(super) batch: u64,
+    pub(super) zstd: bool,
+    pub(super) zstd_batch: bool,
+    pub(super) blobs: Blobs,
     /// What was moved.
     pub traffic: Traffic,
     /// Whether the server takes results that were made elsewhere.
@@ -99,54 +111,50 @@ impl Client {
         let read = |what: &str, file: &std::path::Path| {
             std::fs::read(file).map_err(|e| bad(what, &format!("{}: {e}", file.display())))
         };
-        let mut services = Vec::new();
-        for _ in 0..settings.connections {
-            let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())
-                .map_err(|e| bad("LDWRAP_REMOTE", &e))?
-                .connect_timeout(settings.timeout.min(Duration::from_secs(10)))
-                .http2_keep_alive_interval(Duration::from_secs(20))
-                .keep_alive_timeout(settings.timeout.min(Duration::from_secs(20)))
-                .http2_adaptive_window(true)
-                .tcp_nodelay(true)
-                .user_agent(concat!("ldwrap/", env!("CARGO_PKG_VERSION")))
-                .map_err(|e| bad("user agent", &e))?;
-            if settings.tls {
-                let mut tls = ClientTlsConfig::new();
-                tls = match &settings.ca {
-                    Some(ca) => {
-                        tls.ca_certificate(Certificate::from_pem(read("LDWRAP_REMOTE_CA", ca)?))
-                    }
-                    None => tls.with_native_roots(),
-                };
-                if let Some((cert, key)) = &settings.identity {
-                    tls = tls.identity(Identity::from_pem(
-                        read("LDWRAP_REMOTE_CERT", cert)?,
-                        read("LDWRAP_REMOTE_KEY", key)?,
-                    ));
+        let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())
+            .map_err(|e| bad("LDWRAP_REMOTE", &e))?
+            .connect_timeout(settings.timeout.min(Duration::from_secs(10)))
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(settings.timeout.min(Duration::from_secs(20)))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .tcp_nodelay(true)
+            .user_agent(concat!("ldwrap/", env!("CARGO_PKG_VERSION")))
+            .map_err(|e| bad("user agent", &e))?;
+        if settings.tls {
+            let mut tls = ClientTlsConfig::new();
+            tls = match &settings.ca {
+                Some(ca) => {
+                    tls.ca_certificate(Certificate::from_pem(read("LDWRAP_REMOTE_CA", ca)?))
                 }
-                endpoint = endpoint.tls_config(tls).map_err(|e| {
-                    let cause = cause(&e).unwrap_or_else(|| e.to_string());
-                    bad(
-                        "LDWRAP_REMOTE_CA, LDWRAP_REMOTE_CERT, LDWRAP_REMOTE_KEY",
-                        &cause,
-                    )
-                })?;
+                None => tls.with_native_roots(),
+            };
+            if let Some((cert, key)) = &settings.identity {
+                tls = tls.identity(Identity::from_pem(
+                    read("LDWRAP_REMOTE_CERT", cert)?,
+                    read("LDWRAP_REMOTE_KEY", key)?,
+                ));
             }
-            services.push(InterceptedService::new(
-                endpoint.connect_lazy(),
-                credentials.clone(),
-            ));
+            endpoint = endpoint.tls_config(tls).map_err(|e| {
+                let cause = cause(&e).unwrap_or_else(|| e.to_string());
+                bad(
+                    "LDWRAP_REMOTE_CA, LDWRAP_REMOTE_CERT, LDWRAP_REMOTE_KEY",
+                    &cause,
+                )
+            })?;
         }
+        let connections = |n| Connections::new(n, &endpoint, &credentials);
         let mut client = Self {
             settings: settings.clone(),
+            questions: connections(settings.connections),
+            uploads: connections(settings.connections),
+            executions: connections(settings.jobs.div_ceil(STREAMS)),
             credentials,
-            services,
-            next: AtomicUsize::new(0),
+            slots: Semaphore::new(settings.jobs),
             batch: BATCH,
             zstd: false,
             zstd_batch: false,
-            room: Semaphore::new(ROOM as usize),
-            present: Mutex::default(),
+            blobs: Blobs::default(),
             traffic: Traffic::default(),
             takes_results: false,
         };
@@ -167,15 +175,11 @@ impl Client {
         }
     }
 
-    fn service(&self) -> Service {
-        let n = self.next.fetch_add(1, Ordering::Relaxed) % self.services.len();
-        self.services[n].clone()
-    }
-
     async fn ask_capabilities(&mut self) -> Result<(), Status> {
         let found = self
             .again(|| async {
-                let mut client = api::capabilities_client::CapabilitiesClient::new(self.service());
+                let mut client =
+                    api::capabilities_client::CapabilitiesClient::new(self.questions.one());
                 let request = api::GetCapabilitiesRequest {
                     instance_name: self.settings.instance.clone(),
                 };
@@ -206,7 +210,7 @@ impl Client {
 
     /// Makes a call up to [`TRIES`] times, as long as its error is one that passes, and once more with
     /// other credentials if ours are not taken.
-    async fn retry<T, F: Future<Output = Result<T, Status>>>(
+    pub(super) async fn retry<T, F: Future<Output = Result<T, Status>>>(
         &self,
         passes: impl Fn(Code) -> bool,
         call: impl Fn() -> F,
@@ -235,7 +239,7 @@ impl Client {
     }
 
     /// Makes a call within the time limit, again after an error that may pass.
-    async fn again<T, F: Future<Output = Result<T, Status>>>(
+    pub(super) async fn again<T, F: Future<Output = Result<T, Status>>>(
         &self,
         call: impl Fn() -> F,
     ) -> Result<T, Status> {
@@ -256,8 +260,9 @@ impl Client {
     pub async fn cached(&self, action: &Digest) -> Result<Option<api::ActionResult>, Status> {
         let found = self
             .again(|| async {
-                let mut client = api::action_cache_client::ActionCacheClient::new(self.service())
-                    .max_decoding_message_size(MAX_MESSAGE);
+                let mut client =
+                    api::action_cache_client::ActionCacheClient::new(self.questions.one())
+                        .max_decoding_message_size(MAX_MESSAGE);
                 let request = api::GetActionResultRequest {
                     instance_name: self.settings.instance.clone(),
                     action_digest: Some(action.to_api()),
@@ -279,7 +284,7 @@ impl Client {
     /// Tells the action cache a result that was made elsewhere.
     pub async fn tell(&self, action: &Digest, result: &api::ActionResult) -> Result<(), Status> {
         self.again(|| async {
-            let mut client = api::action_cache_client::ActionCacheClient::new(self.service());
+            let mut client = api::action_cache_client::ActionCacheClient::new(self.questions.one());
             let request = api::UpdateActionResultRequest {
                 instance_name: self.settings.instance.clone(),
                 action_digest: Some(action.to_api()),
@@ -289,327 +294,6 @@ impl Client {
             client.update_action_result(request).await.map(drop)
         })
         .await
-    }
-
-    fn present(&self) -> MutexGuard<'_, HashMap<Digest, Slot>> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets that the server has these.
-    fn forget<'a>(&self, blobs: impl Iterator<Item = &'a Digest>) {
-        let mut present = self.present();
-        for digest in blobs {
-            present.remove(digest);
-        }
-    }
-
-    /// Sees to it that the server has these blobs. A blob that several callers want is sent once; if
-    /// that fails or is given up, by the next of them.
-    pub async fn provide(&self, blobs: &HashMap<Digest, Content>) -> Result<(), Status> {
-        let wanted: Vec<(Digest, Slot)> = {
-            let mut present = self.present();
-            let slot = |digest: &Digest| (*digest, present.entry(*digest).or_default().clone());
-            blobs.keys().map(slot).collect()
-        };
-        let (mut mine, mut others) = (Vec::new(), Vec::new());
-        for (digest, slot) in wanted {
-            match slot.clone().try_lock_owned() {
-                Ok(there) if *there => {}
-                Ok(there) => mine.push((digest, there)),
-                Err(_) => others.push((digest, slot)),
-            }
-        }
-        self.send_missing(mine, blobs).await?;
-        for (digest, slot) in others {
-            let there = slot.lock_owned().await;
-            if !*there {
-                // One at a time: who waits for another must hold none.
-                self.send_missing(vec![(digest, there)], blobs).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends those of these blobs that the server lacks, and marks all as there.
-    async fn send_missing(
-        &self,
-        wanted: Vec<(Digest, OwnedMutexGuard<bool>)>,
-        blobs: &HashMap<Digest, Content>,
-    ) -> Result<(), Status> {
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let digests: Vec<Digest> = wanted.iter().map(|(digest, _)| *digest).collect();
-        let mut batch = Vec::new();
-        let mut size = 0;
-        for digest in self.missing(&digests).await? {
-            let Some(content) = blobs.get(&digest) else {
-                continue;
-            };
-            if digest.size > SMALL.min(self.batch) {
-                self.send_large(&digest, content).await?;
-                continue;
-            }
-            if size + digest.size > self.batch {
-                self.send_batch(std::mem::take(&mut batch)).await?;
-                size = 0;
-            }
-            size += digest.size;
-            batch.push((digest, content));
-        }
-        if !batch.is_empty() {
-            self.send_batch(batch).await?;
-        }
-        for (_, mut there) in wanted {
-            *there = true;
-        }
-        Ok(())
-    }
-
-    /// Waits until there is room for so many bytes, twice.
-    async fn room_for(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
-        let wanted = u32::try_from(bytes / 512 + 1).unwrap_or(ROOM).min(ROOM);
-        self.room.acquire_many(wanted).await.ok()
-    }
-
-    async fn missing(&self, digests: &[Digest]) -> Result<HashSet<Digest>, Status> {
-        let mut missing = HashSet::new();
-        for some in digests.chunks(MAX_QUESTION) {
-            let found = self
-                .again(|| async {
-                    let mut client = cas(self.service());
-                    let request = api::FindMissingBlobsRequest {
-                        instance_name: self.settings.instance.clone(),
-                        blob_digests: some.iter().map(Digest::to_api).collect(),
-                        ..Default::default()
-                    };
-                    Ok(client.find_missing_blobs(request).await?.into_inner())
-                })
-                .await?;
-            let said = found.missing_blob_digests.iter();
-            missing.extend(said.filter_map(Digest::from_api));
-        }
-        Ok(missing)
-    }
-
-    async fn send_batch(&self, blobs: Vec<(Digest, &Content)>) -> Result<(), Status> {
-        let _room = self.room_for(blobs.iter().map(|(d, _)| d.size).sum()).await;
-        let mut sent = 0;
-        let mut requests = Vec::new();
-        for (digest, content) in &blobs {
-            let data = load(digest, content).await?;
-            let packed = self.zstd_batch.then(|| zstd::bulk::compress(&data, 3).ok());
-            let (data, compressor) = match packed.flatten() {
-                Some(packed) if packed.len() < data.len() => {
-                    (packed, api::compressor::Value::Zstd as i32)
-                }
-                _ => (data, 0),
-            };
-            sent += data.len() as u64;
-            requests.push(api::batch_update_blobs_request::Request {
-                digest: Some(digest.to_api()),
-                data,
-                compressor,
-            });
-        }
-        let done = self
-            .again(|| async {
-                let mut client = cas(self.service());
-                let request = api::BatchUpdateBlobsRequest {
-                    instance_name: self.settings.instance.clone(),
-                    requests: requests.clone(),
-                    ..Default::default()
-                };
-                Ok(client.batch_update_blobs(request).await?.into_inner())
-            })
-            .await?;
-        self.traffic.up.fetch_add(sent, Ordering::Relaxed);
-        let bad = |r: &api::batch_update_blobs_response::Response| {
-            r.status.clone().filter(|status| status.code != 0)
-        };
-        match done.responses.iter().find_map(bad) {
-            Some(status) => Err(to_status(&status)),
-            None => Ok(()),
-        }
-    }
-
-    async fn send_large(&self, digest: &Digest, content: &Content) -> Result<(), Status> {
-        let kind = if self.zstd {
-            "compressed-blobs/zstd"
-        } else {
-            "blobs"
-        };
-        let instance = self.prefix();
-        let id = uuid();
-        let name = format!(
-            "{instance}uploads/{id}/{kind}/{}/{}",
-            digest.hex(),
-            digest.size
-        );
-        self.retry(may_pass, || self.write(&name, digest, content))
-            .await
-    }
-
-    /// One try at a `ByteStream.Write`, in pieces that are read as they are sent. The time limit is for
-    /// each piece: large blobs take their time.
-    async fn write(&self, name: &str, digest: &Digest, content: &Content) -> Result<(), Status> {
-        let _room = self.room_for(4 * CHUNK as u64).await;
-        let (send, receive) = tokio::sync::mpsc::channel(1);
-        let mut client = bytes_api::byte_stream_client::ByteStreamClient::new(self.service());
-        let stream = tokio_stream::wrappers::ReceiverStream::new(receive);
-        let mut source: Box<dyn Read + Send + '_> = match content {
-            Content::Bytes(bytes) => Box::new(bytes.as_slice()),
-            Content::File(file) => Box::new(File::open(file)?),
-        };
-        if self.zstd {
-            source = Box::new(zstd::stream::read::Encoder::new(source, 3)?);
-        }
-        let (timeout, count) = (self.settings.timeout, AtomicU64::new(0));
-        let sent = &count;
-        let feed = async move {
-            let (mut name, mut piece, mut at) = (name.to_owned(), next_piece(&mut *source)?, 0_u64);
-            loop {
-                let following = match piece.len() {
-                    CHUNK => next_piece(&mut *source)?,
-                    _ => Vec::new(),
-                };
-                let (size, last) = (piece.len() as u64, following.is_empty());
-                let request = bytes_api::WriteRequest {
-                    resource_name: std::mem::take(&mut name),
-                    write_offset: at as i64,
-                    finish_write: last,
-                    data: std::mem::replace(&mut piece, following),
-                };
-                match tokio::time::timeout(timeout, send.send(request)).await {
-                    Ok(Ok(())) => {}
-                    // The server has ended the call; its answer says why.
-                    Ok(Err(_)) => return Ok(()),
-                    Err(_) => return Err(Status::deadline_exceeded("an upload does not move")),
-                }
-                at += size;
-                sent.store(at, Ordering::Relaxed);
-                if last {
-                    drop(send);
-                    // From the last piece on the answer is due.
-                    tokio::time::sleep(timeout).await;
-                    return Err(Status::deadline_exceeded("an upload is not confirmed"));
-                }
-            }
-        };
-        let answer = async { Ok(client.write(stream).await?.into_inner()) };
-        tokio::pin!(feed, answer);
-        let answer: Result<bytes_api::WriteResponse, Status> = tokio::select! {
-            answer = &mut answer => answer,
-            fed = &mut feed => match fed {
-                Err(status) => Err(status),
-                Ok(()) => tokio::time::timeout(timeout, answer)
-                    .await
-                    .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to an upload"))),
-            },
-        };
-        let committed = answer?.committed_size;
-        let sent = count.load(Ordering::Relaxed);
-        // There already: its size; -1 where it was sent compressed; and some servers say 0.
-        let there = [-1, 0, digest.size as i64];
-        if committed != sent as i64 && !there.contains(&committed) {
-            return Err(Status::data_loss(format!(
-                "{committed} of {sent} bytes were stored"
-            )));
-        }
-        self.traffic.up.fetch_add(sent, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn prefix(&self) -> String {
-        match self.settings.instance.as_str() {
-            "" => String::new(),
-            instance => format!("{instance}/"),
-        }
-    }
-
-    /// Gets a blob, and believes it only if it is what its digest says.
-    pub async fn fetch(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
-        if digest.size > MAX_BLOB {
-            return Err(Status::out_of_range(format!(
-                "an object of {} bytes",
-                digest.size
-            )));
-        }
-        if digest.size == 0 {
-            return Ok(Vec::new());
-        }
-        let _room = self.room_for(digest.size).await;
-        let passes = |code| may_pass(code) || code == Code::DataLoss;
-        self.retry(passes, || async {
-            let data = if digest.size <= self.batch {
-                self.read_small(digest).await
-            } else {
-                self.read_large(digest).await
-            };
-            check(digest, data?)
-        })
-        .await
-    }
-
-    async fn read_small(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
-        let call = async {
-            let mut client = cas(self.service());
-            let request = api::BatchReadBlobsRequest {
-                instance_name: self.settings.instance.clone(),
-                digests: vec![digest.to_api()],
-                ..Default::default()
-            };
-            Ok::<_, Status>(client.batch_read_blobs(request).await?.into_inner())
-        };
-        let answer = tokio::time::timeout(self.settings.timeout, call)
-            .await
-            .map_err(|_| Status::deadline_exceeded("no answer to a download"))??;
-        let one = answer.responses.into_iter().next();
-        let one = one.ok_or_else(|| Status::data_loss("no blob in the answer"))?;
-        match one.status.filter(|s| s.code != 0) {
-            Some(status) => Err(to_status(&status)),
-            None => {
-                let received = one.data.len() as u64;
-                self.traffic.down.fetch_add(received, Ordering::Relaxed);
-                Ok(one.data)
-            }
-        }
-    }
-
-    async fn read_large(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
-        let mut client = bytes_api::byte_stream_client::ByteStreamClient::new(self.service())
-            .max_decoding_message_size(MAX_MESSAGE);
-        let kind = if self.zstd {
-            "compressed-blobs/zstd"
-        } else {
-            "blobs"
-        };
-        let request = bytes_api::ReadRequest {
-            resource_name: format!("{}{kind}/{}/{}", self.prefix(), digest.hex(), digest.size),
-            ..Default::default()
-        };
-        let slow = || Status::deadline_exceeded("a download does not move");
-        let opened = tokio::time::timeout(self.settings.timeout, client.read(request)).await;
-        let mut stream = opened.map_err(|_| slow())??.into_inner();
-        let mut data = Vec::new();
-        while let Some(piece) = tokio::time::timeout(self.settings.timeout, stream.message())
-            .await
-            .map_err(|_| slow())??
-        {
-            data.extend_from_slice(&piece.data);
-            // zstd may grow what does not compress, but never by much.
-            if data.len() as u64 > digest.size + digest.size / 128 + 1024 {
-                return Err(Status::data_loss("a download is longer than it should be"));
-            }
-        }
-        let received = data.len() as u64;
-        self.traffic.down.fetch_add(received, Ordering::Relaxed);
-        if self.zstd {
-            let size = usize::try_from(digest.size).unwrap_or(0);
-            return zstd::bulk::decompress(&data, size)
-                .map_err(|e| Status::data_loss(format!("a download does not unpack: {e}")));
-        }
-        Ok(data)
     }
 
     /// Has an action run, after sending what the server lacks of it; `runs` is called when a worker has
@@ -636,9 +320,15 @@ impl Client {
         }
     }
 
+    /// Whether no further execution can begin before one ends.
+    pub fn full(&self) -> bool {
+        self.slots.available_permits() == 0
+    }
+
     /// Runs an action whose blobs are there. A stream that breaks is taken up again by its operation's
     /// name.
     async fn execute(&self, action: &Digest, runs: &(dyn Fn() + Sync)) -> Result<Executed, Status> {
+        let _slot = self.slots.acquire().await.ok();
         let run = self.execute_within(action, runs);
         tokio::time::timeout(self.settings.execution_timeout, run)
             .await
@@ -693,14 +383,15 @@ impl Client {
         operation: &mut String,
         runs: &(dyn Fn() + Sync),
     ) -> Result<Operation, Status> {
-        let mut client = api::execution_client::ExecutionClient::new(self.service())
+        let mut client = api::execution_client::ExecutionClient::new(self.executions.one())
             .max_decoding_message_size(MAX_MESSAGE);
         let opening = async {
             if operation.is_empty() {
                 let request = api::ExecuteRequest {
                     instance_name: self.settings.instance.clone(),
                     action_digest: Some(action.to_api()),
-                    inline_output_files: vec![crate::backend::OBJECT.into()],
+                    // Not the object: hundreds of answers at once would share the line, and all
+                    // come late. Objects are fetched one after the other.
                     inline_stderr: true,
                     inline_stdout: true,
                     ..Default::default()
@@ -733,44 +424,6 @@ impl Client {
     }
 }
 
-fn cas(
-    service: Service,
-) -> api::content_addressable_storage_client::ContentAddressableStorageClient<Service> {
-    api::content_addressable_storage_client::ContentAddressableStorageClient::new(service)
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE)
-}
-
-/// Up to [`CHUNK`] bytes; fewer only at the end.
-fn next_piece(source: &mut (dyn Read + Send)) -> io::Result<Vec<u8>> {
-    let mut piece = Vec::with_capacity(CHUNK);
-    source.take(CHUNK as u64).read_to_end(&mut piece)?;
-    Ok(piece)
-}
-
-async fn load(digest: &Digest, content: &Content) -> Result<Vec<u8>, Status> {
-    let data = match content {
-        Content::Bytes(bytes) => return Ok(bytes.clone()),
-        Content::File(file) => tokio::fs::read(file).await?,
-    };
-    // Written to since it was hashed: no server would take it.
-    if data.len() as u64 == digest.size {
-        Ok(data)
-    } else {
-        Err(Status::failed_precondition(
-            "an input has changed during the link",
-        ))
-    }
-}
-
-fn check(digest: &Digest, data: Vec<u8>) -> Result<Vec<u8>, Status> {
-    if Digest::of(&data) == *digest {
-        Ok(data)
-    } else {
-        Err(Status::data_loss("a blob is not what its digest says"))
-    }
-}
-
 /// What an operation that is done came to.
 fn finished(operation: Operation) -> Result<Executed, Status> {
     let response = match operation.result {
@@ -788,7 +441,7 @@ fn finished(operation: Operation) -> Result<Executed, Status> {
     Ok(Executed::Result(Box::new(result), response.cached_result))
 }
 
-fn to_status(status: &rpc::Status) -> Status {
+pub(super) fn to_status(status: &rpc::Status) -> Status {
     Status::new(Code::from(status.code), status.message.clone())
 }
 
@@ -818,20 +471,6 @@ async fn pause(tried: u32) {
     let part = RandomState::new().hash_one(tried) % 512;
     let wait = most / 2 + most * u32::try_from(part).unwrap_or(0) / 1024;
     tokio::time::sleep(wait).await;
-}
-
-/// A random version 4 UUID, as ByteStream wants for an upload.
-fn uuid() -> String {
-    let random = |n: u8| RandomState::new().hash_one(n);
-    let (a, b) = (random(0), random(1));
-    format!(
-        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-        a >> 32,
-        a >> 16 & 0xffff,
-        a & 0xfff,
-        0x8000 | b >> 48 & 0x3fff,
-        b & 0xffff_ffff_ffff
-    )
 }
 
 /// What a status comes to in one line, for the user; servers' words may be many.

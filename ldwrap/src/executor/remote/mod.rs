@@ -7,12 +7,13 @@
 //! slower, never fail it.
 
 mod auth;
+mod blobs;
 pub mod client;
 pub mod settings;
 
 use super::board::{Board, Next, Place, Task};
 use super::local::Local;
-use super::{BackendError, Done, Executor, Outcome, Queue, Told};
+use super::{BackendError, Done, Executor, Order, Outcome, Queue, Told};
 use crate::action::{Action, Content, Digest};
 use crate::backend::{Job, OBJECT};
 use crate::store::Store;
@@ -32,6 +33,8 @@ use tonic::{Code, Status};
 
 /// So many jobs that fail in a row, and the server is not asked any more.
 const PATIENCE: usize = 3;
+/// Jobs that are prepared on the server beside those that run, at least.
+const AHEAD: usize = 64;
 /// After the last job is done, so long may results that were made here take to reach the server.
 const PARTING: Duration = Duration::from_secs(1);
 
@@ -46,6 +49,8 @@ pub struct Remote<'a> {
     pub settings: &'a Settings,
     /// What happened.
     pub counts: Counts,
+    /// Whether the server has as many executions as it may have.
+    pub full: AtomicBool,
 }
 
 /// What happened, for the report and the user.
@@ -105,8 +110,13 @@ impl Executor for Remote<'_> {
         "remote"
     }
 
+    fn order(&self) -> Order<'_> {
+        Order::Mixed(&self.full)
+    }
+
     fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {
-        let room = 2 * (self.settings.jobs + self.local.jobs);
+        // Few beyond those: what is best begun next is decided late.
+        let room = self.calls() + 4 * self.local.jobs;
         let board = Board::new(self.settings.fallback_only, room);
         let made = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -186,6 +196,12 @@ impl Remote<'_> {
         }
     }
 
+    /// Jobs that the server has something to do with at once: those that it executes, and the next ones,
+    /// whose inputs are to be there when a slot is free.
+    fn calls(&self) -> usize {
+        self.settings.jobs + self.settings.jobs / 4 + AHEAD
+    }
+
     /// Where an object from elsewhere goes.
     fn object(&self, job: &Job) -> PathBuf {
         self.local.scratch.received(job.number)
@@ -227,7 +243,7 @@ impl Remote<'_> {
         let mut running = FuturesUnordered::new();
         let mut telling = FuturesUnordered::new();
         loop {
-            while running.len() < self.settings.jobs
+            while running.len() < self.calls()
                 && !over.load(Ordering::Relaxed)
                 && let Some((place, task, next)) = board.take_remote()
             {
@@ -240,6 +256,7 @@ impl Remote<'_> {
                 };
                 running.push(self.one(call, tell, &over));
             }
+            self.full.store(client.full(), Ordering::Relaxed);
             if board.finished() || over.load(Ordering::Relaxed) {
                 break;
             }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// Jobs in flight at once, if not said. A server queues what it cannot run.
 const JOBS: usize = 200;
-/// Connections, if not said: HTTP/2 carries many calls on each, servers allow 100 or so.
-const CONNECTIONS: usize = 3;
+/// Connections of each use, if not said: HTTP/2 carries many calls on each.
+const CONNECTIONS: usize = 2;
 /// The time limit of a call, and of each step of a transfer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The time limit of an execution, waiting for a worker included.
@@ -37,7 +37,7 @@ pub struct Settings {
     pub clang: Option<String>,
     /// Jobs in flight.
     pub jobs: usize,
-    /// Connections.
+    /// Connections for what is sent, and as many for what is asked. Executions have their own.
     pub connections: usize,
     /// Whether this machine does only what the server fails to.
     pub fallback_only: bool,

@@ -1,0 +1,533 @@
+//! Blobs: which of them the server has, sending those that it lacks, and getting objects.
+//!
+//! A job's execution can begin when the last of its inputs is there, so what counts is not only that
+//! the line is busy but in which order blobs are sent: with hundreds of transfers at once, each gets a
+//! share of the line, and all end late. So jobs send in the order in which they came, and no more is on
+//! its way at once than keeps a long line full. What the server lacks is asked for many jobs in one
+//! question, ahead of that.
+
+use super::client::{Client, MAX_MESSAGE, Service, may_pass, to_status};
+use crate::action::{Content, Digest};
+use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
+use bazel_remote_apis::google::bytestream as bytes_api;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OnceCell, OwnedMutexGuard, Semaphore, SemaphorePermit};
+use tonic::{Code, Status};
+
+/// Blobs up to this size go in batches.
+const SMALL: u64 = 256 << 10;
+/// A batch is no larger, whatever the server would take: on a slow line it has to be through within
+/// the time limit.
+pub(super) const BATCH: u64 = 1 << 20;
+/// Size of a piece of a large blob.
+const CHUNK: usize = 256 << 10;
+/// No object of a compiler is larger (bytes).
+const MAX_BLOB: u64 = 4 << 30;
+/// Digests in one question for missing blobs, more or less.
+const MAX_QUESTION: usize = 5000;
+/// Questions at once. Meanwhile the next one grows.
+const QUESTIONS: usize = 2;
+/// Bytes on their way at once in each direction: what a line of 1 Gbit/s takes in 60 ms.
+const UNDER_WAY: usize = 8 << 20;
+
+/// Whether the server has a blob; locked by who sends it.
+type Slot = Arc<tokio::sync::Mutex<bool>>;
+
+/// A blob that is to be sent, by who has locked its slot.
+type Claimed<'b> = (Digest, &'b Content, OwnedMutexGuard<bool>);
+
+/// What is known of the server's blobs, and what is on its way.
+#[derive(Debug)]
+pub(super) struct Blobs {
+    known: Mutex<HashMap<Digest, Slot>>,
+    /// The question that is asked next.
+    question: Mutex<Arc<Question>>,
+    questions: Semaphore,
+    /// Jobs send in the order in which they come.
+    line: tokio::sync::Mutex<()>,
+    sending: Semaphore,
+    fetching: Semaphore,
+}
+
+/// Which blobs does the server lack? Asked once for all who want to know.
+#[derive(Debug, Default)]
+struct Question {
+    digests: Mutex<HashSet<Digest>>,
+    answer: OnceCell<Result<HashSet<Digest>, Status>>,
+}
+
+impl Default for Blobs {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            question: Mutex::default(),
+            questions: Semaphore::new(QUESTIONS),
+            line: tokio::sync::Mutex::default(),
+            sending: Semaphore::new(UNDER_WAY),
+            fetching: Semaphore::new(UNDER_WAY),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for room for so many bytes, or for all room if it is less.
+async fn room(of: &Semaphore, bytes: u64) -> Option<SemaphorePermit<'_>> {
+    let wanted = usize::try_from(bytes).unwrap_or(UNDER_WAY).min(UNDER_WAY);
+    of.acquire_many(u32::try_from(wanted).unwrap_or(u32::MAX))
+        .await
+        .ok()
+}
+
+impl Client {
+    /// Forgets that the server has these.
+    pub(super) fn forget<'a>(&self, blobs: impl Iterator<Item = &'a Digest>) {
+        let mut known = lock(&self.blobs.known);
+        for digest in blobs {
+            known.remove(digest);
+        }
+    }
+
+    /// Sees to it that the server has these blobs. A blob that several callers want is sent once; if
+    /// that fails or is given up, by the next of them.
+    pub async fn provide(&self, blobs: &HashMap<Digest, Content>) -> Result<(), Status> {
+        let slots = self.look_up(blobs).await?;
+        let mut others = Vec::new();
+        let mut sending = FuturesUnordered::new();
+        let turn = self.blobs.line.lock().await;
+        let mut mine = Vec::new();
+        for (digest, content, slot) in slots {
+            match slot.clone().try_lock_owned() {
+                Ok(there) if *there => {}
+                Ok(there) => mine.push((digest, content, there)),
+                Err(_) => others.push((digest, content, slot)),
+            }
+        }
+        for batch in self.batches(mine) {
+            let room = {
+                let room = self.room_to_send(&batch);
+                tokio::pin!(room);
+                loop {
+                    tokio::select! {
+                        room = &mut room => break room,
+                        Some(sent) = sending.next() => sent?,
+                    }
+                }
+            };
+            sending.push(self.send(batch, room));
+        }
+        drop(turn);
+        while let Some(sent) = sending.next().await {
+            sent?;
+        }
+        for (digest, content, slot) in others {
+            // One at a time: who waits for another must hold none.
+            let there = slot.lock_owned().await;
+            if !*there {
+                let batch = vec![(digest, content, there)];
+                let room = self.room_to_send(&batch).await;
+                self.send(batch, room).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of these blobs that the server is not known to have, after asking it.
+    async fn look_up<'b>(
+        &self,
+        blobs: &'b HashMap<Digest, Content>,
+    ) -> Result<Vec<(Digest, &'b Content, Slot)>, Status> {
+        let unknown: Vec<Digest> = {
+            let known = lock(&self.blobs.known);
+            let unknown = blobs.keys().filter(|digest| !known.contains_key(digest));
+            unknown.copied().collect()
+        };
+        let missing = match unknown.as_slice() {
+            [] => HashSet::new(),
+            unknown => self.missing(unknown).await?,
+        };
+        let mut known = lock(&self.blobs.known);
+        for digest in unknown {
+            let there = !missing.contains(&digest);
+            known
+                .entry(digest)
+                .or_insert_with(|| Arc::new(tokio::sync::Mutex::new(there)));
+        }
+        // What was forgotten meanwhile is sent.
+        let slot = |(digest, content): (&Digest, &'b Content)| {
+            let slot: &Slot = known.entry(*digest).or_default();
+            (*digest, content, slot.clone())
+        };
+        Ok(blobs.iter().map(slot).collect())
+    }
+
+    /// Which of these the server lacks; asked together with what others want to know.
+    async fn missing(&self, digests: &[Digest]) -> Result<HashSet<Digest>, Status> {
+        let question = {
+            let mut next = lock(&self.blobs.question);
+            let question = next.clone();
+            let mut all = lock(&question.digests);
+            all.extend(digests);
+            if all.len() >= MAX_QUESTION {
+                *next = Arc::default();
+            }
+            drop(all);
+            question
+        };
+        // If who asks is stopped, the next of those who wait does.
+        let ask = || async {
+            let _permit = self.blobs.questions.acquire().await.ok();
+            {
+                let mut next = lock(&self.blobs.question);
+                if Arc::ptr_eq(&next, &question) {
+                    *next = Arc::default();
+                }
+            }
+            let all: Vec<api::Digest> = {
+                let all = lock(&question.digests);
+                all.iter().map(Digest::to_api).collect()
+            };
+            let found = self
+                .again(|| async {
+                    let mut client = cas(self.questions.one());
+                    let request = api::FindMissingBlobsRequest {
+                        instance_name: self.settings.instance.clone(),
+                        blob_digests: all.clone(),
+                        ..Default::default()
+                    };
+                    Ok(client.find_missing_blobs(request).await?.into_inner())
+                })
+                .await?;
+            let said = found.missing_blob_digests.iter();
+            Ok(said.filter_map(Digest::from_api).collect())
+        };
+        question.answer.get_or_init(ask).await.clone()
+    }
+
+    /// Waits until blobs may be sent.
+    async fn room_to_send(&self, batch: &[Claimed<'_>]) -> Option<SemaphorePermit<'_>> {
+        let bytes = batch.iter().map(|(digest, ..)| digest.size).sum::<u64>();
+        // A large one is read as it is sent.
+        let bytes = bytes.min(4 * CHUNK as u64);
+        room(&self.blobs.sending, bytes).await
+    }
+
+    /// In what portions blobs are sent: large ones alone, others together.
+    fn batches<'b>(&self, blobs: Vec<Claimed<'b>>) -> Vec<Vec<Claimed<'b>>> {
+        let (large, small): (Vec<_>, Vec<_>) = blobs
+            .into_iter()
+            .partition(|(digest, ..)| digest.size > SMALL.min(self.batch));
+        let mut batches = Vec::new();
+        let mut size = 0;
+        for blob in small {
+            size += blob.0.size;
+            match batches.last_mut() {
+                Some(batch) if size <= self.batch => Vec::push(batch, blob),
+                _ => {
+                    size = blob.0.size;
+                    batches.push(vec![blob]);
+                }
+            }
+        }
+        batches.extend(large.into_iter().map(|blob| vec![blob]));
+        batches
+    }
+
+    /// Sends a batch, and marks its blobs as there.
+    async fn send(
+        &self,
+        blobs: Vec<Claimed<'_>>,
+        _room: Option<SemaphorePermit<'_>>,
+    ) -> Result<(), Status> {
+        match blobs.as_slice() {
+            [(digest, content, _)] if digest.size > SMALL.min(self.batch) => {
+                self.send_large(digest, content).await?;
+            }
+            blobs => self.send_batch(blobs).await?,
+        }
+        for (_, _, mut there) in blobs {
+            *there = true;
+        }
+        Ok(())
+    }
+
+    async fn send_batch(&self, blobs: &[Claimed<'_>]) -> Result<(), Status> {
+        let mut sent = 0;
+        let mut requests = Vec::new();
+        for (digest, content, _) in blobs {
+            let data = load(digest, content).await?;
+            let packed = self.zstd_batch.then(|| zstd::bulk::compress(&data, 3).ok());
+            let (data, compressor) = match packed.flatten() {
+                Some(packed) if packed.len() < data.len() => {
+                    (packed, api::compressor::Value::Zstd as i32)
+                }
+                _ => (data, 0),
+            };
+            sent += data.len() as u64;
+            requests.push(api::batch_update_blobs_request::Request {
+                digest: Some(digest.to_api()),
+                data,
+                compressor,
+            });
+        }
+        let done = self
+            .again(|| async {
+                let mut client = cas(self.uploads.one());
+                let request = api::BatchUpdateBlobsRequest {
+                    instance_name: self.settings.instance.clone(),
+                    requests: requests.clone(),
+                    ..Default::default()
+                };
+                Ok(client.batch_update_blobs(request).await?.into_inner())
+            })
+            .await?;
+        self.traffic.up.fetch_add(sent, Ordering::Relaxed);
+        let bad = |r: &api::batch_update_blobs_response::Response| {
+            r.status.clone().filter(|status| status.code != 0)
+        };
+        match done.responses.iter().find_map(bad) {
+            Some(status) => Err(to_status(&status)),
+            None => Ok(()),
+        }
+    }
+
+    async fn send_large(&self, digest: &Digest, content: &Content) -> Result<(), Status> {
+        let kind = if self.zstd {
+            "compressed-blobs/zstd"
+        } else {
+            "blobs"
+        };
+        let instance = self.prefix();
+        let id = uuid();
+        let name = format!(
+            "{instance}uploads/{id}/{kind}/{}/{}",
+            digest.hex(),
+            digest.size
+        );
+        self.retry(may_pass, || self.write(&name, digest, content))
+            .await
+    }
+
+    /// One try at a `ByteStream.Write`, in pieces that are read as they are sent. The time limit is for
+    /// each piece: large blobs take their time.
+    async fn write(&self, name: &str, digest: &Digest, content: &Content) -> Result<(), Status> {
+        let (send, receive) = tokio::sync::mpsc::channel(1);
+        let mut client = bytes_api::byte_stream_client::ByteStreamClient::new(self.uploads.one());
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receive);
+        let mut source: Box<dyn Read + Send + '_> = match content {
+            Content::Bytes(bytes) => Box::new(bytes.as_slice()),
+            Content::File(file) => Box::new(File::open(file)?),
+        };
+        if self.zstd {
+            source = Box::new(zstd::stream::read::Encoder::new(source, 3)?);
+        }
+        let (timeout, count) = (self.settings.timeout, AtomicU64::new(0));
+        let sent = &count;
+        let feed = async move {
+            let (mut name, mut piece, mut at) = (name.to_owned(), next_piece(&mut *source)?, 0_u64);
+            loop {
+                let following = match piece.len() {
+                    CHUNK => next_piece(&mut *source)?,
+                    _ => Vec::new(),
+                };
+                let (size, last) = (piece.len() as u64, following.is_empty());
+                let request = bytes_api::WriteRequest {
+                    resource_name: std::mem::take(&mut name),
+                    write_offset: at as i64,
+                    finish_write: last,
+                    data: std::mem::replace(&mut piece, following),
+                };
+                match tokio::time::timeout(timeout, send.send(request)).await {
+                    Ok(Ok(())) => {}
+                    // The server has ended the call; its answer says why.
+                    Ok(Err(_)) => return Ok(()),
+                    Err(_) => return Err(Status::deadline_exceeded("an upload does not move")),
+                }
+                at += size;
+                sent.store(at, Ordering::Relaxed);
+                if last {
+                    drop(send);
+                    // From the last piece on the answer is due.
+                    tokio::time::sleep(timeout).await;
+                    return Err(Status::deadline_exceeded("an upload is not confirmed"));
+                }
+            }
+        };
+        let answer = async { Ok(client.write(stream).await?.into_inner()) };
+        tokio::pin!(feed, answer);
+        let answer: Result<bytes_api::WriteResponse, Status> = tokio::select! {
+            answer = &mut answer => answer,
+            fed = &mut feed => match fed {
+                Err(status) => Err(status),
+                Ok(()) => tokio::time::timeout(timeout, answer)
+                    .await
+                    .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to an upload"))),
+            },
+        };
+        let committed = answer?.committed_size;
+        let sent = count.load(Ordering::Relaxed);
+        // There already: its size; -1 where it was sent compressed; and some servers say 0.
+        let there = [-1, 0, digest.size as i64];
+        if committed != sent as i64 && !there.contains(&committed) {
+            return Err(Status::data_loss(format!(
+                "{committed} of {sent} bytes were stored"
+            )));
+        }
+        self.traffic.up.fetch_add(sent, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What resource names begin with.
+    fn prefix(&self) -> String {
+        match self.settings.instance.as_str() {
+            "" => String::new(),
+            instance => format!("{instance}/"),
+        }
+    }
+
+    /// Gets a blob, and believes it only if it is what its digest says.
+    pub async fn fetch(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
+        if digest.size > MAX_BLOB {
+            return Err(Status::out_of_range(format!(
+                "an object of {} bytes",
+                digest.size
+            )));
+        }
+        if digest.size == 0 {
+            return Ok(Vec::new());
+        }
+        let _room = room(&self.blobs.fetching, digest.size).await;
+        let passes = |code| may_pass(code) || code == Code::DataLoss;
+        self.retry(passes, || async {
+            let data = if digest.size <= self.batch {
+                self.read_small(digest).await
+            } else {
+                self.read_large(digest).await
+            };
+            check(digest, data?)
+        })
+        .await
+    }
+
+    async fn read_small(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
+        let call = async {
+            let mut client = cas(self.questions.one());
+            let request = api::BatchReadBlobsRequest {
+                instance_name: self.settings.instance.clone(),
+                digests: vec![digest.to_api()],
+                ..Default::default()
+            };
+            Ok::<_, Status>(client.batch_read_blobs(request).await?.into_inner())
+        };
+        let answer = tokio::time::timeout(self.settings.timeout, call)
+            .await
+            .map_err(|_| Status::deadline_exceeded("no answer to a download"))??;
+        let one = answer.responses.into_iter().next();
+        let one = one.ok_or_else(|| Status::data_loss("no blob in the answer"))?;
+        match one.status.filter(|s| s.code != 0) {
+            Some(status) => Err(to_status(&status)),
+            None => {
+                let received = one.data.len() as u64;
+                self.traffic.down.fetch_add(received, Ordering::Relaxed);
+                Ok(one.data)
+            }
+        }
+    }
+
+    async fn read_large(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
+        let mut client = bytes_api::byte_stream_client::ByteStreamClient::new(self.questions.one())
+            .max_decoding_message_size(MAX_MESSAGE);
+        let kind = if self.zstd {
+            "compressed-blobs/zstd"
+        } else {
+            "blobs"
+        };
+        let request = bytes_api::ReadRequest {
+            resource_name: format!("{}{kind}/{}/{}", self.prefix(), digest.hex(), digest.size),
+            ..Default::default()
+        };
+        let slow = || Status::deadline_exceeded("a download does not move");
+        let opened = tokio::time::timeout(self.settings.timeout, client.read(request)).await;
+        let mut stream = opened.map_err(|_| slow())??.into_inner();
+        let mut data = Vec::new();
+        while let Some(piece) = tokio::time::timeout(self.settings.timeout, stream.message())
+            .await
+            .map_err(|_| slow())??
+        {
+            data.extend_from_slice(&piece.data);
+            // zstd may grow what does not compress, but never by much.
+            if data.len() as u64 > digest.size + digest.size / 128 + 1024 {
+                return Err(Status::data_loss("a download is longer than it should be"));
+            }
+        }
+        let received = data.len() as u64;
+        self.traffic.down.fetch_add(received, Ordering::Relaxed);
+        if self.zstd {
+            let size = usize::try_from(digest.size).unwrap_or(0);
+            return zstd::bulk::decompress(&data, size)
+                .map_err(|e| Status::data_loss(format!("a download does not unpack: {e}")));
+        }
+        Ok(data)
+    }
+}
+
+fn cas(
+    service: Service,
+) -> api::content_addressable_storage_client::ContentAddressableStorageClient<Service> {
+    api::content_addressable_storage_client::ContentAddressableStorageClient::new(service)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
+}
+
+/// Up to [`CHUNK`] bytes; fewer only at the end.
+fn next_piece(source: &mut (dyn Read + Send)) -> io::Result<Vec<u8>> {
+    let mut piece = Vec::with_capacity(CHUNK);
+    source.take(CHUNK as u64).read_to_end(&mut piece)?;
+    Ok(piece)
+}
+
+async fn load(digest: &Digest, content: &Content) -> Result<Vec<u8>, Status> {
+    let data = match content {
+        Content::Bytes(bytes) => return Ok(bytes.clone()),
+        Content::File(file) => tokio::fs::read(file).await?,
+    };
+    // Written to since it was hashed: no server would take it.
+    if data.len() as u64 == digest.size {
+        Ok(data)
+    } else {
+        Err(Status::failed_precondition(
+            "an input has changed during the link",
+        ))
+    }
+}
+
+fn check(digest: &Digest, data: Vec<u8>) -> Result<Vec<u8>, Status> {
+    if Digest::of(&data) == *digest {
+        Ok(data)
+    } else {
+        Err(Status::data_loss("a blob is not what its digest says"))
+    }
+}
+
+/// A random version 4 UUID, as ByteStream wants for an upload.
+fn uuid() -> String {
+    let random = |n: u8| RandomState::new().hash_one(n);
+    let (a, b) = (random(0), random(1));
+    format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xffff,
+        a & 0xfff,
+        0x8000 | b >> 48 & 0x3fff,
+        b & 0xffff_ffff_ffff
+    )
+}
