@@ -11,14 +11,15 @@ use crate::action::{Content, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::bytestream as bytes_api;
 use futures_util::StreamExt;
+use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{OnceCell, OwnedMutexGuard, Semaphore, SemaphorePermit};
+use tokio::sync::{OnceCell, OwnedMutexGuard, Semaphore, SemaphorePermit, oneshot};
 use tonic::{Code, Status};
 
 /// Blobs up to this size go in batches.
@@ -34,8 +35,11 @@ const MAX_BLOB: u64 = 4 << 30;
 const MAX_QUESTION: usize = 5000;
 /// Questions at once. Meanwhile the next one grows.
 const QUESTIONS: usize = 2;
-/// Bytes on their way at once in each direction: what a line of 1 Gbit/s takes in 60 ms.
-const UNDER_WAY: usize = 8 << 20;
+/// Bytes on their way to the server at once: what a line of 1 Gbit/s takes in 60 ms.
+const SENDING: usize = 8 << 20;
+/// Bytes on their way from it. What is asked for waits on a line that is busy with what is sent, so
+/// that more is needed to keep both directions full; it is bounded for the memory.
+const FETCHING: usize = 32 << 20;
 
 /// Whether the server has a blob; locked by who sends it.
 type Slot = Arc<tokio::sync::Mutex<bool>>;
@@ -50,8 +54,8 @@ pub(super) struct Blobs {
     /// The question that is asked next.
     question: Mutex<Arc<Question>>,
     questions: Semaphore,
-    /// Jobs send in the order in which they come.
-    line: tokio::sync::Mutex<()>,
+    /// Who sends next.
+    line: Arc<Line>,
     sending: Semaphore,
     fetching: Semaphore,
 }
@@ -69,10 +73,58 @@ impl Default for Blobs {
             known: Mutex::default(),
             question: Mutex::default(),
             questions: Semaphore::new(QUESTIONS),
-            line: tokio::sync::Mutex::default(),
-            sending: Semaphore::new(UNDER_WAY),
-            fetching: Semaphore::new(UNDER_WAY),
+            line: Arc::default(),
+            sending: Semaphore::new(SENDING),
+            fetching: Semaphore::new(FETCHING),
         }
+    }
+}
+
+/// Hands a turn from one to the next, by rank.
+#[derive(Debug, Default)]
+struct Line(Mutex<InLine>);
+
+#[derive(Debug, Default)]
+struct InLine {
+    taken: bool,
+    /// With a number for those of the same rank.
+    waiting: BTreeMap<(usize, u64), oneshot::Sender<Turn>>,
+    number: u64,
+}
+
+/// The turn; whoever drops it hands it on.
+#[derive(Debug)]
+struct Turn(Arc<Line>);
+
+impl Line {
+    /// Waits for the turn. In line from the call on.
+    fn turn(self: &Arc<Self>, rank: usize) -> impl Future<Output = Option<Turn>> + use<> {
+        let (give, get) = oneshot::channel();
+        let mut line = lock(&self.0);
+        line.number += 1;
+        let number = line.number;
+        line.waiting.insert((rank, number), give);
+        let free = !std::mem::replace(&mut line.taken, true);
+        drop(line);
+        if free {
+            drop(Turn(self.clone()));
+        }
+        async { get.await.ok() }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut line = lock(&self.0.0);
+        // Who does not wait any more is passed over.
+        line.waiting.retain(|_, give| !give.is_closed());
+        let Some((_, give)) = line.waiting.pop_first() else {
+            line.taken = false;
+            return;
+        };
+        drop(line);
+        // One that is not taken is dropped, and so handed on.
+        let _ = give.send(Self(self.0.clone()));
     }
 }
 
@@ -81,8 +133,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Waits for room for so many bytes, or for all room if it is less.
-async fn room(of: &Semaphore, bytes: u64) -> Option<SemaphorePermit<'_>> {
-    let wanted = usize::try_from(bytes).unwrap_or(UNDER_WAY).min(UNDER_WAY);
+async fn room(of: &Semaphore, all: usize, bytes: u64) -> Option<SemaphorePermit<'_>> {
+    let wanted = usize::try_from(bytes).unwrap_or(all).min(all);
     of.acquire_many(u32::try_from(wanted).unwrap_or(u32::MAX))
         .await
         .ok()
@@ -98,12 +150,19 @@ impl Client {
     }
 
     /// Sees to it that the server has these blobs. A blob that several callers want is sent once; if
-    /// that fails or is given up, by the next of them.
-    pub async fn provide(&self, blobs: &HashMap<Digest, Content>) -> Result<(), Status> {
-        let slots = self.look_up(blobs).await?;
+    /// that fails or is given up, by the next of them. Of those who wait to send, the lowest rank is
+    /// next.
+    pub async fn provide(
+        &self,
+        blobs: &HashMap<Digest, Content>,
+        rank: usize,
+    ) -> Result<(), Status> {
+        // In line before the answer is there, and in the jobs' order: answers come in any.
+        let in_line = self.blobs.line.turn(rank);
+        let (turn, slots) = join(in_line, self.look_up(blobs)).await;
+        let slots = slots?;
         let mut others = Vec::new();
         let mut sending = FuturesUnordered::new();
-        let turn = self.blobs.line.lock().await;
         let mut mine = Vec::new();
         for (digest, content, slot) in slots {
             match slot.clone().try_lock_owned() {
@@ -218,7 +277,7 @@ impl Client {
         let bytes = batch.iter().map(|(digest, ..)| digest.size).sum::<u64>();
         // A large one is read as it is sent.
         let bytes = bytes.min(4 * CHUNK as u64);
-        room(&self.blobs.sending, bytes).await
+        room(&self.blobs.sending, SENDING, bytes).await
     }
 
     /// In what portions blobs are sent: large ones alone, others together.
@@ -405,7 +464,7 @@ impl Client {
         if digest.size == 0 {
             return Ok(Vec::new());
         }
-        let _room = room(&self.blobs.fetching, digest.size).await;
+        let _room = room(&self.blobs.fetching, FETCHING, digest.size).await;
         let passes = |code| may_pass(code) || code == Code::DataLoss;
         self.retry(passes, || async {
             let data = if digest.size <= self.batch {
@@ -530,4 +589,37 @@ fn uuid() -> String {
         0x8000 | b >> 48 & 0x3fff,
         b & 0xffff_ffff_ffff
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_rank_is_next_and_nobody_is_forgotten() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let line = Arc::new(Line::default());
+            let first = line.turn(7).await.unwrap();
+            let (third, second, gone) = (line.turn(5), line.turn(3), line.turn(1));
+            drop(gone);
+            let order = Mutex::new(Vec::new());
+            let note = async |name, turn: Option<Turn>| {
+                lock(&order).push(name);
+                drop(turn);
+            };
+            drop(first);
+            // Handed to one that gives up before it looks.
+            let given_up = line.turn(4);
+            drop(given_up);
+            tokio::join!(async { note("third", third.await).await }, async {
+                note("second", second.await).await;
+            });
+            assert_eq!(*lock(&order), ["second", "third"]);
+            assert!(line.turn(9).await.is_some());
+            assert!(!lock(&line.0).taken);
+        });
+    }
 }

@@ -296,17 +296,18 @@ impl Client {
         .await
     }
 
-    /// Has an action run, after sending what the server lacks of it; `runs` is called when a worker has
-    /// begun. Gives the result, and whether the server had it already.
+    /// Has an action run, after sending what the server lacks of it, for the lowest `rank` first; `runs`
+    /// is called when a worker has begun. Gives the result, and whether the server had it already.
     pub async fn run(
         &self,
         action: &Action,
+        rank: usize,
         runs: &(dyn Fn() + Sync),
     ) -> Result<(Box<api::ActionResult>, bool), Status> {
         let mut tried = 0;
         loop {
             tried += 1;
-            self.provide(&action.blobs).await?;
+            self.provide(&action.blobs, rank).await?;
             match self.execute(&action.digest, runs).await? {
                 Executed::Result(result, cached) => return Ok((result, cached)),
                 Executed::Missing(status) if tried == MISSING_TRIES => {

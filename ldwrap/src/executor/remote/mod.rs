@@ -103,6 +103,8 @@ struct Call<'c> {
     place: Place,
     task: Arc<Task>,
     next: Next,
+    /// How many have run, and get their objects.
+    fetching: &'c AtomicUsize,
 }
 
 impl Executor for Remote<'_> {
@@ -115,8 +117,7 @@ impl Executor for Remote<'_> {
     }
 
     fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {
-        // Few beyond those: what is best begun next is decided late.
-        let room = self.calls() + 4 * self.local.jobs;
+        let room = 2 * self.calls() + self.local.jobs;
         let board = Board::new(self.settings.fallback_only, room);
         let made = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -196,8 +197,8 @@ impl Remote<'_> {
         }
     }
 
-    /// Jobs that the server has something to do with at once: those that it executes, and the next ones,
-    /// whose inputs are to be there when a slot is free.
+    /// Jobs that are not executed yet and that the server has something to do with at once: those that
+    /// run, and the next ones, whose inputs are to be there when a slot is free.
     fn calls(&self) -> usize {
         self.settings.jobs + self.settings.jobs / 4 + AHEAD
     }
@@ -240,10 +241,11 @@ impl Remote<'_> {
             }
         };
         let over = AtomicBool::new(false);
+        let fetching = AtomicUsize::new(0);
         let mut running = FuturesUnordered::new();
         let mut telling = FuturesUnordered::new();
         loop {
-            while running.len() < self.calls()
+            while running.len() < self.calls() + fetching.load(Ordering::Relaxed)
                 && !over.load(Ordering::Relaxed)
                 && let Some((place, task, next)) = board.take_remote()
             {
@@ -253,6 +255,7 @@ impl Remote<'_> {
                     place,
                     task,
                     next,
+                    fetching: &fetching,
                 };
                 running.push(self.one(call, tell, &over));
             }
@@ -297,7 +300,7 @@ impl Remote<'_> {
     async fn check_version(&self, client: &Client) -> Result<(), Status> {
         let tool = self.store.tool();
         let action = Action::asking_version(tool);
-        let (result, _) = client.run(&action, &|| {}).await?;
+        let (result, _) = client.run(&action, 0, &|| {}).await?;
         let mut said = result.stdout_raw.clone();
         if let (true, Some(digest)) = (said.is_empty(), &result.stdout_digest)
             && let Some(digest) = Digest::from_api(digest)
@@ -333,7 +336,8 @@ impl Remote<'_> {
         };
         let blobs = HashMap::from([(digest, Content::Bytes(object))]);
         let told = async {
-            client.provide(&blobs).await?;
+            // After what jobs wait for.
+            client.provide(&blobs, usize::MAX).await?;
             client.tell(&task.action.digest, &result).await
         };
         if let Err(status) = told.await {
@@ -408,11 +412,14 @@ impl Remote<'_> {
             return Ok(received.ok());
         }
         let (result, cached) = client
-            .run(&task.action, &|| call.board.runs(call.place))
+            .run(&task.action, call.place, &|| call.board.runs(call.place))
             .await?;
         let told = if cached { Told::Cache } else { Told::Compiled };
-        let outcome = self.receive(client, &task.job, &result, told).await?;
-        Ok(Some(outcome))
+        // A line that is full one way is no reason not to use the other.
+        call.fetching.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.receive(client, &task.job, &result, told).await;
+        call.fetching.fetch_sub(1, Ordering::Relaxed);
+        outcome.map(Some)
     }
 
     /// Gets the object that a result names, and checks it.
