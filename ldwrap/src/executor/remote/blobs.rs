@@ -35,8 +35,9 @@ const MAX_BLOB: u64 = 4 << 30;
 const MAX_QUESTION: usize = 5000;
 /// Questions at once. Meanwhile the next one grows.
 const QUESTIONS: usize = 2;
-/// Bytes on their way to the server at once: what a line of 1 Gbit/s takes in 60 ms.
-const SENDING: usize = 8 << 20;
+/// Bytes on their way to the server at once: what a line of 1 Gbit/s takes in 30 ms. More would make the
+/// first jobs of a slower line wait.
+const SENDING: usize = 4 << 20;
 /// Bytes on their way from it. What is asked for waits on a line that is busy with what is sent, so
 /// that more is needed to keep both directions full; it is bounded for the memory.
 const FETCHING: usize = 32 << 20;
@@ -479,7 +480,7 @@ impl Client {
 
     async fn read_small(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
         let call = async {
-            let mut client = cas(self.questions.one());
+            let mut client = cas(self.downloads.one());
             let request = api::BatchReadBlobsRequest {
                 instance_name: self.settings.instance.clone(),
                 digests: vec![digest.to_api()],
@@ -503,7 +504,7 @@ impl Client {
     }
 
     async fn read_large(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
-        let mut client = bytes_api::byte_stream_client::ByteStreamClient::new(self.questions.one())
+        let mut client = bytes_api::byte_stream_client::ByteStreamClient::new(self.downloads.one())
             .max_decoding_message_size(MAX_MESSAGE);
         let kind = if self.zstd {
             "compressed-blobs/zstd"

@@ -73,10 +73,13 @@ impl Connections {
 pub struct Client {
     pub(super) settings: Settings,
     credentials: Credentials,
-    /// For what is asked, objects too: no request waits behind blobs that are sent.
+    /// For what is short and answered at once. No call of one kind waits behind those of another: this
+    /// is why each kind has its connections.
     pub(super) questions: Connections,
     /// For blobs that are sent.
     pub(super) uploads: Connections,
+    /// For objects, those in the action cache too.
+    pub(super) downloads: Connections,
     /// For executions, whose calls are open until they end.
     executions: Connections,
     /// Executions at once.
@@ -146,8 +149,9 @@ impl Client {
         let connections = |n| Connections::new(n, &endpoint, &credentials);
         let mut client = Self {
             settings: settings.clone(),
-            questions: connections(settings.connections),
+            questions: connections(1),
             uploads: connections(settings.connections),
+            downloads: connections(settings.connections),
             executions: connections(settings.jobs.div_ceil(STREAMS)),
             credentials,
             slots: Semaphore::new(settings.jobs),
@@ -261,7 +265,7 @@ impl Client {
         let found = self
             .again(|| async {
                 let mut client =
-                    api::action_cache_client::ActionCacheClient::new(self.questions.one())
+                    api::action_cache_client::ActionCacheClient::new(self.downloads.one())
                         .max_decoding_message_size(MAX_MESSAGE);
                 let request = api::GetActionResultRequest {
                     instance_name: self.settings.instance.clone(),

@@ -37,7 +37,8 @@ pub struct Settings {
     pub clang: Option<String>,
     /// Jobs in flight.
     pub jobs: usize,
-    /// Connections for what is sent, and as many for what is asked. Executions have their own.
+    /// Connections for what is sent, and as many for what is received. Executions and short calls have
+    /// their own.
     pub connections: usize,
     /// Whether this machine does only what the server fails to.
     pub fallback_only: bool,
