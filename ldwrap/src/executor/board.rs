@@ -65,8 +65,7 @@ struct State {
     /// No server any more.
     alone: bool,
     stopped: bool,
-    /// Tasks that have room.
-    room: usize,
+    room: Room,
     /// Cores here do only what failed elsewhere.
     fallback_only: bool,
     /// How long remote executions took.
@@ -74,9 +73,28 @@ struct State {
 }
 
 impl State {
+    fn is_full(&self) -> bool {
+        let waits = |e: &&Entry| {
+            use Remote::{Asked, Unknown, Waits};
+            matches!(e.remote, Unknown | Asked(_) | Waits) && !e.local
+        };
+        self.entries.len() >= self.room.all
+            || self.entries.values().filter(waits).count() >= self.room.waiting
+    }
+
     fn finished(&self) -> bool {
         self.stopped || (self.closed && self.entries.is_empty())
     }
+}
+
+/// How many tasks may be on a board.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Room {
+    /// In all.
+    pub all: usize,
+    /// Of which nothing is done yet but asking the server's cache. Few: what is best begun next is to be
+    /// decided late.
+    pub waiting: usize,
 }
 
 /// The board.
@@ -105,10 +123,10 @@ impl Board {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An empty board with room for so many tasks; with `fallback_only`, cores here do only what failed
+    /// An empty board with some room; with `fallback_only`, cores here do only what failed
     /// elsewhere.
     #[must_use]
-    pub fn new(fallback_only: bool, room: usize) -> Self {
+    pub fn new(fallback_only: bool, room: Room) -> Self {
         let board = Self::default();
         let mut state = board.state();
         (state.fallback_only, state.room) = (fallback_only, room);
@@ -123,7 +141,7 @@ impl Board {
 
     /// Puts a task in line, as soon as there is room.
     pub fn put(&self, task: Task) {
-        let full = |state: &mut State| !state.stopped && state.entries.len() >= state.room;
+        let full = |state: &mut State| !state.stopped && state.is_full();
         let mut state = self
             .changed
             .wait_while(self.state(), full)
@@ -199,6 +217,8 @@ impl Board {
             let mut entries = state.entries.iter_mut();
             let (place, entry) = entries.find(|(_, e)| e.remote == from && !e.local)?;
             entry.remote = to;
+            // There is room for one that waits.
+            self.changed.notify_all();
             Some((*place, entry.task.clone(), next))
         };
         let now = Instant::now();
@@ -335,8 +355,15 @@ mod tests {
     use crate::action::Digest;
     use crate::index::Identifier;
 
+    fn plenty(room: usize) -> Room {
+        Room {
+            all: room,
+            waiting: room,
+        }
+    }
+
     fn board(jobs: usize) -> Board {
-        let board = Board::new(false, jobs);
+        let board = Board::new(false, plenty(jobs));
         for number in 0..jobs {
             let job = Job {
                 number,
@@ -426,7 +453,7 @@ mod tests {
 
     #[test]
     fn without_a_server_all_is_done_here() {
-        let board = Board::new(true, 2);
+        let board = Board::new(true, plenty(2));
         let other = self::board(2);
         while let Some((_, task, _)) = other.take_remote() {
             other.done(task.job.number);

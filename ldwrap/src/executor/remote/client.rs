@@ -95,6 +95,15 @@ pub struct Client {
     pub takes_results: bool,
 }
 
+/// How far an execution is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The server has it.
+    Sent,
+    /// A worker has it.
+    Runs,
+}
+
 /// What came of an execution.
 #[derive(Debug)]
 enum Executed {
@@ -300,19 +309,19 @@ impl Client {
         .await
     }
 
-    /// Has an action run, after sending what the server lacks of it, for the lowest `rank` first; `runs`
-    /// is called when a worker has begun. Gives the result, and whether the server had it already.
+    /// Has an action run, after sending what the server lacks of it, for the lowest `rank` first; `stage`
+    /// is told how far it is. Gives the result, and whether the server had it already.
     pub async fn run(
         &self,
         action: &Action,
         rank: usize,
-        runs: &(dyn Fn() + Sync),
+        stage: &(dyn Fn(Stage) + Sync),
     ) -> Result<(Box<api::ActionResult>, bool), Status> {
         let mut tried = 0;
         loop {
             tried += 1;
             self.provide(&action.blobs, rank).await?;
-            match self.execute(&action.digest, runs).await? {
+            match self.execute(&action.digest, stage).await? {
                 Executed::Result(result, cached) => return Ok((result, cached)),
                 Executed::Missing(status) if tried == MISSING_TRIES => {
                     return Err(Status::failed_precondition(format!(
@@ -332,9 +341,14 @@ impl Client {
 
     /// Runs an action whose blobs are there. A stream that breaks is taken up again by its operation's
     /// name.
-    async fn execute(&self, action: &Digest, runs: &(dyn Fn() + Sync)) -> Result<Executed, Status> {
+    async fn execute(
+        &self,
+        action: &Digest,
+        stage: &(dyn Fn(Stage) + Sync),
+    ) -> Result<Executed, Status> {
         let _slot = self.slots.acquire().await.ok();
-        let run = self.execute_within(action, runs);
+        stage(Stage::Sent);
+        let run = self.execute_within(action, stage);
         tokio::time::timeout(self.settings.execution_timeout, run)
             .await
             .unwrap_or_else(|_| {
@@ -348,7 +362,7 @@ impl Client {
     async fn execute_within(
         &self,
         action: &Digest,
-        runs: &(dyn Fn() + Sync),
+        stage: &(dyn Fn(Stage) + Sync),
     ) -> Result<Executed, Status> {
         let mut operation = String::new();
         let mut tried = 0;
@@ -356,7 +370,7 @@ impl Client {
             tried += 1;
             let waits = !operation.is_empty();
             let sent = self.credentials.now();
-            let status = match self.follow(action, &mut operation, runs).await {
+            let status = match self.follow(action, &mut operation, stage).await {
                 Ok(done) => match finished(done) {
                     Err(status) if is_missing(&status) => return Ok(Executed::Missing(status)),
                     Err(status) => status,
@@ -386,7 +400,7 @@ impl Client {
         &self,
         action: &Digest,
         operation: &mut String,
-        runs: &(dyn Fn() + Sync),
+        stage: &(dyn Fn(Stage) + Sync),
     ) -> Result<Operation, Status> {
         let mut client = api::execution_client::ExecutionClient::new(self.executions.one())
             .max_decoding_message_size(MAX_MESSAGE);
@@ -419,10 +433,10 @@ impl Client {
                 return Ok(said);
             }
             let metadata = said.metadata.as_ref();
-            let stage =
+            let said =
                 metadata.and_then(|any| api::ExecuteOperationMetadata::decode(&*any.value).ok());
-            if stage.is_some_and(|m| m.stage() == api::execution_stage::Value::Executing) {
-                runs();
+            if said.is_some_and(|m| m.stage() == api::execution_stage::Value::Executing) {
+                stage(Stage::Runs);
             }
         }
         Err(Status::unavailable("the stream ended before the execution"))

@@ -11,14 +11,14 @@ mod blobs;
 pub mod client;
 pub mod settings;
 
-use super::board::{Board, Next, Place, Task};
+use super::board::{Board, Next, Place, Room, Task};
 use super::local::Local;
 use super::{BackendError, Done, Executor, Order, Outcome, Queue, Told};
 use crate::action::{Action, Content, Digest};
 use crate::backend::{Job, OBJECT};
 use crate::store::Store;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
-use client::{Client, in_short};
+use client::{Client, Stage, in_short};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use settings::Settings;
@@ -35,6 +35,9 @@ use tonic::{Code, Status};
 const PATIENCE: usize = 3;
 /// Jobs that are prepared on the server beside those that run, at least.
 const AHEAD: usize = 64;
+/// Jobs that have run and whose objects are not here yet, at most, and then some: on a line that is full
+/// one way, the other is used on.
+const MOST_FETCHING: usize = 1000;
 /// After the last job is done, so long may results that were made here take to reach the server.
 const PARTING: Duration = Duration::from_secs(1);
 
@@ -103,8 +106,35 @@ struct Call<'c> {
     place: Place,
     task: Arc<Task>,
     next: Next,
-    /// How many have run, and get their objects.
-    fetching: &'c AtomicUsize,
+    /// How many are with a worker, or have been and get their objects.
+    begun: &'c AtomicUsize,
+}
+
+/// Counts as one until it is dropped, once it is told to.
+struct Counted<'c> {
+    among: &'c AtomicUsize,
+    counts: AtomicBool,
+}
+
+impl<'c> Counted<'c> {
+    fn new(among: &'c AtomicUsize) -> Self {
+        let counts = AtomicBool::new(false);
+        Self { among, counts }
+    }
+
+    fn count(&self) {
+        if !self.counts.swap(true, Ordering::Relaxed) {
+            self.among.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if *self.counts.get_mut() {
+            self.among.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Executor for Remote<'_> {
@@ -117,7 +147,10 @@ impl Executor for Remote<'_> {
     }
 
     fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {
-        let room = 2 * self.calls() + self.local.jobs;
+        let room = Room {
+            all: 2 * self.settings.jobs + MOST_FETCHING + self.local.jobs,
+            waiting: self.ahead() + self.local.jobs,
+        };
         let board = Board::new(self.settings.fallback_only, room);
         let made = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -197,10 +230,10 @@ impl Remote<'_> {
         }
     }
 
-    /// Jobs that are not executed yet and that the server has something to do with at once: those that
-    /// run, and the next ones, whose inputs are to be there when a slot is free.
-    fn calls(&self) -> usize {
-        self.settings.jobs + self.settings.jobs / 4 + AHEAD
+    /// Jobs that are looked up and whose inputs are sent at once, beside those that run: inputs are to be
+    /// there when a slot is free.
+    fn ahead(&self) -> usize {
+        AHEAD + self.settings.jobs / 8
     }
 
     /// Where an object from elsewhere goes.
@@ -241,11 +274,11 @@ impl Remote<'_> {
             }
         };
         let over = AtomicBool::new(false);
-        let fetching = AtomicUsize::new(0);
+        let begun = AtomicUsize::new(0);
         let mut running = FuturesUnordered::new();
         let mut telling = FuturesUnordered::new();
         loop {
-            while running.len() < self.calls() + fetching.load(Ordering::Relaxed)
+            while running.len() < self.ahead() + begun.load(Ordering::Relaxed)
                 && !over.load(Ordering::Relaxed)
                 && let Some((place, task, next)) = board.take_remote()
             {
@@ -255,7 +288,7 @@ impl Remote<'_> {
                     place,
                     task,
                     next,
-                    fetching: &fetching,
+                    begun: &begun,
                 };
                 running.push(self.one(call, tell, &over));
             }
@@ -300,7 +333,7 @@ impl Remote<'_> {
     async fn check_version(&self, client: &Client) -> Result<(), Status> {
         let tool = self.store.tool();
         let action = Action::asking_version(tool);
-        let (result, _) = client.run(&action, 0, &|| {}).await?;
+        let (result, _) = client.run(&action, 0, &|_| {}).await?;
         let mut said = result.stdout_raw.clone();
         if let (true, Some(digest)) = (said.is_empty(), &result.stdout_digest)
             && let Some(digest) = Digest::from_api(digest)
@@ -411,15 +444,15 @@ impl Remote<'_> {
             let received = self.receive(client, &task.job, &result, Told::Cache).await;
             return Ok(received.ok());
         }
-        let (result, cached) = client
-            .run(&task.action, call.place, &|| call.board.runs(call.place))
-            .await?;
+        let counted = Counted::new(call.begun);
+        let stage = |stage| match stage {
+            Stage::Sent => counted.count(),
+            Stage::Runs => call.board.runs(call.place),
+        };
+        let (result, cached) = client.run(&task.action, call.place, &stage).await?;
         let told = if cached { Told::Cache } else { Told::Compiled };
-        // A line that is full one way is no reason not to use the other.
-        call.fetching.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.receive(client, &task.job, &result, told).await;
-        call.fetching.fetch_sub(1, Ordering::Relaxed);
-        outcome.map(Some)
+        let outcome = self.receive(client, &task.job, &result, told).await?;
+        Ok(Some(outcome))
     }
 
     /// Gets the object that a result names, and checks it.
