@@ -96,8 +96,8 @@ impl Counts {
     }
 }
 
-/// Reports what became of a job; with its place on the board, if it has one.
-type Tell<'t> = &'t (dyn Fn(Option<Place>, &Job, Result<Outcome, String>) + Sync);
+/// Reports what became of a job; with its place on the board, if it has one. False if someone was faster.
+type Tell<'t> = &'t (dyn Fn(Option<Place>, &Job, Result<Outcome, String>) -> bool + Sync);
 
 /// One thing to ask of the server.
 struct Call<'c> {
@@ -161,12 +161,13 @@ impl Executor for Remote<'_> {
         let (made_here, to_tell) = tokio::sync::mpsc::unbounded_channel();
         let tell = |place: Option<Place>, job: &Job, result: Result<Outcome, String>| {
             if place.is_some_and(|place| !board.done(place)) {
-                return;
+                return false;
             }
             let result = result.map_err(|why| BackendError::of(job, why));
             if !done(job.number, result) {
                 board.stop();
             }
+            true
         };
         std::thread::scope(|scope| {
             for _ in 0..self.local.jobs {
@@ -186,13 +187,15 @@ impl Executor for Remote<'_> {
                         let result = self.local.compile(&task.job);
                         if let Ok(Outcome::Object(object, _)) = &result {
                             self.store.keep(&task.action.digest, object);
-                            self.counts.local.fetch_add(1, Ordering::Relaxed);
                             // Now: the object is moved away when lld takes it.
                             if let Ok(bytes) = std::fs::read(object) {
                                 let _ = made_here.send((task.clone(), bytes));
                             }
                         }
-                        tell(Some(place), &task.job, result);
+                        let made = matches!(&result, Ok(Outcome::Object(..)));
+                        if tell(Some(place), &task.job, result) && made {
+                            self.counts.local.fetch_add(1, Ordering::Relaxed);
+                        }
                     }
                     // Races that are lost are of no use any more.
                     crate::process::kill_backends();
@@ -218,10 +221,15 @@ impl Remote<'_> {
     fn prepare(&self, job: Job, board: &Board, tell: Tell<'_>) {
         let action = match self.store.action(&job) {
             Ok(action) => action,
-            Err(e) => return tell(None, &job, Err(e.to_string())),
+            Err(e) => {
+                tell(None, &job, Err(e.to_string()));
+                return;
+            }
         };
         match self.store.find(&action.digest, &self.object(&job)) {
-            Some(object) => tell(None, &job, Ok(Outcome::Object(object, Told::Cache))),
+            Some(object) => {
+                tell(None, &job, Ok(Outcome::Object(object, Told::Cache)));
+            }
             None => board.put(Task {
                 job,
                 action,
@@ -407,8 +415,9 @@ impl Remote<'_> {
                     }
                     Outcome::Diagnosed(_) => &self.counts.executed,
                 };
-                count.fetch_add(1, Ordering::Relaxed);
-                tell(Some(place), &task.job, Ok(outcome));
+                if tell(Some(place), &task.job, Ok(outcome)) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
             }
             Err(status) => {
                 log::info!(
