@@ -52,7 +52,7 @@ pub struct Remote<'a> {
     pub settings: &'a Settings,
     /// What happened.
     pub counts: Counts,
-    /// Whether the server has as many executions as it may have.
+    /// Whether the server has as many executions as it may have, or is gone.
     pub full: AtomicBool,
 }
 
@@ -210,7 +210,7 @@ impl Executor for Remote<'_> {
                 }
                 Err(e) => {
                     self.counts.note(&Status::internal(e.to_string()));
-                    board.alone();
+                    self.alone(&board);
                 }
             }
         });
@@ -218,6 +218,13 @@ impl Executor for Remote<'_> {
 }
 
 impl Remote<'_> {
+    /// There is no server any more.
+    fn alone(&self, board: &Board) {
+        // Nothing waits for a line now: the largest first.
+        self.full.store(true, Ordering::Relaxed);
+        board.alone();
+    }
+
     fn prepare(&self, job: Job, board: &Board, tell: Tell<'_>) {
         let action = match self.store.action(&job) {
             Ok(action) => action,
@@ -278,7 +285,7 @@ impl Remote<'_> {
             Ok(client) => client,
             Err(status) => {
                 self.counts.note(&status);
-                return board.alone();
+                return self.alone(board);
             }
         };
         let over = AtomicBool::new(false);
@@ -433,7 +440,7 @@ impl Remote<'_> {
                 let failed = self.counts.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
                 if refused || failed >= PATIENCE {
                     over.store(true, Ordering::Relaxed);
-                    board.alone();
+                    self.alone(board);
                 } else {
                     board.failed(place);
                 }
