@@ -11,7 +11,7 @@ use crate::action::{Content, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::bytestream as bytes_api;
 use futures_util::StreamExt;
-use futures_util::future::join;
+use futures_util::future::try_join;
 use futures_util::stream::FuturesUnordered;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -160,8 +160,8 @@ impl Client {
     ) -> Result<(), Status> {
         // In line before the answer is there, and in the jobs' order: answers come in any.
         let in_line = self.blobs.line.turn(rank);
-        let (turn, slots) = join(in_line, self.look_up(blobs)).await;
-        let slots = slots?;
+        let in_line = async { Ok(in_line.await) };
+        let (turn, slots) = try_join(in_line, self.look_up(blobs)).await?;
         let mut others = Vec::new();
         let mut sending = FuturesUnordered::new();
         let mut mine = Vec::new();
