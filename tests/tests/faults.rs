@@ -206,11 +206,12 @@ fn errors_that_stay() {
 /// Inputs that the server had and has no more are sent again.
 #[test]
 fn inputs_that_are_lost() {
-    // The first question is for the compiler's version.
+    // The first question is for the compiler's version. A question may be for all jobs or for one, which
+    // gives up when it is lied to three times.
     let forgets = [
         rule("FindMissingBlobs", Fault::HasAll, 1),
         rule("FindMissingBlobs", Fault::Passes, 1),
-        rule("FindMissingBlobs", Fault::HasAll, 4),
+        rule("FindMissingBlobs", Fault::HasAll, 2),
     ];
     let missing = [rule("Execute", Fault::Error(Code::FailedPrecondition), 2)];
     cases(
