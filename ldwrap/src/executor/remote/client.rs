@@ -173,16 +173,16 @@ impl Client {
         };
         match client.ask_capabilities().await {
             Ok(()) => Ok(client),
-            // With TLS 1.3 a server closes the connection on a client whose certificate it misses, and
-            // what it says then seldom arrives.
+            // With TLS 1.3 a server closes the connection on a client whose certificate it misses or
+            // does not take, and what it says then seldom arrives.
             Err(status) if settings.tls && hung_up(&status) => {
+                let said = cause(&status).filter(|said| said.contains(ALERT));
+                let said = said.unwrap_or_else(|| "the connection was closed".into());
                 let hint = match settings.identity {
                     None => "the server may want a certificate (LDWRAP_REMOTE_CERT)",
                     Some(_) => "the server may not take the certificate of LDWRAP_REMOTE_CERT",
                 };
-                Err(Status::unauthenticated(format!(
-                    "the connection was closed; {hint}"
-                )))
+                Err(Status::unauthenticated(format!("{said}; {hint}")))
             }
             Err(status) => Err(status),
         }
@@ -513,10 +513,13 @@ fn cause(error: &dyn std::error::Error) -> Option<String> {
     first.map(ToString::to_string)
 }
 
+/// In what rustls says of a peer's last word.
+const ALERT: &str = "fatal alert";
+
 /// Whether a call ended because the server closed the connection.
 fn hung_up(status: &Status) -> bool {
     let said = in_short(status);
-    ["closed", "reset", "broken pipe"]
+    ["closed", "reset", "broken pipe", ALERT]
         .iter()
         .any(|how| said.contains(how))
 }
