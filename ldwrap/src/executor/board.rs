@@ -217,8 +217,10 @@ impl Board {
             let mut entries = state.entries.iter_mut();
             let (place, entry) = entries.find(|(_, e)| e.remote == from && !e.local)?;
             entry.remote = to;
-            // There is room for one that waits.
-            self.changed.notify_all();
+            if next == Next::Execute {
+                // There is room for one that waits.
+                self.changed.notify_all();
+            }
             Some((*place, entry.task.clone(), next))
         };
         let now = Instant::now();

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Jobs in flight at once, if not said. A server queues what it cannot run.
+/// Executions at once, if not said. A server queues what it cannot run.
 const JOBS: usize = 200;
 /// Connections of each use, if not said: HTTP/2 carries many calls on each.
 const CONNECTIONS: usize = 2;
@@ -35,7 +35,7 @@ pub struct Settings {
     pub platform: Vec<(String, String)>,
     /// The compiler's path on workers; none: it is shipped.
     pub clang: Option<String>,
-    /// Jobs in flight.
+    /// Executions at once.
     pub jobs: usize,
     /// Connections for what is sent, and as many for what is received. Executions and short calls have
     /// their own.
