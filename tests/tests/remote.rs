@@ -6,7 +6,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
-use ldwrap_tests::remote::free_port;
+use ldwrap_tests::remote::simulated::{self, Simulated};
+use ldwrap_tests::remote::{Running, free_port};
 use ldwrap_tests::{Both, LENIENT, Session, each_llvm_with_shim, some_llvm};
 use serde_json::Value;
 
@@ -113,6 +114,60 @@ fn both_at_once() {
         again.splits();
         assert_eq!(number(&again, "/remote/hits"), 3);
     });
+}
+
+/// Blobs go and come compressed where the server says that it takes them so: small ones in batches, large
+/// ones, such as the compiler, in streams. This server only pretends to compile.
+#[test]
+fn compressed_blobs() {
+    some_llvm(
+        |n| n == 19 || n == 22,
+        |s| {
+            if ldwrap_tests::fixtures_only() {
+                return;
+            }
+            sources(s, "one");
+            // A module and an object that are more than goes in a batch.
+            s.write(
+                "one/large.c",
+                "const char large[] = {\n#embed \"data\"\n};\n",
+            );
+            s.sh("cd one; seq 300000 >data; clang-$N -std=c23 -c -O2 -flto=thin large.c");
+            let command = link("one").replace("-O2", "-O2 -Wl,--export-dynamic");
+            let cache = s.root().join("home/made").display().to_string();
+            // With nobody there, all is made here, under the keys that the server is asked for.
+            let nobody = format!("grpc://127.0.0.1:{}", free_port());
+            let env = [
+                ("LDWRAP_REMOTE", nobody.as_str()),
+                ("LDWRAP_CACHE_DIR", &cache),
+                ("LDWRAP_CACHE_SIZE", "100M"),
+            ];
+            s.link_both_with(&env, &command);
+            let server = Simulated::new(simulated::Settings {
+                cache: cache.into(),
+                durations: [(0, Duration::ZERO)].into(),
+                slots: 4,
+                zstd: true,
+            });
+            let serve = server.clone();
+            let running = Running::start(move |listener| serve.serve(listener));
+            let url = running.url();
+            let env = [
+                ("LDWRAP_REMOTE", url.as_str()),
+                ("LDWRAP_REMOTE_LOCAL", "fallback"),
+            ];
+            let both = s.link_both_with(&env, &command);
+            both.splits().prints("8\n");
+            assert_eq!(number(&both, "/remote/executed"), 4);
+            let seen = server.forget();
+            // The compiler, which is much; modules and shards; objects.
+            assert!(seen.packed > 8, "{seen:?}");
+            assert_eq!(number(&both, "/remote/bytes_up"), seen.up);
+            assert_eq!(number(&both, "/remote/bytes_down"), seen.down);
+            // The large object is of 2 MB.
+            assert!((1..1 << 20).contains(&seen.down), "{seen:?}");
+        },
+    );
 }
 
 /// A link that says one line about the server on stderr, and is otherwise lld's.

@@ -4,8 +4,9 @@
 //! time until inputs are there and until the first objects come back, and a module that is sent for one
 //! job, its own or one that imports from it, is there for all others. With the largest first, the line
 //! carries nothing but inputs until the longest jobs are done, and most inputs before half of the jobs
-//! can begin. So there, as long as workers are free, those that need least go first, two bytes for one
-//! of the largest. Once workers are what is short, the largest are what counts again.
+//! can begin. So there, as long as workers are free, those that need least go first, four bytes for one
+//! of the largest, lest the longest job begins last. Once workers are what is short, the largest are what
+//! counts again.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -21,9 +22,7 @@ pub enum Order<'e> {
 }
 
 /// Of bytes to be sent, one part in so many is for the largest jobs.
-const LARGEST: i128 = 3;
-/// The smallest jobs, one part in so many of all bytes, are left for the tail.
-const TAIL: u64 = 10;
+const LARGEST: i128 = 5;
 
 impl<'e> Order<'e> {
     /// These jobs in that order. `weight` is a module's size, `needs` the modules that a job reads, its
@@ -37,18 +36,7 @@ impl<'e> Order<'e> {
         jobs.sort_by_key(|&job| Reverse(weight(job)));
         match self {
             Self::LargestFirst => Box::new(jobs.into_iter()),
-            Self::Mixed(full) => {
-                let all: u64 = jobs.iter().map(|&job| weight(job)).sum();
-                let mut size = 0;
-                let in_tail = |job: &&usize| {
-                    size += weight(**job);
-                    size <= all / TAIL
-                };
-                let in_tail = jobs.iter().rev().take_while(in_tail).count();
-                let tail = jobs.split_off(jobs.len() - in_tail);
-                let mixed = Mixed::new(full, &jobs, weight, needs);
-                Box::new(mixed.chain(tail))
-            }
+            Self::Mixed(full) => Box::new(Mixed::new(full, &jobs, weight, needs)),
         }
     }
 }
@@ -70,7 +58,7 @@ impl Waiting {
     }
 }
 
-/// All but the tail.
+/// Both in turn.
 struct Mixed<'e> {
     full: &'e AtomicBool,
     /// The smallest first; with jobs that are begun.
@@ -200,16 +188,17 @@ mod tests {
     }
 
     #[test]
-    fn large_and_small_in_turn_and_the_smallest_last() {
+    fn large_and_small_in_turn() {
         let given = mixed(1..=20, |n| n as u64, |n| vec![n]);
-        let expected = [20, 7, 8, 9, 10, 11, 19, 12, 13, 14, 18, 15, 16, 17];
-        assert_eq!(given[..14], expected);
-        assert_eq!(given[14..], [6, 5, 4, 3, 2, 1]);
+        let expected = [
+            20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 19, 13, 14, 15, 16, 17, 18,
+        ];
+        assert_eq!(given, expected);
     }
 
     #[test]
     fn who_needs_what_is_there_is_next() {
-        // The largest imports from 3, which then costs nothing; 2 is smaller than all.
+        // The largest imports from 3, which then costs nothing; 4 is the smallest.
         let weight = |n: usize| [100, 90, 30, 50, 1][n];
         let needs = |n: usize| match n {
             0 => vec![0, 3],
@@ -217,17 +206,17 @@ mod tests {
             _ => vec![n],
         };
         let given = mixed(0..5, weight, needs);
-        assert_eq!(given, [0, 3, 2, 1, 4]);
+        assert_eq!(given, [0, 3, 4, 2, 1]);
     }
 
     #[test]
     fn the_largest_are_next_when_all_workers_are_busy() {
         let full = AtomicBool::new(false);
         let mut given = Order::Mixed(&full).of((1..=20).collect(), |n| n as u64, |n| vec![n]);
-        assert_eq!([given.next(), given.next()], [Some(20), Some(7)]);
+        assert_eq!([given.next(), given.next()], [Some(20), Some(1)]);
         full.store(true, Ordering::Relaxed);
         assert_eq!([given.next(), given.next()], [Some(19), Some(18)]);
         full.store(false, Ordering::Relaxed);
-        assert_eq!([given.next(), given.next()], [Some(8), Some(9)]);
+        assert_eq!([given.next(), given.next()], [Some(2), Some(3)]);
     }
 }

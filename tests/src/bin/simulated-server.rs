@@ -1,6 +1,6 @@
 //! Serves a simulated cluster ([`ldwrap_tests::remote::simulated`]) for `scripts/bench-remote`.
 //!
-//!     simulated-server ADDRESS CACHE_DIR SLOTS DURATIONS
+//!     simulated-server ADDRESS CACHE_DIR SLOTS DURATIONS [zstd]
 //!
 //! DURATIONS is a file of lines: the size of a module in bytes, and the seconds that it takes. For each line on its stdin it says in a line of JSON
 //! what it saw, and forgets all but large blobs, such as the compiler. It ends when its stdin does.
@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let [_, address, cache, slots, durations] = args.as_slice() else {
-        eprintln!("usage: simulated-server ADDRESS CACHE_DIR SLOTS DURATIONS");
+    let [_, address, cache, slots, durations, rest @ ..] = args.as_slice() else {
+        eprintln!("usage: simulated-server ADDRESS CACHE_DIR SLOTS DURATIONS [zstd]");
         std::process::exit(2);
     };
     let durations = std::fs::read_to_string(durations).expect("the file of durations");
@@ -28,6 +28,7 @@ fn main() {
         cache: cache.into(),
         durations: durations.lines().map(pair).collect(),
         slots: slots.parse().expect("a number of slots"),
+        zstd: rest == ["zstd"],
     });
     let listener = TcpListener::bind(address).expect("the address");
     listener.set_nonblocking(true).expect("a listener");

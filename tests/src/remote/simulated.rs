@@ -7,6 +7,7 @@ use bazel_remote_apis::google::bytestream as bytes;
 use bazel_remote_apis::google::longrunning::{Operation, operation};
 use bazel_remote_apis::google::protobuf::Any;
 use prost::Message;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ const LARGE: u64 = 1 << 20;
 
 /// Large objects go in pieces of so many bytes.
 const PIECE: usize = 256 << 10;
+const ZSTD: i32 = api::compressor::Value::Zstd as i32;
+/// In names of blobs that come or go compressed.
+const PACKED: &str = "compressed-blobs/zstd/";
 /// Calls at once on a connection, as many servers have it.
 const STREAMS: u32 = 100;
 
@@ -36,6 +40,8 @@ pub struct Settings {
     pub durations: BTreeMap<u64, Duration>,
     /// How many run at once.
     pub slots: usize,
+    /// Blobs may come and go compressed.
+    pub zstd: bool,
 }
 
 /// What happened.
@@ -53,10 +59,12 @@ pub struct Seen {
     pub first: Option<SystemTime>,
     /// The first execution's call.
     pub first_execution: Option<SystemTime>,
-    /// Bytes of blobs that came.
+    /// Bytes of blobs that came, as they came.
     pub up: u64,
-    /// Bytes of blobs that went.
+    /// Bytes of blobs that went, as they went.
     pub down: u64,
+    /// Blobs that came or went compressed.
+    pub packed: usize,
 }
 
 /// The server.
@@ -187,11 +195,40 @@ impl Simulated {
     }
 
     /// An object that is on its way.
-    fn sent(&self, digest: Option<api::Digest>) -> Result<Vec<u8>, Status> {
-        let object = self.object(&digest.unwrap_or_default());
-        let object = object.ok_or_else(|| Status::not_found("no such object"))?;
-        self.touch().seen.down += object.len() as u64;
+    fn sent(&self, digest: &api::Digest, packed: bool) -> Result<Vec<u8>, Status> {
+        let object = self.object(digest);
+        let mut object = object.ok_or_else(|| Status::not_found("no such object"))?;
+        if packed {
+            object = zstd::bulk::compress(&object, 1)?;
+        }
+        let mut now = self.touch();
+        now.seen.down += object.len() as u64;
+        now.seen.packed += usize::from(packed);
         Ok(object)
+    }
+
+    /// A blob that has come. What was compressed is looked at, as any server does.
+    fn store(&self, digest: &api::Digest, data: &[u8], packed: bool) -> Result<(), Status> {
+        let size = u64::try_from(digest.size_bytes).unwrap_or(0);
+        if packed {
+            let odd = |_| Status::invalid_argument("no zstd");
+            let blob = zstd::bulk::decompress(data, size as usize).map_err(odd)?;
+            let hash = Sha256::digest(&blob);
+            let hash: String = hash.iter().map(|b| format!("{b:02x}")).collect();
+            if hash != digest.hash || blob.len() as u64 != size {
+                return Err(Status::invalid_argument("not what its digest says"));
+            }
+        }
+        let mut now = self.touch();
+        now.seen.up += data.len() as u64;
+        now.seen.packed += usize::from(packed);
+        now.blobs.insert(digest.hash.clone(), size);
+        Ok(())
+    }
+
+    fn compressors(&self) -> Vec<i32> {
+        let zstd = self.0.settings.zstd.then_some(ZSTD);
+        zstd.into_iter().collect()
     }
 
     fn entry(&self, kind: &str, name: &str) -> PathBuf {
@@ -270,6 +307,16 @@ fn digest(given: Option<api::Digest>) -> Result<api::Digest, Status> {
     given.ok_or_else(|| Status::invalid_argument("no digest"))
 }
 
+/// The digest in `.../blobs/HASH/SIZE`.
+fn named(name: &str) -> api::Digest {
+    let mut parts = name.rsplit('/');
+    let size_bytes = parts.next().and_then(|size| size.parse().ok());
+    api::Digest {
+        size_bytes: size_bytes.unwrap_or(0),
+        hash: parts.next().unwrap_or_default().into(),
+    }
+}
+
 type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -289,6 +336,8 @@ impl api::capabilities_server::Capabilities for Simulated {
             cache_capabilities: Some(api::CacheCapabilities {
                 digest_functions: vec![sha256],
                 max_batch_total_size_bytes: 4 << 20,
+                supported_compressors: self.compressors(),
+                supported_batch_update_compressors: self.compressors(),
                 ..Default::default()
             }),
             execution_capabilities: Some(api::ExecutionCapabilities {
@@ -346,13 +395,10 @@ impl api::content_addressable_storage_server::ContentAddressableStorage for Simu
         &self,
         request: Request<api::BatchUpdateBlobsRequest>,
     ) -> Answer<api::BatchUpdateBlobsResponse> {
-        let mut now = self.touch();
         let mut responses = Vec::new();
         for one in request.into_inner().requests {
             let digest = digest(one.digest)?;
-            now.seen.up += one.data.len() as u64;
-            let size = one.data.len() as u64;
-            now.blobs.insert(digest.hash.clone(), size);
+            self.store(&digest, &one.data, one.compressor == ZSTD)?;
             responses.push(api::batch_update_blobs_response::Response {
                 digest: Some(digest),
                 status: None,
@@ -365,10 +411,13 @@ impl api::content_addressable_storage_server::ContentAddressableStorage for Simu
         &self,
         request: Request<api::BatchReadBlobsRequest>,
     ) -> Answer<api::BatchReadBlobsResponse> {
+        let request = request.into_inner();
+        let packed = self.0.settings.zstd && request.acceptable_compressors.contains(&ZSTD);
         let mut responses = Vec::new();
-        for digest in request.into_inner().digests {
+        for digest in request.digests {
             responses.push(api::batch_read_blobs_response::Response {
-                data: self.sent(Some(digest.clone()))?,
+                data: self.sent(&digest, packed)?,
+                compressor: if packed { ZSTD } else { 0 },
                 digest: Some(digest),
                 ..Default::default()
             });
@@ -414,15 +463,8 @@ impl bytes::byte_stream_server::ByteStream for Simulated {
     type ReadStream = Messages<bytes::ReadResponse>;
 
     async fn read(&self, request: Request<bytes::ReadRequest>) -> Answer<Self::ReadStream> {
-        // .../blobs/HASH/SIZE
         let name = request.into_inner().resource_name;
-        let mut parts = name.rsplit('/');
-        let size_bytes = parts.next().and_then(|size| size.parse().ok());
-        let digest = api::Digest {
-            size_bytes: size_bytes.unwrap_or(0),
-            hash: parts.next().unwrap_or_default().into(),
-        };
-        let object = self.sent(Some(digest))?;
+        let object = self.sent(&named(&name), name.contains(PACKED))?;
         let pieces: Vec<_> = object
             .chunks(PIECE)
             .map(|data| Ok(bytes::ReadResponse { data: data.into() }))
@@ -435,19 +477,16 @@ impl bytes::byte_stream_server::ByteStream for Simulated {
         request: Request<Streaming<bytes::WriteRequest>>,
     ) -> Answer<bytes::WriteResponse> {
         let mut pieces = request.into_inner();
-        let (mut name, mut size) = (String::new(), 0);
+        let (mut name, mut size, mut data) = (String::new(), 0, Vec::new());
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
             if name.is_empty() {
                 name = piece.resource_name;
             }
             size += piece.data.len() as u64;
+            data.extend(piece.data);
         }
-        // .../blobs/HASH/SIZE
-        let hash = name.rsplit('/').nth(1).unwrap_or_default();
-        let mut now = self.touch();
-        now.blobs.insert(hash.to_owned(), size);
-        now.seen.up += size;
+        self.store(&named(&name), &data, name.contains(PACKED))?;
         Ok(Response::new(bytes::WriteResponse {
             committed_size: i64::try_from(size).unwrap_or(0),
         }))

@@ -27,6 +27,8 @@ const SMALL: u64 = 256 << 10;
 /// A batch is no larger, whatever the server would take: on a slow line it has to be through within
 /// the time limit.
 pub(super) const BATCH: u64 = 1 << 20;
+/// As the API numbers it.
+const ZSTD: i32 = api::compressor::Value::Zstd as i32;
 /// Size of a piece of a large blob.
 const CHUNK: usize = 256 << 10;
 /// No object of a compiler is larger (bytes).
@@ -327,9 +329,7 @@ impl Client {
             let data = load(digest, content).await?;
             let packed = self.zstd_batch.then(|| zstd::bulk::compress(&data, 3).ok());
             let (data, compressor) = match packed.flatten() {
-                Some(packed) if packed.len() < data.len() => {
-                    (packed, api::compressor::Value::Zstd as i32)
-                }
+                Some(packed) if packed.len() < data.len() => (packed, ZSTD),
                 _ => (data, 0),
             };
             sent += data.len() as u64;
@@ -484,6 +484,7 @@ impl Client {
             let request = api::BatchReadBlobsRequest {
                 instance_name: self.settings.instance.clone(),
                 digests: vec![digest.to_api()],
+                acceptable_compressors: self.zstd.then_some(ZSTD).into_iter().collect(),
                 ..Default::default()
             };
             Ok::<_, Status>(client.batch_read_blobs(request).await?.into_inner())
@@ -498,7 +499,10 @@ impl Client {
             None => {
                 let received = one.data.len() as u64;
                 self.traffic.down.fetch_add(received, Ordering::Relaxed);
-                Ok(one.data)
+                match one.compressor {
+                    ZSTD => unpacked(&one.data, digest),
+                    _ => Ok(one.data),
+                }
             }
         }
     }
@@ -532,12 +536,16 @@ impl Client {
         let received = data.len() as u64;
         self.traffic.down.fetch_add(received, Ordering::Relaxed);
         if self.zstd {
-            let size = usize::try_from(digest.size).unwrap_or(0);
-            return zstd::bulk::decompress(&data, size)
-                .map_err(|e| Status::data_loss(format!("a download does not unpack: {e}")));
+            return unpacked(&data, digest);
         }
         Ok(data)
     }
+}
+
+fn unpacked(data: &[u8], digest: &Digest) -> Result<Vec<u8>, Status> {
+    let size = usize::try_from(digest.size).unwrap_or(0);
+    zstd::bulk::decompress(data, size)
+        .map_err(|e| Status::data_loss(format!("a download does not unpack: {e}")))
 }
 
 fn cas(
