@@ -5,8 +5,9 @@
 //! job, its own or one that imports from it, is there for all others. With the largest first, the line
 //! carries nothing but inputs until the longest jobs are done, and most inputs before half of the jobs
 //! can begin. So there, as long as workers are free, those that need least go first, four bytes for one
-//! of the largest, lest the longest job begins last. Once workers are what is short, the largest are what
-//! counts again.
+//! of the largest, lest the longest job begins last. Once workers are what is short, the largest have to
+//! begin early, but not all of them first: the last seconds would be thousands of small jobs, more
+//! than one machine can send and receive in time. So others are taken in between, as they come.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -23,20 +24,23 @@ pub enum Order<'e> {
 
 /// Of bytes to be sent, one part in so many is for the largest jobs.
 const LARGEST: i128 = 5;
+/// When workers are what is short, one job in so many is the largest.
+const LARGEST_OF_JOBS: usize = 3;
 
 impl<'e> Order<'e> {
     /// These jobs in that order. `weight` is a module's size, `needs` the modules that a job reads, its
     /// own among them.
     pub fn of(
         self,
-        mut jobs: Vec<usize>,
+        jobs: Vec<usize>,
         weight: impl Fn(usize) -> u64,
         needs: impl Fn(usize) -> Vec<usize>,
     ) -> Box<dyn Iterator<Item = usize> + Send + 'e> {
-        jobs.sort_by_key(|&job| Reverse(weight(job)));
+        let mut largest = jobs.clone();
+        largest.sort_by_key(|&job| Reverse(weight(job)));
         match self {
-            Self::LargestFirst => Box::new(jobs.into_iter()),
-            Self::Mixed(full) => Box::new(Mixed::new(full, &jobs, weight, needs)),
+            Self::LargestFirst => Box::new(largest.into_iter()),
+            Self::Mixed(full) => Box::new(Mixed::new(full, jobs, largest, weight, needs)),
         }
     }
 }
@@ -61,8 +65,12 @@ impl Waiting {
 /// Both in turn.
 struct Mixed<'e> {
     full: &'e AtomicBool,
-    /// The smallest first; with jobs that are begun.
-    largest: Vec<usize>,
+    /// The largest first; with jobs that are begun, as is the next.
+    largest: std::vec::IntoIter<usize>,
+    /// In the order of the link.
+    in_turn: std::vec::IntoIter<usize>,
+    /// Jobs that were taken while workers were what was short.
+    taken: usize,
     /// A job whose rank has changed is in here once more.
     cheapest: BinaryHeap<Reverse<((bool, u64), usize)>>,
     waiting: HashMap<usize, Waiting>,
@@ -75,19 +83,22 @@ struct Mixed<'e> {
 impl<'e> Mixed<'e> {
     fn new(
         full: &'e AtomicBool,
-        largest_first: &[usize],
+        in_turn: Vec<usize>,
+        largest: Vec<usize>,
         weight: impl Fn(usize) -> u64,
         needs: impl Fn(usize) -> Vec<usize>,
     ) -> Self {
         let mut mixed = Self {
             full,
-            largest: largest_first.iter().rev().copied().collect(),
+            largest: largest.into_iter(),
+            in_turn: Vec::new().into_iter(),
+            taken: 0,
             cheapest: BinaryHeap::new(),
             waiting: HashMap::new(),
             readers: HashMap::new(),
             ahead: 0,
         };
-        for &job in largest_first {
+        for &job in &in_turn {
             let mut needs = needs(job);
             needs.sort_unstable();
             needs.dedup();
@@ -103,16 +114,16 @@ impl<'e> Mixed<'e> {
             mixed.cheapest.push(Reverse((entry.rank(), job)));
             mixed.waiting.insert(job, entry);
         }
+        mixed.in_turn = in_turn.into_iter();
         mixed
     }
 
     fn next_largest(&mut self) -> Option<usize> {
-        loop {
-            let job = self.largest.pop()?;
-            if self.waiting.contains_key(&job) {
-                return Some(job);
-            }
-        }
+        self.largest.find(|job| self.waiting.contains_key(job))
+    }
+
+    fn next_in_turn(&mut self) -> Option<usize> {
+        self.in_turn.find(|job| self.waiting.contains_key(job))
     }
 
     fn next_cheapest(&mut self) -> Option<usize> {
@@ -130,12 +141,17 @@ impl Iterator for Mixed<'_> {
 
     fn next(&mut self) -> Option<usize> {
         let full = self.full.load(Ordering::Relaxed);
-        let of_largest = full || self.ahead <= 0;
-        let job = if of_largest {
-            self.next_largest()
+        let (of_largest, job) = if full {
+            self.taken += 1;
+            match self.taken % LARGEST_OF_JOBS {
+                1 => (true, self.next_largest()?),
+                _ => (false, self.next_in_turn()?),
+            }
+        } else if self.ahead <= 0 {
+            (true, self.next_largest()?)
         } else {
-            self.next_cheapest()
-        }?;
+            (false, self.next_cheapest()?)
+        };
         let taken = self.waiting.remove(&job)?;
         let cost = i128::from(taken.cost) + 1;
         match (full, of_largest) {
@@ -210,13 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_are_next_when_all_workers_are_busy() {
+    fn the_largest_and_others_in_turn_when_workers_are_busy() {
         let full = AtomicBool::new(false);
         let mut given = Order::Mixed(&full).of((1..=20).collect(), |n| n as u64, |n| vec![n]);
         assert_eq!([given.next(), given.next()], [Some(20), Some(1)]);
         full.store(true, Ordering::Relaxed);
-        assert_eq!([given.next(), given.next()], [Some(19), Some(18)]);
+        assert_eq!([given.next(), given.next()], [Some(19), Some(2)]);
+        assert_eq!([given.next(), given.next()], [Some(3), Some(18)]);
         full.store(false, Ordering::Relaxed);
-        assert_eq!([given.next(), given.next()], [Some(2), Some(3)]);
+        assert_eq!([given.next(), given.next()], [Some(4), Some(5)]);
     }
 }

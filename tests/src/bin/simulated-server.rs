@@ -52,6 +52,8 @@ fn main() {
                 "first_execution": since_epoch(seen.first_execution),
                 "bytes_up": seen.up,
                 "bytes_down": seen.down,
+                "blobs_up": seen.blobs_up,
+                "blobs_down": seen.blobs_down,
             })
         );
     }

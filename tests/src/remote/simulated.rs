@@ -65,6 +65,10 @@ pub struct Seen {
     pub down: u64,
     /// Blobs that came or went compressed.
     pub packed: usize,
+    /// Bytes of blobs that came, without compression.
+    pub blobs_up: u64,
+    /// Bytes of blobs that went, without compression.
+    pub blobs_down: u64,
 }
 
 /// The server.
@@ -198,11 +202,13 @@ impl Simulated {
     fn sent(&self, digest: &api::Digest, packed: bool) -> Result<Vec<u8>, Status> {
         let object = self.object(digest);
         let mut object = object.ok_or_else(|| Status::not_found("no such object"))?;
+        let size = object.len() as u64;
         if packed {
             object = zstd::bulk::compress(&object, 1)?;
         }
         let mut now = self.touch();
         now.seen.down += object.len() as u64;
+        now.seen.blobs_down += size;
         now.seen.packed += usize::from(packed);
         Ok(object)
     }
@@ -221,6 +227,7 @@ impl Simulated {
         }
         let mut now = self.touch();
         now.seen.up += data.len() as u64;
+        now.seen.blobs_up += size;
         now.seen.packed += usize::from(packed);
         now.blobs.insert(digest.hash.clone(), size);
         Ok(())
@@ -283,6 +290,7 @@ impl Simulated {
         said.map_err(gone)?;
         let mut now = self.touch();
         now.seen.down += bytes_of(&result);
+        now.seen.blobs_down += bytes_of(&result);
         drop(now);
         Ok(api::ExecuteResponse {
             result: Some(result),
@@ -362,7 +370,10 @@ impl api::action_cache_server::ActionCache for Simulated {
         let done = self.touch().done.contains(&action.hash);
         let result = self.result(&action, inline).filter(|_| done);
         let result = result.ok_or_else(|| Status::not_found("never run"))?;
-        self.touch().seen.down += bytes_of(&result);
+        let mut now = self.touch();
+        now.seen.down += bytes_of(&result);
+        now.seen.blobs_down += bytes_of(&result);
+        drop(now);
         Ok(Response::new(result))
     }
 

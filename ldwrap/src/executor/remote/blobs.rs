@@ -542,10 +542,13 @@ impl Client {
     }
 }
 
+/// What compressed data stands for. Memory is taken as it comes, whatever size the server has named.
 fn unpacked(data: &[u8], digest: &Digest) -> Result<Vec<u8>, Status> {
-    let size = usize::try_from(digest.size).unwrap_or(0);
-    zstd::bulk::decompress(data, size)
-        .map_err(|e| Status::data_loss(format!("a download does not unpack: {e}")))
+    let mut blob = Vec::new();
+    zstd::stream::read::Decoder::with_buffer(data)
+        .and_then(|decoder| decoder.take(digest.size + 1).read_to_end(&mut blob))
+        .map_err(|e| Status::data_loss(format!("a download does not unpack: {e}")))?;
+    Ok(blob)
 }
 
 fn cas(
@@ -603,6 +606,20 @@ fn uuid() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_compressed_is_unpacked_up_to_its_size() {
+        let blob = vec![7; 1 << 20];
+        let packed = zstd::bulk::compress(&blob, 3).unwrap();
+        let digest = Digest::of(&blob);
+        assert!(unpacked(&packed, &digest).unwrap() == blob);
+        let named = |size| Digest { size, ..digest };
+        // More than was named: as much as shows that it is wrong.
+        assert_eq!(unpacked(&packed, &named(99)).unwrap().len(), 100);
+        assert!(unpacked(&packed, &named(MAX_BLOB)).unwrap() == blob);
+        assert!(unpacked(&packed[..packed.len() - 1], &digest).is_err());
+        assert!(unpacked(b"no zstd", &digest).is_err());
+    }
 
     #[test]
     fn the_lowest_rank_is_next_and_nobody_is_forgotten() {

@@ -334,9 +334,10 @@ impl Client {
         }
     }
 
-    /// Whether no further execution can begin before one ends.
+    /// Whether workers are what is short: most executions that may be under way are. Not only when all
+    /// are, since with many short jobs some have always just ended.
     pub fn full(&self) -> bool {
-        self.slots.available_permits() == 0
+        self.slots.available_permits() <= self.settings.jobs / 8
     }
 
     /// Runs an action whose blobs are there. A stream that breaks is taken up again by its operation's

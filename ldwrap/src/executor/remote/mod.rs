@@ -220,7 +220,7 @@ impl Executor for Remote<'_> {
 impl Remote<'_> {
     /// There is no server any more.
     fn alone(&self, board: &Board) {
-        // Nothing waits for a line now: the largest first.
+        // Nothing waits for a line now: cores are what is short.
         self.full.store(true, Ordering::Relaxed);
         board.alone();
     }
