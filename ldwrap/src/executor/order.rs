@@ -25,7 +25,7 @@ pub enum Order<'e> {
 /// Of bytes to be sent, one part in so many is for the largest jobs.
 const LARGEST: i128 = 5;
 /// When workers are what is short, one job in so many is the largest.
-const LARGEST_OF_JOBS: usize = 3;
+const LARGEST_OF_JOBS: usize = 2;
 
 impl<'e> Order<'e> {
     /// These jobs in that order. `weight` is a module's size, `needs` the modules that a job reads, its
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!([given.next(), given.next()], [Some(20), Some(1)]);
         full.store(true, Ordering::Relaxed);
         assert_eq!([given.next(), given.next()], [Some(19), Some(2)]);
-        assert_eq!([given.next(), given.next()], [Some(3), Some(18)]);
+        assert_eq!([given.next(), given.next()], [Some(18), Some(3)]);
         full.store(false, Ordering::Relaxed);
         assert_eq!([given.next(), given.next()], [Some(4), Some(5)]);
     }

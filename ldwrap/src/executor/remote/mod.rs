@@ -38,7 +38,8 @@ const AHEAD: usize = 64;
 /// Jobs that have run and whose objects are not here yet, at most, and then some: on a line that is full
 /// one way, the other is used on.
 const MOST_FETCHING: usize = 1000;
-/// After the last job is done, so long may results that were made here take to reach the server.
+/// After the last job is done, so long may results that were made here take to reach the server, and
+/// files to be written.
 const PARTING: Duration = Duration::from_secs(1);
 
 /// A server and this machine.
@@ -205,8 +206,9 @@ impl Executor for Remote<'_> {
             match made {
                 Ok(runtime) => {
                     runtime.block_on(self.talk(&board, &tell, to_tell));
-                    // Calls that are still open are not waited for.
-                    runtime.shutdown_background();
+                    // Calls that are still open are not waited for; a file that is being written is, since
+                    // its directory is removed when the link ends.
+                    runtime.shutdown_timeout(PARTING);
                 }
                 Err(e) => {
                     self.counts.note(&Status::internal(e.to_string()));
@@ -511,7 +513,8 @@ impl Remote<'_> {
             ));
         }
         let object = self.object(job);
-        std::fs::write(&object, data)?;
+        // Not here: where disks are slow, a write that waits for one would hold up all calls.
+        tokio::fs::write(&object, data).await?;
         Ok(Outcome::Object(object, told))
     }
 }
