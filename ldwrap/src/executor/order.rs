@@ -4,10 +4,8 @@
 //! time until inputs are there and until the first objects come back, and a module that is sent for one
 //! job, its own or one that imports from it, is there for all others. With the largest first, the line
 //! carries nothing but inputs until the longest jobs are done, and most inputs before half of the jobs
-//! can begin. So there, as long as workers are free, those that need least go first, four bytes for one
-//! of the largest, lest the longest job begins last. Once workers are what is short, the largest have to
-//! begin early, but not all of them first: the last seconds would be thousands of small jobs, more
-//! than one machine can send and receive in time. So others are taken in between, as they come.
+//! can begin. So there, as long as workers are free, those that need least go first, two bytes for one
+//! of the largest. Once workers are what is short, the largest are what counts again.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -23,24 +21,34 @@ pub enum Order<'e> {
 }
 
 /// Of bytes to be sent, one part in so many is for the largest jobs.
-const LARGEST: i128 = 5;
-/// When workers are what is short, one job in so many is the largest.
-const LARGEST_OF_JOBS: usize = 2;
+const LARGEST: i128 = 3;
+/// The smallest jobs, one part in so many of all bytes, are left for the tail.
+const TAIL: u64 = 10;
 
 impl<'e> Order<'e> {
     /// These jobs in that order. `weight` is a module's size, `needs` the modules that a job reads, its
     /// own among them.
     pub fn of(
         self,
-        jobs: Vec<usize>,
+        mut jobs: Vec<usize>,
         weight: impl Fn(usize) -> u64,
         needs: impl Fn(usize) -> Vec<usize>,
     ) -> Box<dyn Iterator<Item = usize> + Send + 'e> {
-        let mut largest = jobs.clone();
-        largest.sort_by_key(|&job| Reverse(weight(job)));
+        jobs.sort_by_key(|&job| Reverse(weight(job)));
         match self {
-            Self::LargestFirst => Box::new(largest.into_iter()),
-            Self::Mixed(full) => Box::new(Mixed::new(full, jobs, largest, weight, needs)),
+            Self::LargestFirst => Box::new(jobs.into_iter()),
+            Self::Mixed(full) => {
+                let all: u64 = jobs.iter().map(|&job| weight(job)).sum();
+                let mut size = 0;
+                let in_tail = |job: &&usize| {
+                    size += weight(**job);
+                    size <= all / TAIL
+                };
+                let in_tail = jobs.iter().rev().take_while(in_tail).count();
+                let tail = jobs.split_off(jobs.len() - in_tail);
+                let mixed = Mixed::new(full, &jobs, weight, needs);
+                Box::new(mixed.chain(tail))
+            }
         }
     }
 }
@@ -62,15 +70,11 @@ impl Waiting {
     }
 }
 
-/// Both in turn.
+/// All but the tail.
 struct Mixed<'e> {
     full: &'e AtomicBool,
-    /// The largest first; with jobs that are begun, as is the next.
-    largest: std::vec::IntoIter<usize>,
-    /// In the order of the link.
-    in_turn: std::vec::IntoIter<usize>,
-    /// Jobs that were taken while workers were what was short.
-    taken: usize,
+    /// The smallest first; with jobs that are begun.
+    largest: Vec<usize>,
     /// A job whose rank has changed is in here once more.
     cheapest: BinaryHeap<Reverse<((bool, u64), usize)>>,
     waiting: HashMap<usize, Waiting>,
@@ -83,22 +87,19 @@ struct Mixed<'e> {
 impl<'e> Mixed<'e> {
     fn new(
         full: &'e AtomicBool,
-        in_turn: Vec<usize>,
-        largest: Vec<usize>,
+        largest_first: &[usize],
         weight: impl Fn(usize) -> u64,
         needs: impl Fn(usize) -> Vec<usize>,
     ) -> Self {
         let mut mixed = Self {
             full,
-            largest: largest.into_iter(),
-            in_turn: Vec::new().into_iter(),
-            taken: 0,
+            largest: largest_first.iter().rev().copied().collect(),
             cheapest: BinaryHeap::new(),
             waiting: HashMap::new(),
             readers: HashMap::new(),
             ahead: 0,
         };
-        for &job in &in_turn {
+        for &job in largest_first {
             let mut needs = needs(job);
             needs.sort_unstable();
             needs.dedup();
@@ -114,16 +115,16 @@ impl<'e> Mixed<'e> {
             mixed.cheapest.push(Reverse((entry.rank(), job)));
             mixed.waiting.insert(job, entry);
         }
-        mixed.in_turn = in_turn.into_iter();
         mixed
     }
 
     fn next_largest(&mut self) -> Option<usize> {
-        self.largest.find(|job| self.waiting.contains_key(job))
-    }
-
-    fn next_in_turn(&mut self) -> Option<usize> {
-        self.in_turn.find(|job| self.waiting.contains_key(job))
+        loop {
+            let job = self.largest.pop()?;
+            if self.waiting.contains_key(&job) {
+                return Some(job);
+            }
+        }
     }
 
     fn next_cheapest(&mut self) -> Option<usize> {
@@ -141,17 +142,12 @@ impl Iterator for Mixed<'_> {
 
     fn next(&mut self) -> Option<usize> {
         let full = self.full.load(Ordering::Relaxed);
-        let (of_largest, job) = if full {
-            self.taken += 1;
-            match self.taken % LARGEST_OF_JOBS {
-                1 => (true, self.next_largest()?),
-                _ => (false, self.next_in_turn()?),
-            }
-        } else if self.ahead <= 0 {
-            (true, self.next_largest()?)
+        let of_largest = full || self.ahead <= 0;
+        let job = if of_largest {
+            self.next_largest()
         } else {
-            (false, self.next_cheapest()?)
-        };
+            self.next_cheapest()
+        }?;
         let taken = self.waiting.remove(&job)?;
         let cost = i128::from(taken.cost) + 1;
         match (full, of_largest) {
@@ -204,17 +200,16 @@ mod tests {
     }
 
     #[test]
-    fn large_and_small_in_turn() {
+    fn large_and_small_in_turn_and_the_smallest_last() {
         let given = mixed(1..=20, |n| n as u64, |n| vec![n]);
-        let expected = [
-            20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 19, 13, 14, 15, 16, 17, 18,
-        ];
-        assert_eq!(given, expected);
+        let expected = [20, 7, 8, 9, 10, 11, 19, 12, 13, 14, 18, 15, 16, 17];
+        assert_eq!(given[..14], expected);
+        assert_eq!(given[14..], [6, 5, 4, 3, 2, 1]);
     }
 
     #[test]
     fn who_needs_what_is_there_is_next() {
-        // The largest imports from 3, which then costs nothing; 4 is the smallest.
+        // The largest imports from 3, which then costs nothing; 2 is smaller than all.
         let weight = |n: usize| [100, 90, 30, 50, 1][n];
         let needs = |n: usize| match n {
             0 => vec![0, 3],
@@ -222,18 +217,17 @@ mod tests {
             _ => vec![n],
         };
         let given = mixed(0..5, weight, needs);
-        assert_eq!(given, [0, 3, 4, 2, 1]);
+        assert_eq!(given, [0, 3, 2, 1, 4]);
     }
 
     #[test]
-    fn the_largest_and_others_in_turn_when_workers_are_busy() {
+    fn the_largest_are_next_when_all_workers_are_busy() {
         let full = AtomicBool::new(false);
         let mut given = Order::Mixed(&full).of((1..=20).collect(), |n| n as u64, |n| vec![n]);
-        assert_eq!([given.next(), given.next()], [Some(20), Some(1)]);
+        assert_eq!([given.next(), given.next()], [Some(20), Some(7)]);
         full.store(true, Ordering::Relaxed);
-        assert_eq!([given.next(), given.next()], [Some(19), Some(2)]);
-        assert_eq!([given.next(), given.next()], [Some(18), Some(3)]);
+        assert_eq!([given.next(), given.next()], [Some(19), Some(18)]);
         full.store(false, Ordering::Relaxed);
-        assert_eq!([given.next(), given.next()], [Some(4), Some(5)]);
+        assert_eq!([given.next(), given.next()], [Some(8), Some(9)]);
     }
 }

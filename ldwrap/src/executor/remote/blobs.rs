@@ -454,8 +454,12 @@ impl Client {
         }
     }
 
-    /// Gets a blob, and believes it only if it is what its digest says.
-    pub async fn fetch(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
+    /// Gets a blob, and believes it only if it is what its digest says. It comes with its share of the
+    /// memory that blobs may take, to be given back when the blob is gone.
+    pub async fn fetch(
+        &self,
+        digest: &Digest,
+    ) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>), Status> {
         if digest.size > MAX_BLOB {
             return Err(Status::out_of_range(format!(
                 "an object of {} bytes",
@@ -463,19 +467,19 @@ impl Client {
             )));
         }
         if digest.size == 0 {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
-        let _room = room(&self.blobs.fetching, FETCHING, digest.size).await;
+        let room = room(&self.blobs.fetching, FETCHING, digest.size).await;
         let passes = |code| may_pass(code) || code == Code::DataLoss;
-        self.retry(passes, || async {
+        let read = || async {
             let data = if digest.size <= self.batch {
                 self.read_small(digest).await
             } else {
                 self.read_large(digest).await
             };
             check(digest, data?)
-        })
-        .await
+        };
+        Ok((self.retry(passes, read).await?, room))
     }
 
     async fn read_small(&self, digest: &Digest) -> Result<Vec<u8>, Status> {

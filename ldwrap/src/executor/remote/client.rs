@@ -334,10 +334,9 @@ impl Client {
         }
     }
 
-    /// Whether workers are what is short: most executions that may be under way are. Not only when all
-    /// are, since with many short jobs some have always just ended.
+    /// Whether no further execution can begin before one ends.
     pub fn full(&self) -> bool {
-        self.slots.available_permits() <= self.settings.jobs / 8
+        self.slots.available_permits() == 0
     }
 
     /// Runs an action whose blobs are there. A stream that breaks is taken up again by its operation's

@@ -222,7 +222,7 @@ impl Executor for Remote<'_> {
 impl Remote<'_> {
     /// There is no server any more.
     fn alone(&self, board: &Board) {
-        // Nothing waits for a line now: cores are what is short.
+        // Nothing waits for a line now: the largest first.
         self.full.store(true, Ordering::Relaxed);
         board.alone();
     }
@@ -355,7 +355,7 @@ impl Remote<'_> {
         if let (true, Some(digest)) = (said.is_empty(), &result.stdout_digest)
             && let Some(digest) = Digest::from_api(digest)
         {
-            said = client.fetch(&digest).await?;
+            (said, _) = client.fetch(&digest).await?;
         }
         let said = String::from_utf8_lossy(&said);
         let first = said.lines().next().unwrap_or_default();
@@ -502,8 +502,8 @@ impl Remote<'_> {
         let file = file.ok_or_else(|| Status::data_loss("a result without an object"))?;
         let digest = file.digest.as_ref().and_then(Digest::from_api);
         let digest = digest.ok_or_else(|| Status::data_loss("an object without a digest"))?;
-        let data = if !file.contents.is_empty() && Digest::of(&file.contents) == digest {
-            file.contents.clone()
+        let (data, _room) = if !file.contents.is_empty() && Digest::of(&file.contents) == digest {
+            (file.contents.clone(), None)
         } else {
             client.fetch(&digest).await?
         };
