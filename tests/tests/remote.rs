@@ -72,27 +72,33 @@ fn a_server_compiles_and_remembers() {
     });
 }
 
+/// LLVM 19 and 22, for tests that send the compiler along.
+fn where_clang_is_sent(test: impl Fn(&Session)) {
+    some_llvm(
+        |n| n == 19 || n == 22,
+        |s| {
+            if !ldwrap_tests::fixtures_only() {
+                test(s);
+            }
+        },
+    );
+}
+
 /// The compiler goes along, to a worker that has none: its sandbox is empty.
 #[test]
 fn an_empty_worker_suffices() {
     let server = Server::start(&[]);
-    some_llvm(
-        |n| n == 19 || n == 22,
-        |s| {
-            if ldwrap_tests::fixtures_only() {
-                return;
-            }
-            sources(s, "one");
-            let env = [
-                ("LDWRAP_REMOTE", server.url()),
-                ("LDWRAP_REMOTE_LOCAL", "fallback".into()),
-            ];
-            let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
-            let both = s.link_both_with(&env, &link("one"));
-            both.splits().prints("8\n");
-            assert_eq!(number(&both, "/remote/executed"), 3);
-        },
-    );
+    where_clang_is_sent(|s| {
+        sources(s, "one");
+        let env = [
+            ("LDWRAP_REMOTE", server.url()),
+            ("LDWRAP_REMOTE_LOCAL", "fallback".into()),
+        ];
+        let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let both = s.link_both_with(&env, &link("one"));
+        both.splits().prints("8\n");
+        assert_eq!(number(&both, "/remote/executed"), 3);
+    });
 }
 
 /// This machine's cores take part, and what they make is a hit for the next.
@@ -120,54 +126,48 @@ fn both_at_once() {
 /// ones, such as the compiler, in streams. This server only pretends to compile.
 #[test]
 fn compressed_blobs() {
-    some_llvm(
-        |n| n == 19 || n == 22,
-        |s| {
-            if ldwrap_tests::fixtures_only() {
-                return;
-            }
-            sources(s, "one");
-            // A module and an object that are more than goes in a batch.
-            s.write(
-                "one/large.c",
-                "const char large[] = {\n#embed \"data\"\n};\n",
-            );
-            s.sh("cd one; seq 300000 >data; clang-$N -std=c23 -c -O2 -flto=thin large.c");
-            let command = link("one").replace("-O2", "-O2 -Wl,--export-dynamic");
-            let cache = s.root().join("home/made").display().to_string();
-            // With nobody there, all is made here, under the keys that the server is asked for.
-            let nobody = format!("grpc://127.0.0.1:{}", free_port());
-            let env = [
-                ("LDWRAP_REMOTE", nobody.as_str()),
-                ("LDWRAP_CACHE_DIR", &cache),
-                ("LDWRAP_CACHE_SIZE", "100M"),
-            ];
-            s.link_both_with(&env, &command);
-            let server = Simulated::new(simulated::Settings {
-                cache: cache.into(),
-                durations: [(0, Duration::ZERO)].into(),
-                slots: 4,
-                zstd: true,
-            });
-            let serve = server.clone();
-            let running = Running::start(move |listener| serve.serve(listener));
-            let url = running.url();
-            let env = [
-                ("LDWRAP_REMOTE", url.as_str()),
-                ("LDWRAP_REMOTE_LOCAL", "fallback"),
-            ];
-            let both = s.link_both_with(&env, &command);
-            both.splits().prints("8\n");
-            assert_eq!(number(&both, "/remote/executed"), 4);
-            let seen = server.forget();
-            // The compiler, which is much; modules and shards; objects.
-            assert!(seen.packed > 8, "{seen:?}");
-            assert_eq!(number(&both, "/remote/bytes_up"), seen.up);
-            assert_eq!(number(&both, "/remote/bytes_down"), seen.down);
-            // The large object is of 2 MB.
-            assert!((1..1 << 20).contains(&seen.down), "{seen:?}");
-        },
-    );
+    where_clang_is_sent(|s| {
+        sources(s, "one");
+        // A module and an object that are more than goes in a batch.
+        s.write(
+            "one/large.c",
+            "const char large[] = {\n#embed \"data\"\n};\n",
+        );
+        s.sh("cd one; seq 300000 >data; clang-$N -std=c23 -c -O2 -flto=thin large.c");
+        let command = link("one").replace("-O2", "-O2 -Wl,--export-dynamic");
+        let cache = s.root().join("home/made").display().to_string();
+        // With nobody there, all is made here, under the keys that the server is asked for.
+        let nobody = format!("grpc://127.0.0.1:{}", free_port());
+        let env = [
+            ("LDWRAP_REMOTE", nobody.as_str()),
+            ("LDWRAP_CACHE_DIR", &cache),
+            ("LDWRAP_CACHE_SIZE", "100M"),
+        ];
+        s.link_both_with(&env, &command);
+        let server = Simulated::new(simulated::Settings {
+            cache: cache.into(),
+            durations: [(0, Duration::ZERO)].into(),
+            slots: 4,
+            zstd: true,
+        });
+        let serve = server.clone();
+        let running = Running::start(move |listener| serve.serve(listener));
+        let url = running.url();
+        let env = [
+            ("LDWRAP_REMOTE", url.as_str()),
+            ("LDWRAP_REMOTE_LOCAL", "fallback"),
+        ];
+        let both = s.link_both_with(&env, &command);
+        both.splits().prints("8\n");
+        assert_eq!(number(&both, "/remote/executed"), 4);
+        let seen = server.forget();
+        // The compiler, which is much; modules and shards; objects.
+        assert!(seen.packed > 8, "{seen:?}");
+        assert_eq!(number(&both, "/remote/bytes_up"), seen.up);
+        assert_eq!(number(&both, "/remote/bytes_down"), seen.down);
+        // The large object is of 2 MB.
+        assert!((1..1 << 20).contains(&seen.down), "{seen:?}");
+    });
 }
 
 /// A link that says one line about the server on stderr, and is otherwise lld's.

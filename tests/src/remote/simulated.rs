@@ -206,11 +206,16 @@ impl Simulated {
         if packed {
             object = zstd::bulk::compress(&object, 1)?;
         }
-        let mut now = self.touch();
-        now.seen.down += object.len() as u64;
-        now.seen.blobs_down += size;
-        now.seen.packed += usize::from(packed);
+        self.went(object.len() as u64, size);
+        self.now().seen.packed += usize::from(packed);
         Ok(object)
+    }
+
+    /// Notes that so many bytes went, for so many of blobs.
+    fn went(&self, bytes: u64, blobs: u64) {
+        let mut now = self.touch();
+        now.seen.down += bytes;
+        now.seen.blobs_down += blobs;
     }
 
     /// A blob that has come. What was compressed is looked at, as any server does.
@@ -288,10 +293,7 @@ impl Simulated {
             now.done.insert(action.hash.clone());
         }
         said.map_err(gone)?;
-        let mut now = self.touch();
-        now.seen.down += bytes_of(&result);
-        now.seen.blobs_down += bytes_of(&result);
-        drop(now);
+        self.went(bytes_of(&result), bytes_of(&result));
         Ok(api::ExecuteResponse {
             result: Some(result),
             ..Default::default()
@@ -370,10 +372,7 @@ impl api::action_cache_server::ActionCache for Simulated {
         let done = self.touch().done.contains(&action.hash);
         let result = self.result(&action, inline).filter(|_| done);
         let result = result.ok_or_else(|| Status::not_found("never run"))?;
-        let mut now = self.touch();
-        now.seen.down += bytes_of(&result);
-        now.seen.blobs_down += bytes_of(&result);
-        drop(now);
+        self.went(bytes_of(&result), bytes_of(&result));
         Ok(Response::new(result))
     }
 
@@ -488,18 +487,17 @@ impl bytes::byte_stream_server::ByteStream for Simulated {
         request: Request<Streaming<bytes::WriteRequest>>,
     ) -> Answer<bytes::WriteResponse> {
         let mut pieces = request.into_inner();
-        let (mut name, mut size, mut data) = (String::new(), 0, Vec::new());
+        let (mut name, mut data) = (String::new(), Vec::new());
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
             if name.is_empty() {
                 name = piece.resource_name;
             }
-            size += piece.data.len() as u64;
             data.extend(piece.data);
         }
         self.store(&named(&name), &data, name.contains(PACKED))?;
         Ok(Response::new(bytes::WriteResponse {
-            committed_size: i64::try_from(size).unwrap_or(0),
+            committed_size: i64::try_from(data.len()).unwrap_or(0),
         }))
     }
 

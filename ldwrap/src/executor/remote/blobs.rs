@@ -28,7 +28,7 @@ const SMALL: u64 = 256 << 10;
 /// the time limit.
 pub(super) const BATCH: u64 = 1 << 20;
 /// As the API numbers it.
-const ZSTD: i32 = api::compressor::Value::Zstd as i32;
+pub(super) const ZSTD: i32 = api::compressor::Value::Zstd as i32;
 /// Size of a piece of a large blob.
 const CHUNK: usize = 256 << 10;
 /// No object of a compiler is larger (bytes).

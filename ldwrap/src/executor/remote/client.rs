@@ -5,7 +5,7 @@
 //! against what was asked for.
 
 use super::auth::{Credentials, Headers};
-use super::blobs::{BATCH, Blobs};
+use super::blobs::{BATCH, Blobs, ZSTD};
 use super::settings::Settings;
 use crate::action::{Action, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
@@ -212,9 +212,8 @@ impl Client {
         if let Ok(most @ 1..) = u64::try_from(cache.max_batch_total_size_bytes) {
             self.batch = self.batch.min(most / 2);
         }
-        let zstd = api::compressor::Value::Zstd as i32;
-        self.zstd = cache.supported_compressors.contains(&zstd);
-        self.zstd_batch = cache.supported_batch_update_compressors.contains(&zstd);
+        self.zstd = cache.supported_compressors.contains(&ZSTD);
+        self.zstd_batch = cache.supported_batch_update_compressors.contains(&ZSTD);
         self.takes_results = cache
             .action_cache_update_capabilities
             .is_some_and(|u| u.update_enabled);
