@@ -9,7 +9,7 @@
 
 use crate::action::Action;
 use crate::backend::Job;
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -32,6 +32,7 @@ pub struct Task {
     pub over: Notify,
 }
 
+/// How far a task is on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remote {
     /// The server's cache is to be asked for it.
@@ -41,7 +42,7 @@ enum Remote {
     /// In line.
     Waits,
     /// Sent, and not known to run.
-    Sent(Instant),
+    Sent,
     /// Runs.
     Runs(Instant),
     /// Not to be tried any more.
@@ -55,11 +56,51 @@ struct Entry {
     local: bool,
 }
 
+/// Places of tasks that no core here has, of those that are as far as each other: thousands of jobs a
+/// minute are looked for among thousands. By when they came there, if it matters how long they have
+/// been, and otherwise in the order in which jobs came.
+#[derive(Debug, Default)]
+struct Lines {
+    unknown: Places,
+    asked: Places,
+    waits: Places,
+    sent: Places,
+    runs: Places,
+    failed: Places,
+}
+
+type Places = BTreeSet<(Option<Instant>, Place)>;
+
+impl Lines {
+    fn of(&mut self, remote: Remote) -> (&mut Places, Option<Instant>) {
+        match remote {
+            Remote::Unknown => (&mut self.unknown, None),
+            Remote::Asked(since) => (&mut self.asked, Some(since)),
+            Remote::Waits => (&mut self.waits, None),
+            Remote::Sent => (&mut self.sent, None),
+            Remote::Runs(since) => (&mut self.runs, Some(since)),
+            Remote::Failed => (&mut self.failed, None),
+        }
+    }
+
+    fn enter(&mut self, place: Place, entry: &Entry) {
+        if !entry.local {
+            let (line, since) = self.of(entry.remote);
+            line.insert((since, place));
+        }
+    }
+
+    fn leave(&mut self, place: Place, entry: &Entry) {
+        let (line, since) = self.of(entry.remote);
+        line.remove(&(since, place));
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// By the order in which jobs came.
-    entries: BTreeMap<usize, Entry>,
-    next: usize,
+    entries: HashMap<Place, Entry>,
+    lines: Lines,
+    next: Place,
     /// No more jobs will come.
     closed: bool,
     /// No server any more.
@@ -68,22 +109,39 @@ struct State {
     room: Room,
     /// Cores here do only what failed elsewhere.
     fallback_only: bool,
-    /// How long remote executions took.
+    /// How long remote executions took, the shortest first.
     took: Vec<Duration>,
 }
 
 impl State {
     fn is_full(&self) -> bool {
-        let waits = |e: &&Entry| {
-            use Remote::{Asked, Unknown, Waits};
-            matches!(e.remote, Unknown | Asked(_) | Waits) && !e.local
-        };
-        self.entries.len() >= self.room.all
-            || self.entries.values().filter(waits).count() >= self.room.waiting
+        let lines = &self.lines;
+        let waiting = lines.unknown.len() + lines.asked.len() + lines.waits.len();
+        self.entries.len() >= self.room.all || waiting >= self.room.waiting
     }
 
     fn finished(&self) -> bool {
         self.stopped || (self.closed && self.entries.is_empty())
+    }
+
+    /// Changes a task's entry, if it is here still.
+    fn change(&mut self, place: Place, how: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.entries.get_mut(&place) {
+            self.lines.leave(place, entry);
+            how(entry);
+            self.lines.enter(place, entry);
+        }
+    }
+
+    fn put(&mut self, place: Place, entry: Entry) {
+        self.lines.enter(place, &entry);
+        self.entries.insert(place, entry);
+    }
+
+    fn remove(&mut self, place: Place) -> Option<Entry> {
+        let entry = self.entries.remove(&place)?;
+        self.lines.leave(place, &entry);
+        Some(entry)
     }
 }
 
@@ -101,7 +159,10 @@ pub struct Room {
 #[derive(Debug, Default)]
 pub struct Board {
     state: Mutex<State>,
-    changed: Condvar,
+    /// Told when there may be room for a task.
+    room: Condvar,
+    /// Told when there may be something for a core here.
+    local: Condvar,
     /// Told when there may be something for a remote slot.
     pub remote: Notify,
 }
@@ -134,8 +195,17 @@ impl Board {
         board
     }
 
-    fn tell(&self) {
-        self.changed.notify_all();
+    /// Tells who may have to do with what a state has become.
+    fn tell(&self, state: MutexGuard<'_, State>) {
+        let room = state.stopped || !state.is_full();
+        let local = state.finished() || !state.fallback_only || !state.lines.failed.is_empty();
+        drop(state);
+        if room {
+            self.room.notify_all();
+        }
+        if local {
+            self.local.notify_all();
+        }
         self.remote.notify_one();
     }
 
@@ -143,7 +213,7 @@ impl Board {
     pub fn put(&self, task: Task) {
         let full = |state: &mut State| !state.stopped && state.is_full();
         let mut state = self
-            .changed
+            .room
             .wait_while(self.state(), full)
             .unwrap_or_else(PoisonError::into_inner);
         let place = state.next;
@@ -159,15 +229,15 @@ impl Board {
             remote,
             local: false,
         };
-        state.entries.insert(place, entry);
-        drop(state);
-        self.tell();
+        state.put(place, entry);
+        self.tell(state);
     }
 
     /// No more tasks will come.
     pub fn close(&self) {
-        self.state().closed = true;
-        self.tell();
+        let mut state = self.state();
+        state.closed = true;
+        self.tell(state);
     }
 
     /// Nothing more is to be done.
@@ -177,20 +247,21 @@ impl Board {
         for entry in state.entries.values() {
             entry.task.over.notify_waiters();
         }
-        drop(state);
-        self.tell();
+        self.tell(state);
     }
 
     /// There is no server any more: all that is left is done here.
     pub fn alone(&self) {
         let mut state = self.state();
         state.alone = true;
-        for entry in state.entries.values_mut() {
-            entry.remote = Remote::Failed;
-            entry.task.over.notify_waiters();
+        let places: Vec<Place> = state.entries.keys().copied().collect();
+        for place in places {
+            state.change(place, |entry| {
+                entry.remote = Remote::Failed;
+                entry.task.over.notify_waiters();
+            });
         }
-        drop(state);
-        self.tell();
+        self.tell(state);
     }
 
     /// Whether all is done and nothing will come.
@@ -213,75 +284,77 @@ impl Board {
         if state.stopped {
             return None;
         }
-        let mut take = |from, to, next| {
-            let mut entries = state.entries.iter_mut();
-            let (place, entry) = entries.find(|(_, e)| e.remote == from && !e.local)?;
-            entry.remote = to;
-            if next == Next::Execute {
-                // There is room for one that waits.
-                self.changed.notify_all();
-            }
-            Some((*place, entry.task.clone(), next))
-        };
-        let now = Instant::now();
-        take(Remote::Unknown, Remote::Asked(now), Next::Ask)
-            .or_else(|| take(Remote::Waits, Remote::Sent(now), Next::Execute))
+        let (place, to, next) = [
+            (
+                state.lines.unknown.first(),
+                Remote::Asked(Instant::now()),
+                Next::Ask,
+            ),
+            (state.lines.waits.first(), Remote::Sent, Next::Execute),
+        ]
+        .into_iter()
+        .find_map(|(first, to, next)| first.map(|(_, place)| (*place, to, next)))?;
+        state.change(place, |entry| entry.remote = to);
+        let task = state.entries.get(&place)?.task.clone();
+        if next == Next::Execute {
+            // There is room for one that waits.
+            drop(state);
+            self.room.notify_all();
+        }
+        Some((place, task, next))
     }
 
     /// The server's cache does not have it.
     pub fn missed(&self, place: Place) {
-        if let Some(entry) = self.state().entries.get_mut(&place)
-            && let Remote::Asked(_) = entry.remote
-        {
-            entry.remote = Remote::Waits;
-        }
-        self.tell();
+        let mut state = self.state();
+        state.change(place, |entry| {
+            if let Remote::Asked(_) = entry.remote {
+                entry.remote = Remote::Waits;
+            }
+        });
+        self.tell(state);
     }
 
     /// A remote execution has begun.
     pub fn runs(&self, place: Place) {
-        if let Some(entry) = self.state().entries.get_mut(&place)
-            && let Remote::Sent(_) = entry.remote
-        {
-            entry.remote = Remote::Runs(Instant::now());
-        }
+        self.state().change(place, |entry| {
+            if entry.remote == Remote::Sent {
+                entry.remote = Remote::Runs(Instant::now());
+            }
+        });
     }
 
     /// It failed: the job is to be done here.
     pub fn failed(&self, place: Place) {
-        if let Some(entry) = self.state().entries.get_mut(&place) {
-            entry.remote = Remote::Failed;
-        }
-        self.tell();
+        let mut state = self.state();
+        state.change(place, |entry| entry.remote = Remote::Failed);
+        self.tell(state);
     }
 
     /// Whether a task is still to be done remotely.
     #[must_use]
     pub fn wanted_remotely(&self, place: Place) -> bool {
         let state = self.state();
-        let wanted = |e: &Entry| {
-            matches!(
-                e.remote,
-                Remote::Asked(_) | Remote::Sent(_) | Remote::Runs(_)
-            )
-        };
+        let wanted =
+            |e: &Entry| matches!(e.remote, Remote::Asked(_) | Remote::Sent | Remote::Runs(_));
         !state.stopped && state.entries.get(&place).is_some_and(wanted)
     }
 
     /// Takes a task off the board, as done; false if it is off already.
     pub fn done(&self, place: Place) -> bool {
         let mut state = self.state();
-        let Some(entry) = state.entries.remove(&place) else {
+        let Some(entry) = state.remove(place) else {
             return false;
         };
         if let Remote::Runs(since) = entry.remote
             && !entry.local
         {
-            state.took.push(since.elapsed());
+            let took = since.elapsed();
+            let at = state.took.partition_point(|shorter| *shorter < took);
+            state.took.insert(at, took);
         }
         entry.task.over.notify_waiters();
-        drop(state);
-        self.tell();
+        self.tell(state);
         true
     }
 
@@ -293,13 +366,13 @@ impl Board {
                 return None;
             }
             if let Some(place) = choose(&state)
-                && let Some(entry) = state.entries.get_mut(&place)
+                && let Some(task) = state.entries.get(&place).map(|e| e.task.clone())
             {
-                entry.local = true;
-                return Some((place, entry.task.clone()));
+                state.change(place, |entry| entry.local = true);
+                return Some((place, task));
             }
             state = self
-                .changed
+                .local
                 .wait_timeout(state, LOOK)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
@@ -309,46 +382,27 @@ impl Board {
 
 /// What a free core is to do.
 fn choose(state: &State) -> Option<Place> {
-    let free = || state.entries.iter().filter(|(_, e)| !e.local);
-    let place = |(place, _): (&Place, &Entry)| *place;
-    let failed = free().find(|(_, e)| e.remote == Remote::Failed);
-    if let Some(found) = failed {
-        return Some(place(found));
+    let lines = &state.lines;
+    if let Some((_, failed)) = lines.failed.first() {
+        return Some(*failed);
     }
     if state.fallback_only {
         return None;
     }
-    // The last in line: remote slots take from the front.
-    let waits = free().rfind(|(_, e)| e.remote == Remote::Waits);
-    // The last that was sent and does not run yet.
-    let sent = || {
-        free().rfind(|(_, e)| match e.remote {
-            Remote::Sent(_) => true,
-            Remote::Asked(since) => since.elapsed() > ANSWER,
-            _ => false,
-        })
+    let oldest = |line: &Places| {
+        let (since, place) = *line.first()?;
+        Some((since?.elapsed(), place))
     };
-    if let Some(found) = waits.or_else(sent) {
-        return Some(place(found));
+    // The last in line, since remote slots take from the front; the last that was sent and does not run.
+    if let Some((_, place)) = lines.waits.last().or_else(|| lines.sent.last()) {
+        return Some(*place);
     }
-    let since = |e: &Entry| match e.remote {
-        Remote::Runs(since) => Some(since),
-        _ => None,
+    let unanswered = oldest(&lines.asked).filter(|(waited, _)| *waited > ANSWER);
+    let straggler = || {
+        let usual = *state.took.get(state.took.len() / 2)?;
+        oldest(&lines.runs).filter(|(runs, _)| *runs > usual * STRAGGLES)
     };
-    let (oldest, since) = free()
-        .filter_map(|(place, e)| Some((*place, since(e)?)))
-        .min_by_key(|(_, since)| *since)?;
-    let usual = median(&state.took)?;
-    (since.elapsed() > usual * STRAGGLES).then_some(oldest)
-}
-
-fn median(all: &[Duration]) -> Option<Duration> {
-    let mut all = all.to_vec();
-    let middle = all.len() / 2;
-    if all.is_empty() {
-        return None;
-    }
-    Some(*all.select_nth_unstable(middle).1)
+    unanswered.or_else(straggler).map(|(_, place)| place)
 }
 
 #[cfg(test)]

@@ -369,9 +369,11 @@ impl api::action_cache_server::ActionCache for Simulated {
         let request = request.into_inner();
         let inline = !request.inline_output_files.is_empty();
         let action = digest(request.action_digest)?;
-        let done = self.touch().done.contains(&action.hash);
-        let result = self.result(&action, inline).filter(|_| done);
-        let result = result.ok_or_else(|| Status::not_found("never run"))?;
+        if !self.touch().done.contains(&action.hash) {
+            return Err(Status::not_found("never run"));
+        }
+        let result = self.result(&action, inline);
+        let result = result.ok_or_else(|| Status::not_found("not in the cache"))?;
         self.went(bytes_of(&result), bytes_of(&result));
         Ok(Response::new(result))
     }

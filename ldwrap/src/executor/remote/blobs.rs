@@ -67,7 +67,7 @@ pub(super) struct Blobs {
 #[derive(Debug, Default)]
 struct Question {
     digests: Mutex<HashSet<Digest>>,
-    answer: OnceCell<Result<HashSet<Digest>, Status>>,
+    answer: OnceCell<Result<Arc<HashSet<Digest>>, Status>>,
 }
 
 impl Default for Blobs {
@@ -214,7 +214,7 @@ impl Client {
             unknown.copied().collect()
         };
         let missing = match unknown.as_slice() {
-            [] => HashSet::new(),
+            [] => Arc::default(),
             unknown => self.missing(unknown).await?,
         };
         let mut known = lock(&self.blobs.known);
@@ -233,7 +233,7 @@ impl Client {
     }
 
     /// Which of these the server lacks; asked together with what others want to know.
-    async fn missing(&self, digests: &[Digest]) -> Result<HashSet<Digest>, Status> {
+    async fn missing(&self, digests: &[Digest]) -> Result<Arc<HashSet<Digest>>, Status> {
         let question = {
             let mut next = lock(&self.blobs.question);
             let question = next.clone();
@@ -270,7 +270,8 @@ impl Client {
                 })
                 .await?;
             let said = found.missing_blob_digests.iter();
-            Ok(said.filter_map(Digest::from_api).collect())
+            let missing: HashSet<Digest> = said.filter_map(Digest::from_api).collect();
+            Ok(Arc::new(missing))
         };
         question.answer.get_or_init(ask).await.clone()
     }
@@ -323,31 +324,22 @@ impl Client {
     }
 
     async fn send_batch(&self, blobs: &[Claimed<'_>]) -> Result<(), Status> {
-        let mut sent = 0;
-        let mut requests = Vec::new();
-        for (digest, content, _) in blobs {
-            let data = load(digest, content).await?;
-            let packed = self.zstd_batch.then(|| zstd::bulk::compress(&data, 3).ok());
-            let (data, compressor) = match packed.flatten() {
-                Some(packed) if packed.len() < data.len() => (packed, ZSTD),
-                _ => (data, 0),
-            };
-            sent += data.len() as u64;
-            requests.push(api::batch_update_blobs_request::Request {
-                digest: Some(digest.to_api()),
-                data,
-                compressor,
-            });
-        }
-        let done = self
+        // Read again for each try, which are few, rather than copied for each, of which one is most often
+        // enough.
+        let (done, sent) = self
             .again(|| async {
+                let mut requests = Vec::new();
+                for (digest, content, _) in blobs {
+                    requests.push(self.part_of_batch(digest, content).await?);
+                }
+                let sent = requests.iter().map(|r| r.data.len() as u64).sum();
                 let mut client = cas(self.uploads.one());
                 let request = api::BatchUpdateBlobsRequest {
                     instance_name: self.settings.instance.clone(),
-                    requests: requests.clone(),
+                    requests,
                     ..Default::default()
                 };
-                Ok(client.batch_update_blobs(request).await?.into_inner())
+                Ok((client.batch_update_blobs(request).await?.into_inner(), sent))
             })
             .await?;
         self.traffic.up.fetch_add(sent, Ordering::Relaxed);
@@ -360,19 +352,27 @@ impl Client {
         }
     }
 
-    async fn send_large(&self, digest: &Digest, content: &Content) -> Result<(), Status> {
-        let kind = if self.zstd {
-            "compressed-blobs/zstd"
-        } else {
-            "blobs"
+    /// A blob as a batch has it.
+    async fn part_of_batch(
+        &self,
+        digest: &Digest,
+        content: &Content,
+    ) -> Result<api::batch_update_blobs_request::Request, Status> {
+        let data = load(digest, content).await?;
+        let packed = self.zstd_batch.then(|| zstd::bulk::compress(&data, 3).ok());
+        let (data, compressor) = match packed.flatten() {
+            Some(packed) if packed.len() < data.len() => (packed, ZSTD),
+            _ => (data, 0),
         };
-        let instance = self.prefix();
-        let id = uuid();
-        let name = format!(
-            "{instance}uploads/{id}/{kind}/{}/{}",
-            digest.hex(),
-            digest.size
-        );
+        Ok(api::batch_update_blobs_request::Request {
+            digest: Some(digest.to_api()),
+            data,
+            compressor,
+        })
+    }
+
+    async fn send_large(&self, digest: &Digest, content: &Content) -> Result<(), Status> {
+        let name = self.resource(&format!("uploads/{}/", uuid()), digest);
         self.retry(may_pass, || self.write(&name, digest, content))
             .await
     }
@@ -446,12 +446,17 @@ impl Client {
         Ok(())
     }
 
-    /// What resource names begin with.
-    fn prefix(&self) -> String {
-        match self.settings.instance.as_str() {
+    /// A large blob's name, under the instance's.
+    fn resource(&self, under: &str, digest: &Digest) -> String {
+        let instance = match self.settings.instance.as_str() {
             "" => String::new(),
             instance => format!("{instance}/"),
-        }
+        };
+        let kind = match self.zstd {
+            true => "compressed-blobs/zstd",
+            false => "blobs",
+        };
+        format!("{instance}{under}{kind}/{digest}")
     }
 
     /// Gets a blob, and believes it only if it is what its digest says. It comes with its share of the
@@ -514,13 +519,8 @@ impl Client {
     async fn read_large(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
         let mut client = bytes_api::byte_stream_client::ByteStreamClient::new(self.downloads.one())
             .max_decoding_message_size(MAX_MESSAGE);
-        let kind = if self.zstd {
-            "compressed-blobs/zstd"
-        } else {
-            "blobs"
-        };
         let request = bytes_api::ReadRequest {
-            resource_name: format!("{}{kind}/{}/{}", self.prefix(), digest.hex(), digest.size),
+            resource_name: self.resource("", digest),
             ..Default::default()
         };
         let slow = || Status::deadline_exceeded("a download does not move");
