@@ -349,6 +349,7 @@ mod tests {
             }
             let job = Job {
                 number: 0,
+                size: 1,
                 identifier: Identifier(OsString::from("a.o")),
                 inputs,
                 shard: b"shard".to_vec(),

@@ -30,6 +30,8 @@ pub struct Job {
     pub identifier: Identifier,
     /// Files that it reads besides the shard: name in the job, and where the bytes are.
     pub inputs: Vec<(PathBuf, PathBuf)>,
+    /// Size of the module (bytes).
+    pub size: u64,
     /// The shard, enriched and with the job's own names.
     pub shard: Vec<u8>,
     /// Arguments of clang, all paths relative to the job's directory.
@@ -171,6 +173,7 @@ impl<'a> Jobs<'a> {
             number,
             identifier: m.identifier.clone(),
             inputs,
+            size: self.weight(number),
             shard: bytes,
             args,
             defines: module.defines.clone(),

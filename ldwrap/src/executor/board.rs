@@ -32,6 +32,26 @@ pub struct Task {
     pub over: Notify,
 }
 
+/// The share that a job takes among those that are prepared, if its module is of this size (bytes) at
+/// least. Smaller ones take less: more of them are needed to keep a line busy.
+const FULL_SHARE: (u64, usize) = (96 << 10, 8);
+
+/// What so many full shares come to.
+#[must_use]
+pub fn shares(jobs: usize) -> usize {
+    jobs * FULL_SHARE.1
+}
+
+impl Task {
+    /// Its share among those that are prepared.
+    #[must_use]
+    pub fn share(&self) -> usize {
+        let (size, full) = FULL_SHARE;
+        let parts = self.job.size.min(size) * full as u64 / size;
+        usize::try_from(parts).unwrap_or(full).max(1)
+    }
+}
+
 /// How far a task is on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remote {
@@ -67,6 +87,15 @@ struct Lines {
     sent: Places,
     runs: Places,
     failed: Places,
+    /// Shares of those that wait: unknown, asked, or in line.
+    waiting: usize,
+}
+
+impl Remote {
+    /// Whether nothing is done for it but asking the server's cache.
+    fn waits(self) -> bool {
+        matches!(self, Self::Unknown | Self::Asked(_) | Self::Waits)
+    }
 }
 
 type Places = BTreeSet<(Option<Instant>, Place)>;
@@ -87,12 +116,17 @@ impl Lines {
         if !entry.local {
             let (line, since) = self.of(entry.remote);
             line.insert((since, place));
+            if entry.remote.waits() {
+                self.waiting += entry.task.share();
+            }
         }
     }
 
     fn leave(&mut self, place: Place, entry: &Entry) {
         let (line, since) = self.of(entry.remote);
-        line.remove(&(since, place));
+        if line.remove(&(since, place)) && entry.remote.waits() {
+            self.waiting -= entry.task.share();
+        }
     }
 }
 
@@ -115,9 +149,7 @@ struct State {
 
 impl State {
     fn is_full(&self) -> bool {
-        let lines = &self.lines;
-        let waiting = lines.unknown.len() + lines.asked.len() + lines.waits.len();
-        self.entries.len() >= self.room.all || waiting >= self.room.waiting
+        self.entries.len() >= self.room.all || self.lines.waiting >= self.room.waiting
     }
 
     fn finished(&self) -> bool {
@@ -150,8 +182,8 @@ impl State {
 pub struct Room {
     /// In all.
     pub all: usize,
-    /// Of which nothing is done yet but asking the server's cache. Few: what is best begun next is to be
-    /// decided late.
+    /// Of which nothing is done yet but asking the server's cache, in [`shares`]. Few: what is best begun
+    /// next is to be decided late.
     pub waiting: usize,
 }
 
@@ -414,27 +446,32 @@ mod tests {
     fn plenty(room: usize) -> Room {
         Room {
             all: room,
-            waiting: room,
+            waiting: shares(room),
         }
+    }
+
+    fn task(number: usize, size: u64) -> Task {
+        let job = Job {
+            number,
+            identifier: Identifier(format!("{number}.o").into()),
+            inputs: Vec::new(),
+            size,
+            shard: Vec::new(),
+            args: Vec::new(),
+            defines: Vec::new(),
+        };
+        let action = Action {
+            digest: Digest::of(&[]),
+            blobs: Default::default(),
+        };
+        let over = Notify::new();
+        Task { job, action, over }
     }
 
     fn board(jobs: usize) -> Board {
         let board = Board::new(false, plenty(jobs));
         for number in 0..jobs {
-            let job = Job {
-                number,
-                identifier: Identifier(format!("{number}.o").into()),
-                inputs: Vec::new(),
-                shard: Vec::new(),
-                args: Vec::new(),
-                defines: Vec::new(),
-            };
-            let action = Action {
-                digest: Digest::of(&[]),
-                blobs: Default::default(),
-            };
-            let over = Notify::new();
-            board.put(Task { job, action, over });
+            board.put(task(number, 1 << 20));
         }
         board.close();
         board
@@ -505,6 +542,34 @@ mod tests {
         board.done(0);
         board.done(1);
         assert_eq!(local(&board), Some(2));
+    }
+
+    #[test]
+    fn more_small_tasks_wait_than_large_ones() {
+        for (size, most) in [(1 << 20, 2), (48 << 10, 4), (0, 16)] {
+            let board = Board::new(
+                true,
+                Room {
+                    all: 100,
+                    waiting: shares(2),
+                },
+            );
+            for n in 0..most {
+                assert!(!board.state().is_full(), "{n} of {size} bytes");
+                board.put(task(n, size));
+            }
+            assert!(board.state().is_full());
+            // One is looked up, and sent: there is room.
+            let place = board.take_remote().unwrap().0;
+            board.missed(place);
+            assert!(board.state().is_full());
+            while board
+                .take_remote()
+                .is_some_and(|(_, _, next)| next == Next::Ask)
+            {}
+            assert!(!board.state().is_full());
+            assert!(board.done(place));
+        }
     }
 
     #[test]

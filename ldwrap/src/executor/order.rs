@@ -23,7 +23,7 @@ pub enum Order<'e> {
 /// Of bytes to be sent, one part in so many is for the largest jobs.
 const LARGEST: i128 = 3;
 /// The smallest jobs, one part in so many of all bytes, are left for the tail.
-const TAIL: u64 = 10;
+const TAIL: u64 = 30;
 
 impl<'e> Order<'e> {
     /// These jobs in that order. `weight` is a module's size, `needs` the modules that a job reads, its
@@ -202,9 +202,9 @@ mod tests {
     #[test]
     fn large_and_small_in_turn_and_the_smallest_last() {
         let given = mixed(1..=20, |n| n as u64, |n| vec![n]);
-        let expected = [20, 7, 8, 9, 10, 11, 19, 12, 13, 14, 18, 15, 16, 17];
+        let expected = [20, 4, 5, 6, 7, 8, 9, 19, 10, 11, 12, 13, 18, 14];
         assert_eq!(given[..14], expected);
-        assert_eq!(given[14..], [6, 5, 4, 3, 2, 1]);
+        assert_eq!(given[17..], [3, 2, 1]);
     }
 
     #[test]
@@ -224,10 +224,10 @@ mod tests {
     fn the_largest_are_next_when_all_workers_are_busy() {
         let full = AtomicBool::new(false);
         let mut given = Order::Mixed(&full).of((1..=20).collect(), |n| n as u64, |n| vec![n]);
-        assert_eq!([given.next(), given.next()], [Some(20), Some(7)]);
+        assert_eq!([given.next(), given.next()], [Some(20), Some(4)]);
         full.store(true, Ordering::Relaxed);
         assert_eq!([given.next(), given.next()], [Some(19), Some(18)]);
         full.store(false, Ordering::Relaxed);
-        assert_eq!([given.next(), given.next()], [Some(8), Some(9)]);
+        assert_eq!([given.next(), given.next()], [Some(5), Some(6)]);
     }
 }

@@ -6,7 +6,8 @@
 //! its way at once than keeps a long line full. What the server lacks is asked for many jobs in one
 //! question, ahead of that.
 
-use super::client::{Client, MAX_MESSAGE, Service, may_pass, to_status};
+use super::client::{Client, MAX_MESSAGE, may_pass, to_status};
+use super::connections::Service;
 use crate::action::{Content, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::bytestream as bytes_api;

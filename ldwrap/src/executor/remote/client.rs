@@ -6,6 +6,7 @@
 
 use super::auth::{Credentials, Headers};
 use super::blobs::{BATCH, Blobs, ZSTD};
+use super::connections::Connections;
 use super::settings::Settings;
 use crate::action::{Action, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
@@ -13,11 +14,10 @@ use bazel_remote_apis::google::longrunning::{Operation, operation};
 use bazel_remote_apis::google::rpc;
 use prost::Message;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
 
 /// Objects and answers larger than this are refused.
@@ -36,8 +36,6 @@ const STREAMS: usize = 80;
 /// How often an action is sent again because the server had lost inputs.
 const MISSING_TRIES: usize = 3;
 
-pub(super) type Service = InterceptedService<Channel, Credentials>;
-
 /// What was moved and asked, for the report.
 #[derive(Debug, Default)]
 pub struct Traffic {
@@ -45,27 +43,6 @@ pub struct Traffic {
     pub up: AtomicU64,
     /// Bytes of blobs received.
     pub down: AtomicU64,
-}
-
-/// Some connections of the same use.
-#[derive(Debug)]
-pub(super) struct Connections(Vec<Service>, AtomicUsize);
-
-impl Connections {
-    /// They connect when they are first used.
-    fn new(number: usize, endpoint: &Endpoint, credentials: &Credentials) -> Self {
-        let one = || InterceptedService::new(endpoint.connect_lazy(), credentials.clone());
-        Self(
-            std::iter::repeat_with(one).take(number).collect(),
-            AtomicUsize::new(0),
-        )
-    }
-
-    /// For a call.
-    pub(super) fn one(&self) -> Service {
-        let n = self.1.fetch_add(1, Ordering::Relaxed) % self.0.len();
-        self.0[n].clone()
-    }
 }
 
 /// A server.
@@ -76,9 +53,11 @@ pub struct Client {
     /// For what is short and answered at once. No call of one kind waits behind those of another: this
     /// is why each kind has its connections.
     pub(super) questions: Connections,
+    /// For results in the action cache, with their objects if the server adds them.
+    lookups: Connections,
     /// For blobs that are sent.
     pub(super) uploads: Connections,
-    /// For objects, those in the action cache too.
+    /// For objects.
     pub(super) downloads: Connections,
     /// For executions, whose calls are open until they end.
     executions: Connections,
@@ -125,12 +104,10 @@ impl Client {
         };
         let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())
             .map_err(|e| bad("LDWRAP_REMOTE", &e))?
-            .connect_timeout(settings.timeout.min(Duration::from_secs(10)))
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(settings.timeout.min(Duration::from_secs(20)))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .tcp_nodelay(true)
             .user_agent(concat!("ldwrap/", env!("CARGO_PKG_VERSION")))
             .map_err(|e| bad("user agent", &e))?;
         if settings.tls {
@@ -155,10 +132,12 @@ impl Client {
                 )
             })?;
         }
-        let connections = |n| Connections::new(n, &endpoint, &credentials);
+        let within = settings.timeout.min(Duration::from_secs(10));
+        let connections = |n| Connections::new(n, &endpoint, within, &credentials);
         let mut client = Self {
             settings: settings.clone(),
             questions: connections(1),
+            lookups: connections(1),
             uploads: connections(settings.connections),
             downloads: connections(settings.connections),
             executions: connections(settings.jobs.div_ceil(STREAMS)),
@@ -273,7 +252,7 @@ impl Client {
         let found = self
             .again(|| async {
                 let mut client =
-                    api::action_cache_client::ActionCacheClient::new(self.downloads.one())
+                    api::action_cache_client::ActionCacheClient::new(self.lookups.one())
                         .max_decoding_message_size(MAX_MESSAGE);
                 let request = api::GetActionResultRequest {
                     instance_name: self.settings.instance.clone(),

@@ -9,9 +9,10 @@
 mod auth;
 mod blobs;
 pub mod client;
+mod connections;
 pub mod settings;
 
-use super::board::{Board, Next, Place, Room, Task};
+use super::board::{Board, Next, Place, Room, Task, shares};
 use super::local::Local;
 use super::{BackendError, Done, Executor, Order, Outcome, Queue, Told};
 use crate::action::{Action, Content, Digest};
@@ -107,34 +108,32 @@ struct Call<'c> {
     place: Place,
     task: Arc<Task>,
     next: Next,
-    /// How many are with a worker, or have been and get their objects.
-    begun: &'c AtomicUsize,
+    /// Until its execution begins.
+    prepared: Counted<'c>,
 }
 
-/// Counts as one until it is dropped, once it is told to.
+/// Counts for a share among others, until it is told not to, or dropped.
 struct Counted<'c> {
     among: &'c AtomicUsize,
-    counts: AtomicBool,
+    share: AtomicUsize,
 }
 
 impl<'c> Counted<'c> {
-    fn new(among: &'c AtomicUsize) -> Self {
-        let counts = AtomicBool::new(false);
-        Self { among, counts }
+    fn new(among: &'c AtomicUsize, share: usize) -> Self {
+        among.fetch_add(share, Ordering::Relaxed);
+        let share = AtomicUsize::new(share);
+        Self { among, share }
     }
 
-    fn count(&self) {
-        if !self.counts.swap(true, Ordering::Relaxed) {
-            self.among.fetch_add(1, Ordering::Relaxed);
-        }
+    fn end(&self) {
+        let share = self.share.swap(0, Ordering::Relaxed);
+        self.among.fetch_sub(share, Ordering::Relaxed);
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        if *self.counts.get_mut() {
-            self.among.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.end();
     }
 }
 
@@ -150,7 +149,7 @@ impl Executor for Remote<'_> {
     fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {
         let room = Room {
             all: 2 * self.settings.jobs + MOST_FETCHING + self.local.jobs,
-            waiting: self.ahead() + self.local.jobs,
+            waiting: self.ahead() + shares(self.local.jobs),
         };
         let board = Board::new(self.settings.fallback_only, room);
         let made = tokio::runtime::Builder::new_multi_thread()
@@ -248,9 +247,9 @@ impl Remote<'_> {
     }
 
     /// Jobs that are looked up and whose inputs are sent at once, beside those that run: inputs are to be
-    /// there when a slot is free.
+    /// there when a slot is free. In shares.
     fn ahead(&self) -> usize {
-        AHEAD + self.settings.jobs / 8
+        shares(AHEAD + self.settings.jobs / 8)
     }
 
     /// Where an object from elsewhere goes.
@@ -291,11 +290,11 @@ impl Remote<'_> {
             }
         };
         let over = AtomicBool::new(false);
-        let begun = AtomicUsize::new(0);
+        let prepared = AtomicUsize::new(0);
         let mut running = FuturesUnordered::new();
         let mut telling = FuturesUnordered::new();
         loop {
-            while running.len() < self.ahead() + begun.load(Ordering::Relaxed)
+            while prepared.load(Ordering::Relaxed) < self.ahead()
                 && !over.load(Ordering::Relaxed)
                 && let Some((place, task, next)) = board.take_remote()
             {
@@ -303,9 +302,9 @@ impl Remote<'_> {
                     client: &client,
                     board,
                     place,
+                    prepared: Counted::new(&prepared, task.share()),
                     task,
                     next,
-                    begun: &begun,
                 };
                 running.push(self.one(call, tell, &over));
             }
@@ -462,9 +461,8 @@ impl Remote<'_> {
             let received = self.receive(client, &task.job, &result, Told::Cache).await;
             return Ok(received.ok());
         }
-        let counted = Counted::new(call.begun);
         let stage = |stage| match stage {
-            Stage::Sent => counted.count(),
+            Stage::Sent => call.prepared.end(),
             Stage::Runs => call.board.runs(call.place),
         };
         let (result, cached) = client.run(&task.action, call.place, &stage).await?;
