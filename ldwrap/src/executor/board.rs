@@ -32,23 +32,24 @@ pub struct Task {
     pub over: Notify,
 }
 
-/// The share that a job takes among those that are prepared, if its module is of this size (bytes) at
-/// least. Smaller ones take less: more of them are needed to keep a line busy.
-const FULL_SHARE: (u64, usize) = (96 << 10, 8);
+/// The share that a job takes among those that are prepared, if its module is not small. Small ones take
+/// less: more of them are needed to keep a line busy.
+const FULL_SHARE: usize = 8;
+/// Modules below this size are small (bytes).
+const SMALL: u64 = 96 << 10;
 
 /// What so many full shares come to.
 #[must_use]
 pub fn shares(jobs: usize) -> usize {
-    jobs * FULL_SHARE.1
+    jobs * FULL_SHARE
 }
 
 impl Task {
     /// Its share among those that are prepared.
     #[must_use]
     pub fn share(&self) -> usize {
-        let (size, full) = FULL_SHARE;
-        let parts = self.job.size.min(size) * full as u64 / size;
-        usize::try_from(parts).unwrap_or(full).max(1)
+        let share = self.job.size.min(SMALL) * FULL_SHARE as u64 / SMALL;
+        usize::try_from(share).unwrap_or(FULL_SHARE).max(1)
     }
 }
 
@@ -67,6 +68,13 @@ enum Remote {
     Runs(Instant),
     /// Not to be tried any more.
     Failed,
+}
+
+impl Remote {
+    /// Whether nothing is done for it but asking the server's cache.
+    fn waits(self) -> bool {
+        matches!(self, Self::Unknown | Self::Asked(_) | Self::Waits)
+    }
 }
 
 #[derive(Debug)]
@@ -89,13 +97,6 @@ struct Lines {
     failed: Places,
     /// Shares of those that wait: unknown, asked, or in line.
     waiting: usize,
-}
-
-impl Remote {
-    /// Whether nothing is done for it but asking the server's cache.
-    fn waits(self) -> bool {
-        matches!(self, Self::Unknown | Self::Asked(_) | Self::Waits)
-    }
 }
 
 type Places = BTreeSet<(Option<Instant>, Place)>;
@@ -316,17 +317,17 @@ impl Board {
         if state.stopped {
             return None;
         }
-        let (place, to, next) = [
-            (
-                state.lines.unknown.first(),
-                Remote::Asked(Instant::now()),
-                Next::Ask,
-            ),
-            (state.lines.waits.first(), Remote::Sent, Next::Execute),
-        ]
-        .into_iter()
-        .find_map(|(first, to, next)| first.map(|(_, place)| (*place, to, next)))?;
-        state.change(place, |entry| entry.remote = to);
+        let first = |line: &Places| line.first().map(|(_, place)| *place);
+        let (place, next) = match first(&state.lines.unknown) {
+            Some(place) => (place, Next::Ask),
+            None => (first(&state.lines.waits)?, Next::Execute),
+        };
+        state.change(place, |entry| {
+            entry.remote = match next {
+                Next::Ask => Remote::Asked(Instant::now()),
+                Next::Execute => Remote::Sent,
+            }
+        });
         let task = state.entries.get(&place)?.task.clone();
         if next == Next::Execute {
             // There is room for one that waits.

@@ -255,16 +255,14 @@ impl Client {
                     *next = Arc::default();
                 }
             }
-            let all: Vec<api::Digest> = {
-                let all = lock(&question.digests);
-                all.iter().map(Digest::to_api).collect()
-            };
             let found = self
                 .again(|| async {
                     let mut client = cas(self.questions.one());
+                    // No more are added: nobody comes to this question by now.
+                    let blob_digests = lock(&question.digests).iter().map(Digest::to_api).collect();
                     let request = api::FindMissingBlobsRequest {
                         instance_name: self.settings.instance.clone(),
-                        blob_digests: all.clone(),
+                        blob_digests,
                         ..Default::default()
                     };
                     Ok(client.find_missing_blobs(request).await?.into_inner())
