@@ -1,28 +1,21 @@
-//! The split: a ThinLTO link as index, backends and final link, with the bytes that lld alone
-//! writes. [`link`] tells the story; each phase is a file.
+//! ThinLTO links with the bytes that lld alone writes, their backends from a cache, here or elsewhere.
+//!
+//! | folder | what it owns |
+//! |---|---|
+//! | [`app`] | the linker's entry, the subcommands |
+//! | [`link`] | one link from start to end |
+//! | [`watch`] | the watched lld: filter, calls, answers |
+//! | [`executor`] | backends as processes here or on a server |
+//! | [`jobs`] | a link as jobs: index, modules, code generation |
+//! | [`cache`] | objects and digests, from link to link |
+//! | [`sys`] | processes, signals, scratch directories, threads |
+//!
+//! Each may use those below it, and none above.
 
-pub mod action;
-pub mod backend;
-pub mod bitcode;
+pub mod app;
 pub mod cache;
-pub mod cli;
-pub mod codegen;
 pub mod executor;
-pub mod explain;
-pub mod files;
-pub mod final_link;
-pub mod index;
+pub mod jobs;
 pub mod link;
-pub mod linker;
-pub mod locality;
-pub mod lookups;
-pub mod modules;
-pub mod parallel;
-pub mod process;
-pub mod scratch;
-pub mod selftest;
-pub mod shipped;
-pub mod store;
-pub mod supervise;
-pub mod toolchain;
-pub mod verify;
+pub mod sys;
+pub mod watch;

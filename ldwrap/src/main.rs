@@ -1,24 +1,46 @@
-//! `ldwrap`: the linker that splits, and our tool.
+//! `ldwrap`: the linker, and our tool.
 //!
 //! Called under a linker's name (the shim hands links over that way) or with linker arguments, it
 //! links; with a subcommand as first argument it is our tool.
+//!
+//! C's `main` rather than Rust's, which would change SIGPIPE's disposition before we could see it; lld
+//! is to have it as we were given it.
+
+#![no_main]
 
 use shim::config::Config;
-use std::ffi::OsString;
+use shim::lld::Argv;
+use std::ffi::{OsStr, OsString, c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    let mut argv = std::env::args_os();
-    let argv0 = argv.next().unwrap_or_else(|| OsString::from("ldwrap"));
-    let args: Vec<OsString> = argv.collect();
+/// The entry point, called by the C runtime.
+///
+/// # Safety
+/// Only the C runtime may call it, with the program's arguments.
+// SAFETY: this is the program's only `main`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn main(_argc: c_int, argv: *const *const c_char) -> c_int {
+    ldwrap::sys::signals::remember_inherited();
+    // SAFETY: the C runtime's own argv.
+    let argv = unsafe { Argv::of_main(argv) };
+    // A panic, which would be a bug of ours, must not cross into C.
+    catch_unwind(AssertUnwindSafe(|| run(&argv))).unwrap_or(101)
+}
+
+fn run(argv: &Argv) -> c_int {
+    let argv0 = match argv.argv0() {
+        none if none.is_empty() => OsString::from("ldwrap"),
+        argv0 => argv0.to_os_string(),
+    };
+    let args: Vec<OsString> = argv.args().map(OsStr::to_os_string).collect();
     let config = Config::read();
     if let Some(filter) = &config.log {
         env_logger::Builder::new().parse_filters(filter).init();
     }
     let under_our_name = Path::new(&argv0).file_name().is_some_and(|n| n == "ldwrap");
-    if under_our_name && let Some(code) = ldwrap::cli::run(&args, &config) {
-        return code;
+    if under_our_name && let Some(code) = ldwrap::app::cli::run(&args, &config) {
+        return code.into();
     }
-    ldwrap::linker::main(&argv0, &args, &config)
+    ldwrap::app::linker::main(&argv0, &args, &config).into()
 }

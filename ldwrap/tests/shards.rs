@@ -1,8 +1,8 @@
 //! Real shards, rewritten: all that was in them is still there, bit for bit as LLVM reads it, with
 //! the new names and the added summaries. The oracle is `llvm-bcanalyzer`.
 
-use ldwrap::bitcode::module::{self, LtoKind};
-use ldwrap::bitcode::shard::Shard;
+use ldwrap::jobs::bitcode::module::{self, LtoKind};
+use ldwrap::jobs::bitcode::shard::Shard;
 use std::path::Path;
 use std::process::Command;
 

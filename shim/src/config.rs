@@ -17,7 +17,7 @@ pub const REAL_LLD: &str = "LDWRAP_REAL_LLD";
 pub const CLANG: &str = "LDWRAP_CLANG";
 /// How many local backends at once.
 pub const JOBS: &str = "LDWRAP_JOBS";
-/// Where backends run: `local`, `remote` or `distributor`.
+/// Where backends run: `local`, `clang`, `remote` or `distributor`.
 pub const EXECUTOR: &str = "LDWRAP_EXECUTOR";
 /// A Remote Execution server's gRPC URL.
 pub const REMOTE: &str = "LDWRAP_REMOTE";
@@ -74,9 +74,11 @@ pub enum Split {
 /// Where backends run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Executor {
-    /// On this machine.
+    /// In lld's own threads, from a cache where it has their objects.
     #[default]
     Local,
+    /// On this machine, a clang process each.
+    Clang,
     /// On a Remote Execution server.
     Remote,
     /// Through a DTLTO distributor.
@@ -247,9 +249,10 @@ impl Config {
             },
             EXECUTOR => match value.as_bytes() {
                 b"local" => self.executor = Some(Executor::Local),
+                b"clang" => self.executor = Some(Executor::Clang),
                 b"remote" => self.executor = Some(Executor::Remote),
                 b"distributor" => self.executor = Some(Executor::Distributor),
-                _ => bad("local, remote or distributor"),
+                _ => bad("local, clang, remote or distributor"),
             },
             JOBS => match value.to_str().map(str::parse::<usize>) {
                 Some(Ok(n)) if n > 0 => self.jobs = Some(n),

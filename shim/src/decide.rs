@@ -6,7 +6,7 @@
 
 use crate::cmdline::CommandLine;
 use crate::config::{Config, Executor, Split};
-use crate::inputs::{self, Bitcode};
+use crate::inputs;
 use crate::options::Id;
 use std::ffi::{OsStr, OsString};
 
@@ -33,10 +33,16 @@ pub const NO_BITCODE: &str = "no bitcode";
 /// Options that end the question before any input is read, and how the reason names them.
 const NEVER_SPLIT: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--version")];
 
-/// A backend costs the start of one process, 40 ms on a quiet core (fact 5), which lld's own threads
-/// do not have: redis-server took 1.19 times as long with backends on the same two cores.
-const NOT_LOCALLY: &str =
-    "LDWRAP_SPLIT=auto: backends on this machine alone are no faster than lld's own threads";
+/// A link of less bitcode than this (bytes) goes to lld alone: starting ldwrap and watching lld costs it
+/// about [`crate::decide`]'s model in DESIGN.md, "What a link costs", and a cache could not give it
+/// back. configure's links are among these.
+pub const WORTH_CACHING: u64 = 100 << 10;
+
+/// The reason of a link for which there is no cache.
+pub const NO_CACHE: &str = "LDWRAP_CACHE_SIZE=0: without a cache lld is left alone";
+
+/// The reason of a link that is too small for a cache to pay.
+pub const TOO_SMALL: &str = "LDWRAP_SPLIT=auto: too little bitcode for a cache to pay";
 
 /// Decides about the link with these arguments (argv without its first).
 #[must_use]
@@ -50,6 +56,7 @@ pub fn decide<'a>(args: impl ExactSizeIterator<Item = &'a OsStr>, config: &Confi
         return forward("LDWRAP_SPLIT=never".into(), None);
     }
     let sample = config.split != Split::Always;
+    let count = args.len();
     let args: Vec<OsString> = if sample {
         inputs::sample_args(args)
     } else {
@@ -75,14 +82,17 @@ pub fn decide<'a>(args: impl ExactSizeIterator<Item = &'a OsStr>, config: &Confi
         // lld's own variable, the same as --reproduce.
         return forward("LLD_REPRODUCE: lld packs what it reads".into(), Some(&cmd));
     }
-    match inputs::first_bitcode(&cmd, sample) {
-        Ok(Bitcode::None) => forward(NO_BITCODE.into(), Some(&cmd)),
-        Ok(Bitcode::At { .. })
-            if config.split == Split::Auto && config.executor() == Executor::Local =>
-        {
-            forward(NOT_LOCALLY.into(), Some(&cmd))
-        }
-        Ok(Bitcode::At { .. }) => Decision::Split {
+    let weigh = config.split == Split::Auto && config.executor() != Executor::Remote;
+    if weigh && config.executor() == Executor::Local && config.cache_size == Some(0) {
+        return forward(NO_CACHE.into(), Some(&cmd));
+    }
+    // Of many objects some were left out above.
+    let scale = (count / args.len().max(1)).max(1) as u64;
+    let enough = if weigh { WORTH_CACHING / scale } else { 1 };
+    match inputs::bitcode_bytes(&cmd, sample, enough) {
+        Ok(0) => forward(NO_BITCODE.into(), Some(&cmd)),
+        Ok(bytes) if bytes < enough => forward(TOO_SMALL.into(), Some(&cmd)),
+        Ok(_) => Decision::Split {
             output: output(&cmd),
         },
         Err(e) => forward(e.to_string(), Some(&cmd)),

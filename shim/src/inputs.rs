@@ -152,6 +152,7 @@ pub fn visit(
             member,
             kind,
             state,
+            len: _,
         } = item;
         let named;
         let member = match member {
@@ -172,45 +173,27 @@ pub fn visit(
     Walker::new(cmd, false, &mut sink)?.walk(cmd)
 }
 
-/// The answer of [`first_bitcode`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bitcode {
-    /// There is none among the inputs.
-    None,
-    /// Here is some.
-    At {
-        /// The file; for a member, the archive.
-        path: PathBuf,
-        /// The member's name, if it is one.
-        member: Option<OsString>,
-    },
-}
-
-/// Whether the link has bitcode, and where some of it is.
+/// How many bytes of bitcode the link has among its inputs, or at least `enough`: it stops as soon as
+/// it has seen so many. What lies in archives counts whether or not the link takes it.
 ///
-/// Not the first in the link's order: archives wait until all files have been looked at, since one
-/// look at a file is cheaper than one at each member. Stops as soon as it knows. Fails when an input
-/// that it came by can't be found, read or understood.
+/// Archives wait until all files have been looked at, since one look at a file is cheaper than one at
+/// each member. Fails when an input that it came by can't be found, read or understood.
 ///
 /// With `sample`, only some of very many objects (of names in `.o`, or members of thin archives) are
 /// looked at, evenly spaced. Each costs three system calls, which is what a look costs; a link of
 /// thousands of objects of which less than one in [`MAX_STRIDE`] is bitcode is not one that a split
 /// would make faster.
-pub fn first_bitcode(cmd: &CommandLine, sample: bool) -> Result<Bitcode, InputError> {
-    let mut answer = Bitcode::None;
+pub fn bitcode_bytes(cmd: &CommandLine, sample: bool, enough: u64) -> Result<u64, InputError> {
+    let mut bytes = 0u64;
     let mut sink = |item: Item<'_>| {
-        if !item.kind.is_bitcode() {
-            return Ok(Visit::Continue);
+        if item.kind.is_bitcode() {
+            bytes = bytes.saturating_add(item.len.max(1));
         }
-        answer = Bitcode::At {
-            path: item.path.to_path_buf(),
-            member: match item.member {
-                None => None,
-                Some(Inside::Regular(archive, entry)) => Some(archive.member(entry)?.name),
-                Some(Inside::Thin(member)) => Some(member.name.clone()),
-            },
-        };
-        Ok(Visit::Stop)
+        Ok(if bytes >= enough {
+            Visit::Stop
+        } else {
+            Visit::Continue
+        })
     };
     let mut walker = Walker::new(cmd, true, &mut sink)?;
     if sample {
@@ -218,7 +201,7 @@ pub fn first_bitcode(cmd: &CommandLine, sample: bool) -> Result<Bitcode, InputEr
         walker.objects = Some(Sampler::of(objects));
     }
     walker.walk(cmd)?;
-    Ok(answer)
+    Ok(bytes)
 }
 
 /// A [`Found`] whose member need not have a name yet.
@@ -227,6 +210,8 @@ struct Item<'a> {
     member: Option<Inside<'a>>,
     kind: Kind,
     state: State,
+    /// Its size in bytes, where it is bitcode.
+    len: u64,
 }
 
 enum Inside<'a> {
@@ -427,7 +412,7 @@ impl<'a> Walker<'a> {
             return Ok(Visit::Continue);
         }
         let (kind, _) = self.identify(path, open(path)?)?;
-        self.emit(path, None, kind, State::default())
+        self.emit(path, None, kind, State::default(), 0)
     }
 
     /// `LinkerDriver::addFile`. `file` is the open file if it was opened to find it.
@@ -444,9 +429,9 @@ impl<'a> Walker<'a> {
         };
         let (kind, file) = self.identify(path, file)?;
         if state.format_binary {
-            return self.emit(path, None, Kind::Other, state);
+            return self.emit(path, None, Kind::Other, state, 0);
         }
-        go!(self.emit(path, None, kind, state));
+        go!(self.emit(path, None, kind, state, bitcode_size(kind, &file)));
         match (kind, &mut self.waiting) {
             (Kind::Text, _) => self.add_script(path, file, state, depth),
             (Kind::Archive | Kind::ThinArchive, Some(waiting)) => {
@@ -481,12 +466,14 @@ impl<'a> Walker<'a> {
         member: Option<Inside<'_>>,
         kind: Kind,
         state: State,
+        len: u64,
     ) -> Result<Visit, InputError> {
         (self.sink)(Item {
             path,
             member,
             kind,
             state,
+            len,
         })
     }
 
@@ -507,22 +494,24 @@ impl<'a> Walker<'a> {
                 go!(self.add_thin_member(path, &member, state));
                 continue;
             }
-            let len = match archive.entry_head(&entry, &mut head) {
-                Ok(len) => len,
+            let read = match archive.entry_head(&entry, &mut head) {
+                Ok(read) => read,
                 Err(e) => return fail(path, InputFault::Io(e)),
             };
-            let mut kind = kind::kind_of(head.get(..len).unwrap_or_default());
-            if kind == Kind::ElfRelocatable && self.fat_lto_objects {
-                let (file, at, len) = archive.entry_bytes(&entry);
-                if has_lto_section(file, at, len) {
-                    kind = Kind::FatElf;
-                }
+            let mut kind = kind::kind_of(head.get(..read).unwrap_or_default());
+            let (file, at, len) = archive.entry_bytes(&entry);
+            if kind == Kind::ElfRelocatable
+                && self.fat_lto_objects
+                && has_lto_section(file, at, len)
+            {
+                kind = Kind::FatElf;
             }
             go!(self.emit(
                 path,
                 Some(Inside::Regular(&mut archive, &entry)),
                 kind,
-                state
+                state,
+                len
             ));
         }
         Ok(Visit::Continue)
@@ -537,8 +526,9 @@ impl<'a> Walker<'a> {
         let Some(path) = &member.external else {
             return Ok(Visit::Continue);
         };
-        let (kind, _) = self.identify(path, open(path)?)?;
-        self.emit(archive, Some(Inside::Thin(member)), kind, state)
+        let (kind, file) = self.identify(path, open(path)?)?;
+        let len = bitcode_size(kind, &file);
+        self.emit(archive, Some(Inside::Thin(member)), kind, state, len)
     }
 
     /// `-lNAME` and `-l:NAME` (`searchLibrary`).
@@ -618,7 +608,7 @@ impl<'a> Walker<'a> {
     fn add_named_script(&mut self, name: &OsStr, state: State) -> Result<Visit, InputError> {
         let mut path = Vec::new();
         let file = self.open_script(name.as_bytes(), &mut path)?;
-        go!(self.emit(as_path(&path), None, Kind::Text, state));
+        go!(self.emit(as_path(&path), None, Kind::Text, state, 0));
         self.add_script(as_path(&path), file, state, 0)
     }
 
@@ -694,7 +684,7 @@ impl<'a> Walker<'a> {
                         main: script.main,
                         depth: script.depth.saturating_add(1),
                     };
-                    go!(self.emit(included.path, None, Kind::Text, state));
+                    go!(self.emit(included.path, None, Kind::Text, state, 0));
                     go!(self.read_script(included, file, state));
                 }
                 Command::Target(name) => {
@@ -772,6 +762,15 @@ impl<'a> Walker<'a> {
             return fail(script.path, InputFault::Unsupported(what));
         }
         Ok(under)
+    }
+}
+
+/// The size of a file that is bitcode; of others nobody asks.
+fn bitcode_size(kind: Kind, file: &File) -> u64 {
+    if kind.is_bitcode() {
+        file.metadata().map_or(0, |m| m.len())
+    } else {
+        0
     }
 }
 

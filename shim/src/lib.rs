@@ -8,6 +8,7 @@ pub mod archive;
 pub mod cmdline;
 pub mod config;
 pub mod decide;
+pub mod effects;
 pub mod inputs;
 pub mod kind;
 pub mod lld;

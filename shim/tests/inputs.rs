@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 
 use shim::archive::{self, Archive};
 use shim::cmdline::CommandLine;
-use shim::inputs::{self, Bitcode, Visit};
+use shim::inputs::{self, Visit};
 use shim::kind::Kind;
 
 const RELEASES: [u32; 4] = [14, 16, 19, 22];
@@ -385,16 +385,9 @@ fn we_fail_where_lld_fails() {
 fn bitcode_is_found_wherever_it_is() {
     let release = 19;
     let v = fixtures(release);
-    let first = |line: &str| {
+    let bytes = |line: &str, enough: u64| {
         let cmd = CommandLine::parse(&args_of(line, &v)).unwrap();
-        match inputs::first_bitcode(&cmd, false).unwrap_or_else(|e| panic!("{line}: {e}")) {
-            Bitcode::None => String::from("none"),
-            Bitcode::At { path, member } => {
-                let path = path.strip_prefix(&v).unwrap_or(&path);
-                let member = member.map(|m| format!("({})", m.to_str().unwrap()));
-                format!("{}{}", path.display(), member.unwrap_or_default())
-            }
-        }
+        inputs::bitcode_bytes(&cmd, false, enough).unwrap_or_else(|e| panic!("{line}: {e}"))
     };
     for line in [
         "@/a.o @/one/libx.a",
@@ -402,18 +395,24 @@ fn bitcode_is_found_wherever_it_is() {
         "@/text",
         "--just-symbols=@/bc.o",
     ] {
-        assert_eq!(first(line), "none", "{line}");
+        assert_eq!(bytes(line, u64::MAX), 0, "{line}");
     }
-    assert_eq!(first("@/a.o @/bc.o"), "bc.o");
+    let one = fs::metadata(format!("{v}/bc.o")).unwrap().len();
+    for (line, times) in [
+        ("@/a.o @/bc.o", 1),
+        ("@/bc.o @/a.o @/bc.o", 2),
+        ("@/a.o @/mixed.a", 1),
+        ("@/bsd.a", 1),
+        ("@/one/libx.a @/thinbc.a", 1),
+    ] {
+        assert_eq!(bytes(line, u64::MAX), times * one, "{line}");
+    }
+    // What comes behind enough of it is not even opened.
+    assert_eq!(bytes("@/bc.o @/nothing.o", one), one);
     assert_eq!(
-        first("@/a.o @/mixed.a"),
-        "mixed.a(a_long_name_of_bitcode.o)"
+        bytes("@/bc.o @/bc.o @/bc.o @/nothing.o", 2 * one + 1),
+        3 * one
     );
-    assert_eq!(first("@/mixed.a @/bc.o"), "bc.o");
-    assert_eq!(first("@/bsd.a"), "bsd.a(bc.o)");
-    assert_eq!(first("@/one/libx.a @/thinbc.a"), "thinbc.a(thin/sub/bc.o)");
-    // What comes behind the first bitcode is not even opened.
-    assert_eq!(first("@/bc.o @/nothing.o"), "bc.o");
 }
 
 #[test]
@@ -445,8 +444,8 @@ fn fat_objects_count_only_when_asked_for() {
             ("--fat-lto-objects --no-fat-lto-objects @/fat.o", false),
         ] {
             let cmd = CommandLine::parse(&args_of(line, &v)).unwrap();
-            let found = inputs::first_bitcode(&cmd, false).unwrap();
-            assert_eq!(found != Bitcode::None, fat, "{line}");
+            let bytes = inputs::bitcode_bytes(&cmd, false, 1).unwrap();
+            assert_eq!(bytes > 0, fat, "{line}");
         }
     }
 }
@@ -585,7 +584,7 @@ fn fifos_and_directories_are_refused_at_once() {
         "-T @/one",
     ] {
         let cmd = CommandLine::parse(&args_of(line, &v)).unwrap();
-        assert!(inputs::first_bitcode(&cmd, false).is_err(), "{line}");
+        assert!(inputs::bitcode_bytes(&cmd, false, 1).is_err(), "{line}");
     }
 }
 
@@ -624,9 +623,9 @@ fn hostile_fat_objects() {
         }
         bytes.truncate(seed.len() - [0, 0, 0, below(200)][below(4)]);
         fs::write(&path, &bytes).unwrap();
-        match inputs::first_bitcode(&cmd, false) {
-            Ok(Bitcode::None) => thin += 1,
-            Ok(Bitcode::At { .. }) => fat += 1,
+        match inputs::bitcode_bytes(&cmd, false, 1) {
+            Ok(0) => thin += 1,
+            Ok(_) => fat += 1,
             // An object without e_type is a script to lld.
             Err(_) => {}
         }

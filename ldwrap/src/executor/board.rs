@@ -7,8 +7,8 @@
 //! long for an answer; one that takes long there. In the last three both compile, and the first to end
 //! wins: a straggler never holds up a link that a free core could finish.
 
-use crate::action::Action;
-use crate::backend::Job;
+use crate::jobs::action::Action;
+use crate::jobs::job::Job;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub struct Task {
     pub job: Job,
     /// Its Action.
     pub action: Action,
-    /// Told when the job is done, or no longer to be done remotely.
+    /// ObjectSource when the job is done, or no longer to be done remotely.
     pub over: Notify,
 }
 
@@ -192,11 +192,11 @@ pub struct Room {
 #[derive(Debug, Default)]
 pub struct Board {
     state: Mutex<State>,
-    /// Told when there may be room for a task.
+    /// ObjectSource when there may be room for a task.
     room: Condvar,
-    /// Told when there may be something for a core here.
+    /// ObjectSource when there may be something for a core here.
     local: Condvar,
-    /// Told when there may be something for a remote slot.
+    /// ObjectSource when there may be something for a remote slot.
     pub remote: Notify,
 }
 
@@ -441,8 +441,8 @@ fn choose(state: &State) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::action::Digest;
-    use crate::index::Identifier;
+    use crate::jobs::action::Digest;
+    use crate::jobs::index::Identifier;
 
     fn plenty(room: usize) -> Room {
         Room {

@@ -1,15 +1,14 @@
 //! Where backends run, behind one small trait.
 
 pub mod board;
-pub mod local;
+pub mod clang;
 pub mod order;
 pub mod remote;
 
-use crate::backend::{Job, Jobs};
+use crate::jobs::job::{Job, Jobs};
+pub use crate::jobs::outcome::{BackendError, ObjectSource, Outcome};
 pub use order::Order;
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use thiserror::Error;
 
 /// Backends to run, in the order in which they are best begun. A thread that asks for the next may
 /// have to wait: with the user's own cache, a backend is there once lld has missed its object.
@@ -62,46 +61,6 @@ impl<'a> Queue<'a> {
 
 /// Takes what became of the job of a number; false when no more are to be begun.
 pub type Done<'d> = &'d (dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync);
-
-/// What a backend came to.
-#[derive(Debug)]
-pub enum Outcome {
-    /// A finished object, and whether it was there before.
-    Object(PathBuf, Told),
-    /// The compiler had something to say. In-process lld says it in its own words and order, so this
-    /// module is left to it.
-    Diagnosed(String),
-}
-
-/// Where an object comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
-    /// A cache had it.
-    Cache,
-    /// It was compiled for this link.
-    Compiled,
-}
-
-/// A backend that did not come to an end.
-#[derive(Debug, Error)]
-#[error("backend of {module}: {why}")]
-pub struct BackendError {
-    /// The module, as lld names it.
-    pub module: String,
-    /// What went wrong.
-    pub why: String,
-}
-
-impl BackendError {
-    /// A job's.
-    #[must_use]
-    pub fn of(job: &Job, why: String) -> Self {
-        Self {
-            module: job.identifier.0.to_string_lossy().into_owned(),
-            why,
-        }
-    }
-}
 
 /// Runs backends.
 pub trait Executor: Sync {

@@ -1,9 +1,9 @@
 //! Bitstreams as trees: read by the reader under test, written by the writer under test, and changed
 //! in ways that keep them bitstreams.
 
-use ldwrap::bitcode::reader::{Entry, Reader};
-use ldwrap::bitcode::writer::Writer;
-use ldwrap::bitcode::{MAGIC, Malformed};
+use ldwrap::jobs::bitcode::reader::{Entry, Reader};
+use ldwrap::jobs::bitcode::writer::Writer;
+use ldwrap::jobs::bitcode::{MAGIC, Malformed};
 
 /// A block or a record.
 #[derive(Clone, Debug, PartialEq, Eq)]

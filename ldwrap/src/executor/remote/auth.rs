@@ -111,7 +111,7 @@ impl Headers {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        crate::process::prepare(&mut command);
+        crate::sys::process::prepare(&mut command);
         let mut child = command
             .spawn()
             .map_err(|e| fail(&format!("cannot be run: {e}")))?;
@@ -126,7 +126,7 @@ impl Headers {
         let out = child.wait_with_output()?;
         if !out.status.success() {
             let said = String::from_utf8_lossy(&out.stderr);
-            let gist = crate::process::gist(&said);
+            let gist = crate::sys::process::gist(&said);
             return Err(fail(&format!("ended with {}: {gist}", out.status)));
         }
         let answer: Value =

@@ -8,7 +8,7 @@
 
 use super::client::{Client, MAX_MESSAGE, may_pass, to_status};
 use super::connections::Service;
-use crate::action::{Content, Digest};
+use crate::jobs::action::{Content, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::bytestream as bytes_api;
 use futures_util::StreamExt;

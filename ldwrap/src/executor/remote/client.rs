@@ -8,7 +8,7 @@ use super::auth::{Credentials, Headers};
 use super::blobs::{BATCH, Blobs, ZSTD};
 use super::connections::Connections;
 use super::settings::Settings;
-use crate::action::{Action, Digest};
+use crate::jobs::action::{Action, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::longrunning::{Operation, operation};
 use bazel_remote_apis::google::rpc;
@@ -257,7 +257,7 @@ impl Client {
                 let request = api::GetActionResultRequest {
                     instance_name: self.settings.instance.clone(),
                     action_digest: Some(action.to_api()),
-                    inline_output_files: vec![crate::backend::OBJECT.into()],
+                    inline_output_files: vec![crate::jobs::job::OBJECT.into()],
                     inline_stderr: true,
                     inline_stdout: true,
                     ..Default::default()

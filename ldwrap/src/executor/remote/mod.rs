@@ -13,11 +13,11 @@ mod connections;
 pub mod settings;
 
 use super::board::{Board, Next, Place, Room, Task, shares};
-use super::local::Local;
-use super::{BackendError, Done, Executor, Order, Outcome, Queue, Told};
-use crate::action::{Action, Content, Digest};
-use crate::backend::{Job, OBJECT};
-use crate::store::Store;
+use super::clang::Clang;
+use super::{BackendError, Done, Executor, ObjectSource, Order, Outcome, Queue};
+use crate::jobs::action::{Action, Content, Digest};
+use crate::jobs::job::{Job, OBJECT};
+use crate::jobs::store::Store;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use client::{Client, Stage, in_short};
 use futures_util::StreamExt;
@@ -47,7 +47,7 @@ const PARTING: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Remote<'a> {
     /// This machine.
-    pub local: Local<'a>,
+    pub local: Clang<'a>,
     /// Keys and the local cache.
     pub store: &'a Store,
     /// The server.
@@ -198,7 +198,7 @@ impl Executor for Remote<'_> {
                         }
                     }
                     // Races that are lost are of no use any more.
-                    crate::process::kill_backends();
+                    crate::sys::process::kill_backends();
                 });
             }
             drop(made_here);
@@ -236,7 +236,7 @@ impl Remote<'_> {
         };
         match self.store.find(&action.digest, &self.object(&job)) {
             Some(object) => {
-                tell(None, &job, Ok(Outcome::Object(object, Told::Cache)));
+                tell(None, &job, Ok(Outcome::Object(object, ObjectSource::Cache)));
             }
             None => board.put(Task {
                 job,
@@ -417,8 +417,8 @@ impl Remote<'_> {
                     Outcome::Object(object, told) => {
                         self.store.keep(&task.action.digest, object);
                         match told {
-                            Told::Cache => &self.counts.hits,
-                            Told::Compiled => &self.counts.executed,
+                            ObjectSource::Cache => &self.counts.hits,
+                            ObjectSource::Compiled => &self.counts.executed,
                         }
                     }
                     Outcome::Diagnosed(_) => &self.counts.executed,
@@ -458,7 +458,9 @@ impl Remote<'_> {
                 return Ok(None);
             };
             // A result that cannot be had, or is none, is made anew.
-            let received = self.receive(client, &task.job, &result, Told::Cache).await;
+            let received = self
+                .receive(client, &task.job, &result, ObjectSource::Cache)
+                .await;
             return Ok(received.ok());
         }
         let stage = |stage| match stage {
@@ -466,7 +468,11 @@ impl Remote<'_> {
             Stage::Runs => call.board.runs(call.place),
         };
         let (result, cached) = client.run(&task.action, call.place, &stage).await?;
-        let told = if cached { Told::Cache } else { Told::Compiled };
+        let told = if cached {
+            ObjectSource::Cache
+        } else {
+            ObjectSource::Compiled
+        };
         let outcome = self.receive(client, &task.job, &result, told).await?;
         Ok(Some(outcome))
     }
@@ -477,14 +483,14 @@ impl Remote<'_> {
         client: &Client,
         job: &Job,
         result: &api::ActionResult,
-        told: Told,
+        told: ObjectSource,
     ) -> Result<Outcome, Status> {
         if result.exit_code != 0 {
             let said = String::from_utf8_lossy(&result.stderr_raw);
             return Err(Status::aborted(format!(
                 "clang ended with {} there: {}",
                 result.exit_code,
-                crate::process::gist(&said)
+                crate::sys::process::gist(&said)
             )));
         }
         let said = |raw: &[u8], digest: &Option<api::Digest>| {

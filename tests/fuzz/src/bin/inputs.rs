@@ -6,7 +6,7 @@
 use ldwrap_fuzz::{dir, file};
 use libfuzzer_sys::fuzz_target;
 use shim::cmdline::CommandLine;
-use shim::inputs::{self, Bitcode, Visit};
+use shim::inputs::{self, Visit};
 
 fuzz_target!(|data: &[u8]| {
     let path = file("in", data);
@@ -23,10 +23,10 @@ fuzz_target!(|data: &[u8]| {
         bitcode |= found.kind.is_bitcode();
         Ok(Visit::Continue)
     });
-    let first = inputs::first_bitcode(&cmd, false);
+    let bytes = inputs::bitcode_bytes(&cmd, false, u64::MAX);
     if seen.is_ok() {
-        let at = first.expect("it looks at nothing more");
-        assert_eq!(bitcode, at != Bitcode::None);
-        assert_eq!(inputs::first_bitcode(&cmd, true).unwrap(), at);
+        assert_eq!(bitcode, bytes.expect("it looks at nothing more") > 0);
+        let one = inputs::bitcode_bytes(&cmd, true, 1).unwrap();
+        assert_eq!(bitcode, one > 0);
     }
 });

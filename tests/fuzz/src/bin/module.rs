@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use ldwrap::bitcode::module::{self, LtoKind, Module};
-use ldwrap::bitcode::{MAGIC, WRAPPER_MAGIC, unwrap};
+use ldwrap::jobs::bitcode::module::{self, LtoKind, Module};
+use ldwrap::jobs::bitcode::{MAGIC, WRAPPER_MAGIC, unwrap};
 use ldwrap_fuzz::tree;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 

@@ -2,10 +2,10 @@
 
 #![no_main]
 
-use ldwrap::bitcode::block;
-use ldwrap::bitcode::canonical::canonical;
-use ldwrap::bitcode::reader::{Block, Entry, Reader};
-use ldwrap::bitcode::shard::{Shard, Summary};
+use ldwrap::jobs::bitcode::block;
+use ldwrap::jobs::bitcode::canonical::canonical;
+use ldwrap::jobs::bitcode::reader::{Block, Entry, Reader};
+use ldwrap::jobs::bitcode::shard::{Shard, Summary};
 use ldwrap_fuzz::tree;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use std::collections::HashSet;

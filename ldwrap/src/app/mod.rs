@@ -1,0 +1,6 @@
+//! What `ldwrap` is called for: as the linker, or as our tool.
+
+pub mod cli;
+pub mod explain;
+pub mod linker;
+pub mod verify;

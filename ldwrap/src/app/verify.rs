@@ -1,0 +1,574 @@
+//! `ldwrap verify -- COMMAND`: every link of a command done both ways and compared.
+//!
+//! The command is a linker's or anything that ends in links: `clang ...`, `make`, `cargo build`. It runs
+//! with ldwrap in the linker's place, told by `LDWRAP_VERIFY` to verify. Each link then is done by the
+//! real lld, whose output, messages and exit status the command gets, as if we were not there; and a
+//! second time split. What was found is left in a directory, and shown at the end: build systems show
+//! a linker's own words or don't.
+
+use crate::app::explain;
+use crate::sys::process::{self, Role, Running};
+use serde_json::{Value, json};
+use shim::cmdline::CommandLine;
+use shim::config::{self, Config};
+use shim::decide::{Decision, decide};
+use shim::options::Id;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::SystemTime;
+
+/// More objects that differ than these are counted, not told.
+const MAX_OBJECTS: usize = 5;
+
+/// Runs a command whose links are verified, and shows what was found; true if all were equal, and the
+/// command succeeded. With `keep`, files that differ are kept there.
+pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Result<bool, String> {
+    let (program, args) = command.split_first().ok_or("no command to verify")?;
+    let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
+    process::take_signals().map_err(|e| format!("signals: {e}"))?;
+    let done = crate::link::split::with_scratch(|scratch| -> io::Result<_> {
+        let (bin, found) = (scratch.file("bin"), scratch.file("found"));
+        fs::create_dir(&bin)?;
+        fs::create_dir(&found)?;
+        symlink(&exe, bin.join("ld.lld"))?;
+        for major in shim::lld::MAJORS {
+            symlink(&exe, bin.join(format!("ld.lld-{major}")))?;
+        }
+        let mut run = if is_linker(program) {
+            let mut run = Command::new(&exe);
+            run.arg0(program);
+            // A path names the linker that is meant, unless that is ourselves.
+            let real = Path::new(program);
+            if config.real_lld.is_none()
+                && program.as_bytes().contains(&b'/')
+                && !shim::lld::is_ours(real)
+            {
+                run.env(config::REAL_LLD, real);
+            }
+            run
+        } else {
+            Command::new(program)
+        };
+        run.args(args).env(config::VERIFY, &found);
+        // clang and gcc look there first (fact 1); others in PATH.
+        for name in ["COMPILER_PATH", "PATH"] {
+            let others = std::env::var_os(name).unwrap_or_default();
+            let all = std::iter::once(bin.clone()).chain(std::env::split_paths(&others));
+            let all = all.filter(|dir| !dir.as_os_str().is_empty());
+            run.env(name, std::env::join_paths(all).map_err(io::Error::other)?);
+        }
+        process::prepare(&mut run);
+        let child = run.spawn().map_err(|e| {
+            io::Error::new(
+                e.kind(),
+                format!("cannot run {}: {e}", program.to_string_lossy()),
+            )
+        })?;
+        let status = Running::new(child, Role::Tool).wait()?;
+        let findings = read_findings(&found)?;
+        if let Some(keep) = keep {
+            copy_tree(&found.join(KEPT), keep)?;
+        }
+        Ok((status, findings))
+    });
+    let (status, findings) = done.and_then(|r| r).map_err(|e| e.to_string())?;
+    Ok(show(status, &findings, keep))
+}
+
+/// Where links leave files that differ, below the directory for findings.
+const KEPT: &str = "kept";
+
+/// Whether a program is a linker, by its name.
+fn is_linker(program: &OsStr) -> bool {
+    let name = Path::new(program).file_name().unwrap_or(program);
+    let name = name.as_bytes();
+    name == b"ldwrap" || name == b"ld.lld" || name.starts_with(b"ld.lld-")
+}
+
+fn read_findings(dir: &Path) -> io::Result<Vec<Value>> {
+    let mut findings = BTreeMap::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension() == Some(OsStr::new("json")) {
+            let found = serde_json::from_slice(&fs::read(&path)?)?;
+            findings.insert(path, found);
+        }
+    }
+    Ok(findings.into_values().collect())
+}
+
+fn show(status: ExitStatus, findings: &[Value], keep: Option<&Path>) -> bool {
+    let mut differ = 0;
+    let mut native = 0;
+    for finding in findings {
+        let field = |name: &str| finding.get(name).and_then(Value::as_str).unwrap_or("");
+        let verdict = field("verdict");
+        match verdict {
+            NATIVE => native += 1,
+            _ => println!("{verdict:<9} {}: {}", field("output"), field("text")),
+        }
+        if verdict == DIFFERS {
+            differ += 1;
+            let lines = finding.get("differences").and_then(Value::as_array);
+            for line in lines.into_iter().flatten().filter_map(Value::as_str) {
+                println!("          {line}");
+            }
+        }
+    }
+    if native > 0 {
+        println!("{NATIVE:<9} {native} links without bitcode: lld alone, unchanged");
+    }
+    if findings.is_empty() {
+        println!(
+            "no link came to ldwrap: is lld the linker (-fuse-ld=lld), and found by COMPILER_PATH or PATH?"
+        );
+    }
+    if differ > 0 {
+        match keep {
+            Some(dir) => println!("files that differ are in {}", dir.display()),
+            None => println!("--keep DIR keeps the files that differ"),
+        }
+    }
+    if !status.success() {
+        println!("the command itself failed: {status}");
+    }
+    differ == 0 && !findings.is_empty() && status.success()
+}
+
+const EQUAL: &str = "equal";
+const DIFFERS: &str = "DIFFERS";
+const FORWARDED: &str = "forwarded";
+const NATIVE: &str = "native";
+
+/// Verifies one link: does what the real lld alone would do, and leaves in `found` how a split
+/// compares. Nothing that goes wrong in the comparison is the build's concern.
+pub fn link(argv0: &OsStr, args: &[OsString], real: &Path, found: &Path, config: &Config) -> u8 {
+    let always = Config {
+        split: config::Split::Always,
+        ..config.clone()
+    };
+    let decision = decide(args.iter().map(OsString::as_os_str), &always);
+    let (Decision::Split { output } | Decision::Forward { output, .. }) = &decision;
+    let leave = |verdict: &str, text: &str, differences: &[String]| {
+        let finding = json!({
+            "output": output, "verdict": verdict, "text": text, "differences": differences,
+        });
+        if let Err(e) = leave(found, &finding) {
+            eprintln!("ldwrap: cannot note what was found: {e}");
+        }
+    };
+    let link = Link {
+        argv0,
+        args,
+        real,
+        config,
+    };
+    let result = match &decision {
+        Decision::Forward { reason, .. } => {
+            let verdict = if reason == shim::decide::NO_BITCODE {
+                NATIVE
+            } else {
+                FORWARDED
+            };
+            leave(verdict, reason, &[]);
+            link.plainly(&[])
+        }
+        Decision::Split { .. } => match link.both_ways(found) {
+            Ok((plain, verdict)) => {
+                leave(verdict.word, &verdict.text, &verdict.differences);
+                Ok(plain)
+            }
+            Err(e) => {
+                leave(DIFFERS, &format!("could not be compared: {e}"), &[]);
+                link.plainly(&[])
+            }
+        },
+    };
+    match result {
+        Ok(run) => {
+            let _ = io::stdout().write_all(&run.stdout);
+            let _ = io::stderr().write_all(&run.stderr);
+            let code = run.status.code().unwrap_or(1);
+            u8::try_from(code).unwrap_or(1)
+        }
+        Err(e) => {
+            eprintln!("ldwrap: cannot run {}: {e}", real.display());
+            1
+        }
+    }
+}
+
+fn leave(dir: &Path, finding: &Value) -> io::Result<()> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let nanos = since.map_or(0, |d| d.as_nanos());
+    let name = format!("{nanos:030}-{}.json", std::process::id());
+    fs::write(dir.join(name), finding.to_string())
+}
+
+/// How a split compares.
+struct Verdict {
+    word: &'static str,
+    text: String,
+    differences: Vec<String>,
+}
+
+/// A file that a link wrote, by the name that the command line gives it.
+#[derive(Debug)]
+struct Written {
+    name: PathBuf,
+    /// Where it was moved.
+    file: PathBuf,
+}
+
+struct Run {
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    files: Vec<Written>,
+}
+
+struct Link<'a> {
+    argv0: &'a OsStr,
+    args: &'a [OsString],
+    real: &'a Path,
+    config: &'a Config,
+}
+
+impl Link<'_> {
+    /// Runs the real lld.
+    fn plainly(&self, extra: &[OsString]) -> io::Result<Run> {
+        let mut lld = Command::new(self.real);
+        lld.arg0(shim::lld::arg0(self.argv0, self.real));
+        lld.args(self.args).args(extra);
+        run(lld)
+    }
+
+    /// Links both ways and compares. The files of lld's own link are in their places in the end.
+    fn both_ways(&self, found: &Path) -> io::Result<(Run, Verdict)> {
+        let dir = tempfile::Builder::new().prefix("link-").tempdir_in(found)?;
+        let cmd = CommandLine::parse(self.args).map_err(|e| io::Error::other(e.to_string()))?;
+        // The user's own cache would answer the second link with what the first has put there.
+        let mut extra = Vec::new();
+        let cache = dir.path().join("cache");
+        if cmd.last(Id::ThinltoCacheDir).is_some_and(|d| !d.is_empty()) {
+            extra.push(joined("--thinlto-cache-dir=", &cache));
+        }
+
+        let outputs = cmd.outputs();
+        let before = stamps(&outputs);
+        let mut plain = self.plainly(&extra)?;
+        plain.files = take(&outputs, &before, &dir.path().join("plain"))?;
+        let _ = fs::remove_dir_all(&cache);
+
+        let (report, objects) = (dir.path().join("report"), dir.path().join("ours"));
+        let mut split = Command::new(std::env::current_exe()?);
+        split.arg0(self.argv0).args(self.args).args(&extra);
+        split
+            .env_remove(config::VERIFY)
+            .env_remove(config::STRICT)
+            .env(config::REAL_LLD, self.real)
+            .env(config::SPLIT, "always")
+            .env(config::REPORT, &report)
+            .env(config::SAVE_OBJECTS, &objects);
+        if let Some(clang) = &self.config.clang {
+            split.env(config::CLANG, clang);
+        }
+        let before = stamps(&outputs);
+        let ran = run(split);
+        let taken = take(&outputs, &before, &dir.path().join("split"));
+        let compared = match (ran, taken) {
+            (Ok(mut ran), Ok(files)) => {
+                ran.files = files;
+                Ok(self.compare(&cmd, &plain, &ran, dir.path()))
+            }
+            (Err(e), _) | (_, Err(e)) => Err(e),
+        };
+        // Comparing may have linked once more.
+        for name in &outputs {
+            if stamp(Path::new(name)).is_some() {
+                fs::remove_file(name)?;
+            }
+        }
+        let verdict = compared?;
+        if verdict.word == DIFFERS {
+            let name = dir.path().file_name().unwrap_or(OsStr::new("link"));
+            copy_tree(dir.path(), &found.join(KEPT).join(name))?;
+        }
+        for written in &plain.files {
+            move_file(&written.file, &written.name)?;
+        }
+        Ok((plain, verdict))
+    }
+
+    fn compare(&self, cmd: &CommandLine, plain: &Run, split: &Run, dir: &Path) -> Verdict {
+        let report = fs::read_to_string(dir.join("report")).unwrap_or_default();
+        let report: Value = serde_json::from_str(report.trim()).unwrap_or_default();
+        let field = |name: &str| report.get(name).and_then(Value::as_str).unwrap_or("");
+        let mut differences = Vec::new();
+        let mut differ = |what: String, plain: &[u8], split: &[u8]| {
+            for line in explain::differences(plain, split) {
+                differences.push(format!("{what}: {line}"));
+            }
+        };
+        differ(
+            "exit status".into(),
+            plain.status.to_string().as_bytes(),
+            split.status.to_string().as_bytes(),
+        );
+        differ("stdout".into(), &plain.stdout, &split.stdout);
+        if !same_errors(plain, split) {
+            differ("stderr".into(), &plain.stderr, &split.stderr);
+        }
+        let mut output_differs = false;
+        for name in files(plain, split) {
+            let what = name.display().to_string();
+            let of = |run: &Run| {
+                let written = run.files.iter().find(|w| w.name == name)?;
+                fs::read(&written.file).ok()
+            };
+            match (of(plain), of(split)) {
+                // Times differ each time.
+                (Some(a), Some(b)) if is_time_trace(&a) && is_time_trace(&b) => {}
+                (Some(a), Some(b)) => {
+                    output_differs |= a != b && name.as_os_str() == cmd.output();
+                    differ(what, &a, &b);
+                }
+                (None, _) => differ(what, b"not written", b"written"),
+                (_, None) => differ(what, b"written", b"not written"),
+            }
+        }
+        if field("action") != "split" {
+            let (word, text) = match (differences.is_empty(), plain.status.success()) {
+                (true, true) => (FORWARDED, field("reason").to_owned()),
+                (true, false) => (EQUAL, "fails, in the same words".to_owned()),
+                (false, _) => (
+                    DIFFERS,
+                    format!(
+                        "forwarded, {}: two links by lld alone differ",
+                        field("reason")
+                    ),
+                ),
+            };
+            return Verdict {
+                word,
+                text,
+                differences,
+            };
+        }
+        let number = |value: Option<&Value>| value.and_then(Value::as_u64).unwrap_or(0);
+        let mut text = format!(
+            "{} of {} modules from backends",
+            number(report.pointer("/cache/misses")) + number(report.pointer("/cache/hits")),
+            number(report.get("modules"))
+        );
+        if differences.is_empty() {
+            let _ = match plain.files.len() {
+                1 => write!(text, "; the file is equal"),
+                n => write!(text, "; {n} files are equal"),
+            };
+            return Verdict {
+                word: EQUAL,
+                text,
+                differences,
+            };
+        }
+        if output_differs {
+            differences.extend(self.objects(dir));
+        }
+        Verdict {
+            word: DIFFERS,
+            text,
+            differences,
+        }
+    }
+
+    /// Which modules' objects differ from those of an in-process link (fact 26).
+    fn objects(&self, dir: &Path) -> Vec<String> {
+        let theirs = dir.join("theirs");
+        let extra = [
+            joined("--lto-obj-path=", &theirs),
+            "--thinlto-cache-dir=".into(),
+            "-o".into(),
+            dir.join("third").into(),
+        ];
+        let linked = self.plainly(&extra).is_ok_and(|run| run.status.success());
+        let modules = fs::read(dir.join("ours.modules")).unwrap_or_default();
+        if !linked || modules.is_empty() {
+            return vec!["which module's object differs could not be found out".into()];
+        }
+        let mut told = Vec::new();
+        let mut differ = 0;
+        for line in modules.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
+            let line = String::from_utf8_lossy(line);
+            let (number, module) = line.split_once(' ').unwrap_or((&line, ""));
+            let read = |kind: &str| fs::read(dir.join(format!("{kind}{number}")));
+            let (Ok(theirs), Ok(ours)) = (read("theirs"), read("ours")) else {
+                continue;
+            };
+            let found = explain::differences(&theirs, &ours);
+            if found.is_empty() {
+                continue;
+            }
+            differ += 1;
+            if differ <= MAX_OBJECTS {
+                told.extend(
+                    found
+                        .into_iter()
+                        .map(|d| format!("object of {module}: {d}")),
+                );
+            }
+        }
+        if differ > MAX_OBJECTS {
+            told.push(format!("objects of {} more modules", differ - MAX_OBJECTS));
+        }
+        if differ == 0 {
+            told.push("each backend's object is equal: the difference is in the final link".into());
+        }
+        told
+    }
+}
+
+/// Whether both links complain of the same. The threads of an lld that fails do so in any order.
+fn same_errors(plain: &Run, split: &Run) -> bool {
+    let sorted = |run: &Run| {
+        let mut lines: Vec<Vec<u8>> = run
+            .stderr
+            .split(|&b| b == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect();
+        lines.sort_unstable();
+        lines
+    };
+    !plain.status.success() && sorted(plain) == sorted(split)
+}
+
+fn joined(option: &str, path: &Path) -> OsString {
+    let mut joined = OsString::from(option);
+    joined.push(path);
+    joined
+}
+
+fn run(command: Command) -> io::Result<Run> {
+    let out = process::output(command, Role::Tool)?;
+    Ok(Run {
+        status: out.status,
+        stdout: out.stdout,
+        stderr: out.stderr,
+        files: Vec::new(),
+    })
+}
+
+/// Names of all files that either link wrote, in order.
+fn files(plain: &Run, split: &Run) -> Vec<PathBuf> {
+    let mut names: Vec<PathBuf> = Vec::new();
+    for written in plain.files.iter().chain(&split.files) {
+        if !names.contains(&written.name) {
+            names.push(written.name.clone());
+        }
+    }
+    names
+}
+
+/// What tells that a file was written: another file, another time or size.
+type Stamp = (u64, u64, i64, i64, u64);
+
+/// The stamp of a plain file; devices and the like are nothing to move.
+fn stamp(name: &Path) -> Option<Stamp> {
+    let m = fs::metadata(name).ok().filter(fs::Metadata::is_file)?;
+    Some((m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.len()))
+}
+
+fn stamps(names: &[OsString]) -> Vec<Option<Stamp>> {
+    names.iter().map(|n| stamp(Path::new(n))).collect()
+}
+
+/// Moves the files that were written since `before` into a new directory.
+fn take(names: &[OsString], before: &[Option<Stamp>], dir: &Path) -> io::Result<Vec<Written>> {
+    fs::create_dir(dir)?;
+    let mut written = Vec::new();
+    for (n, (name, before)) in names.iter().zip(before).enumerate() {
+        let name = Path::new(name);
+        // A name that occurs twice is gone the second time.
+        let now = stamp(name);
+        if now.is_some() && now != *before {
+            let file_name = name.file_name().unwrap_or_default().to_string_lossy();
+            let file = dir.join(format!("{n}-{file_name}"));
+            move_file(name, &file)?;
+            let name = name.to_owned();
+            written.push(Written { name, file });
+        }
+    }
+    Ok(written)
+}
+
+/// Moves a file, to another file system if need be, mode and all.
+fn move_file(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
+            fs::copy(from, to)?;
+            fs::remove_file(from)
+        }
+        done => done,
+    }
+}
+
+/// Copies plain files and directories.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    if !from.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file is lld's time trace (`--time-trace`), whole.
+fn is_time_trace(bytes: &[u8]) -> bool {
+    let trace: Option<Value> = serde_json::from_slice(bytes).ok();
+    trace.is_some_and(|t| t.get("traceEvents").is_some_and(Value::is_array))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linkers_are_known_by_name() {
+        for name in ["ld.lld", "ld.lld-19", "/usr/bin/ld.lld-22", "/x/ldwrap"] {
+            assert!(is_linker(OsStr::new(name)), "{name}");
+        }
+        for name in ["clang", "make", "ld", "/usr/bin/gcc", ""] {
+            assert!(!is_linker(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_written_files_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = |n: &str| dir.path().join(n).into_os_string();
+        let names = [name("old"), name("new"), name("none"), name("new")];
+        fs::write(&names[0], "1").unwrap();
+        let before = stamps(&names);
+        fs::write(&names[1], "2").unwrap();
+        let taken = take(&names, &before, &dir.path().join("taken")).unwrap();
+        assert_eq!(taken.len(), 1);
+        assert_eq!(fs::read(&taken[0].file).unwrap(), b"2");
+        assert!(Path::new(&names[0]).exists() && !Path::new(&names[1]).exists());
+    }
+}

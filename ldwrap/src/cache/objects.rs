@@ -1,0 +1,552 @@
+//! The local cache: objects, by what makes them.
+//!
+//! An entry is two names: `k/xx/KEY`, a symbolic link whose text says which object, by its digest, size
+//! and checksum, and `o/xx/DIGEST`, the object. A link of such length is one inode and no block, so that
+//! finding an entry is one call and no file to be read. Each name is there whole or not at all, however
+//! many links share the directory and however they end.
+//!
+//! An object is known by SHA-256 of its content, cut to what the link has room for. When it is used, which
+//! is to cost next to nothing, a faster checksum tells whether it is damaged: then it is a miss, and is
+//! removed. (That is no protection from somebody who can write to the directory: it is its owner's.)
+//!
+//! The size is bounded by least recent use (a hit sets the object's time). What the objects come to is
+//! kept as a number in a file, added to once a link, so that only a link that takes the cache over its
+//! bound looks at all of it. The number may be wrong after a kill; each pruning puts it right.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nix::fcntl::{AtFlags, Flock, FlockArg};
+use sha2::{Digest as _, Sha256};
+use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+use xxhash_rust::xxh3::Xxh3;
+
+/// How large it may grow if the user does not say, in bytes.
+pub const DEFAULT_SIZE: u64 = 10 << 30;
+/// What pruning leaves, in hundredths of the bound: the next link is not to prune again.
+const AFTER_PRUNING: u64 = 90;
+/// A temporary file of a link that was killed is removed after this time.
+const STALE: Duration = Duration::from_secs(3600);
+/// An object's time is not set again within this time: each setting is a write to the disk.
+const USED_LATELY: Duration = Duration::from_secs(600);
+
+/// What an object is made by: a digest of all that shapes it.
+pub type Key = [u8; 32];
+
+/// A cache directory.
+#[derive(Debug)]
+pub struct Cache {
+    dir: PathBuf,
+    /// In bytes; 0 is none.
+    limit: u64,
+    added: AtomicU64,
+}
+
+/// What is in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Keys whose objects are known.
+    pub keys: u64,
+    /// Objects.
+    pub objects: u64,
+    /// Bytes of objects.
+    pub bytes: u64,
+}
+
+impl Cache {
+    /// In `dir`, which is made, for its owner only, when first written to; `limit` is in bytes, 0 for
+    /// none.
+    #[must_use]
+    pub fn new(dir: &Path, limit: u64) -> Self {
+        Self {
+            dir: dir.join("objects"),
+            limit,
+            added: AtomicU64::new(0),
+        }
+    }
+
+    fn name_of_key(&self, key: &Key) -> PathBuf {
+        self.entry("k", &URL_SAFE_NO_PAD.encode(key))
+    }
+
+    fn name_of_object(&self, object: &Object) -> PathBuf {
+        self.entry("o", &object.name())
+    }
+
+    fn entry(&self, kind: &str, name: &str) -> PathBuf {
+        let first = name.get(..2).unwrap_or_default();
+        self.dir.join(kind).join(first).join(name)
+    }
+
+    /// The object of a key, open for reading from its beginning; none if there is none that is whole.
+    #[must_use]
+    pub fn find(&self, key: &Key) -> Option<File> {
+        self.find_object(key).map(|(file, _)| file)
+    }
+
+    fn find_object(&self, key: &Key) -> Option<(File, PathBuf)> {
+        let name = self.name_of_key(key);
+        let text = fs::read_link(&name).ok()?;
+        let Some(object) = text.to_str().and_then(Object::parse) else {
+            discard(&name, "it names no object");
+            return None;
+        };
+        let path = self.name_of_object(&object);
+        match object.open(&path) {
+            Ok(file) => Some((file, path)),
+            Err(e) => {
+                let damaged = e.kind() == io::ErrorKind::InvalidData;
+                if damaged {
+                    discard(&path, "it is damaged");
+                }
+                if damaged || e.kind() == io::ErrorKind::NotFound {
+                    discard(&name, "its object is gone");
+                }
+                None
+            }
+        }
+    }
+
+    /// Puts the object of a key at `to`, a new file; false if there is none.
+    pub fn get(&self, key: &Key, to: &Path) -> bool {
+        let Some((_, object)) = self.find_object(key) else {
+            return false;
+        };
+        // Entries are never written to, so both names may be one file.
+        let given = fs::hard_link(&object, to).or_else(|_| fs::copy(&object, to).map(drop));
+        if given.is_err() {
+            let _ = fs::remove_file(to);
+        }
+        given.is_ok()
+    }
+
+    /// Keeps the content of an open file as the object of a key.
+    pub fn put(&self, key: &Key, content: &File) -> io::Result<()> {
+        let object = Object::of(content)?;
+        let path = self.name_of_object(&object);
+        if !fs::metadata(&path).is_ok_and(|m| m.len() == object.size) {
+            write_new(&path, content)?;
+            self.added.fetch_add(object.size, Ordering::Relaxed);
+        }
+        let name = self.name_of_key(key);
+        make_parent(&name)?;
+        match symlink(object.text(), &name) {
+            // Another link was first, with an object that is as good.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            done => done,
+        }
+    }
+
+    /// To be called when a link has ended: adds what it has put there to the count, and prunes if
+    /// that is too much now.
+    pub fn settle(&self) -> io::Result<()> {
+        let added = self.added.swap(0, Ordering::Relaxed);
+        if added == 0 {
+            return Ok(());
+        }
+        let total = self.count(|total| total.saturating_add(added))?;
+        if self.limit > 0 && total > self.limit {
+            self.prune(self.limit / 100 * AFTER_PRUNING)?;
+        }
+        Ok(())
+    }
+
+    /// Changes the count, under a lock.
+    fn count(&self, change: impl FnOnce(u64) -> u64) -> io::Result<u64> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.dir.join("size"))?;
+        let mut file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e)?;
+        let mut text = String::new();
+        // What is no number is none: the next pruning counts.
+        let _ = file.read_to_string(&mut text);
+        let total = change(text.trim().parse().unwrap_or(0));
+        file.rewind()?;
+        file.set_len(0)?;
+        write!(file, "{total}")?;
+        Ok(total)
+    }
+
+    /// Removes the objects that were not used for longest until at most `keep` bytes are left, and
+    /// the keys of objects that are gone. Says what is left and what was removed.
+    pub fn prune(&self, keep: u64) -> io::Result<(Stats, Stats)> {
+        let (mut left, mut removed) = (Stats::default(), Stats::default());
+        let mut objects = Vec::new();
+        self.each("o", |path, m| {
+            objects.push((
+                m.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                m.len(),
+                path,
+            ));
+        })?;
+        // The newest first. From the first that finds no room on, all go: what is older than one that
+        // goes was used less recently.
+        objects.sort_unstable_by(|a, b| b.cmp(a));
+        let mut full = false;
+        for (_, size, path) in objects {
+            full = full || left.bytes + size > keep;
+            let stats = if !full {
+                &mut left
+            } else if remove(&path)? {
+                &mut removed
+            } else {
+                continue;
+            };
+            stats.objects += 1;
+            stats.bytes += size;
+        }
+        let mut keys = Vec::new();
+        self.each("k", |path, _| keys.push(path))?;
+        for path in keys {
+            let object = fs::read_link(&path).ok();
+            let object = object.and_then(|text| text.to_str().and_then(Object::parse));
+            if object.is_some_and(|o| self.name_of_object(&o).exists()) {
+                left.keys += 1;
+            } else if remove(&path)? {
+                removed.keys += 1;
+            }
+        }
+        if self.dir.exists() {
+            self.count(|_| left.bytes)?;
+        }
+        Ok((left, removed))
+    }
+
+    /// What is in it, by looking at all of it.
+    pub fn stats(&self) -> io::Result<Stats> {
+        let mut stats = Stats::default();
+        self.each("o", |_, m| {
+            stats.objects += 1;
+            stats.bytes += m.len();
+        })?;
+        self.each("k", |_, _| stats.keys += 1)?;
+        Ok(stats)
+    }
+
+    /// Calls `f` for each entry of a kind, and removes what killed links left of theirs.
+    fn each(&self, kind: &str, mut f: impl FnMut(PathBuf, &fs::Metadata)) -> io::Result<()> {
+        let list = |dir: &Path| match fs::read_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            entries => entries?.collect::<io::Result<Vec<_>>>(),
+        };
+        for sub in list(&self.dir.join(kind))? {
+            for entry in list(&sub.path())? {
+                // Gone meanwhile: another link prunes as well. Of a symbolic link, its own.
+                let Ok(metadata) = entry.metadata() else {
+                    continue;
+                };
+                if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
+                    let age = metadata.modified().ok().and_then(|t| t.elapsed().ok());
+                    if age.is_some_and(|age| age > STALE) {
+                        remove(&entry.path())?;
+                    }
+                } else {
+                    f(entry.path(), &metadata);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An object, as the symbolic link of a key describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Object {
+    digest: [u8; 24],
+    size: u64,
+    checksum: u64,
+}
+
+impl Object {
+    /// Of a file's content.
+    fn of(file: &File) -> io::Result<Self> {
+        let (mut digest, mut checksum, mut size) = (Sha256::new(), Xxh3::new(), 0);
+        each_piece(file, |piece| {
+            digest.update(piece);
+            checksum.update(piece);
+            size += piece.len() as u64;
+            Ok(())
+        })?;
+        let mut cut = [0; 24];
+        cut.copy_from_slice(&digest.finalize()[..24]);
+        Ok(Self {
+            digest: cut,
+            size,
+            checksum: checksum.digest(),
+        })
+    }
+
+    fn name(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.digest)
+    }
+
+    /// What the symbolic link says, in 59 characters or less up to 4 GiB.
+    fn text(&self) -> String {
+        let checksum = URL_SAFE_NO_PAD.encode(self.checksum.to_be_bytes());
+        format!("{}.{:x}.{checksum}", self.name(), self.size)
+    }
+
+    /// Reads [`Object::text`].
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let mut bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+        let digest = bytes(parts.next()?)?.try_into().ok()?;
+        let size = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let checksum = bytes(parts.next()?)?.try_into().ok()?;
+        parts.next().is_none().then_some(Self {
+            digest,
+            size,
+            checksum: u64::from_be_bytes(checksum),
+        })
+    }
+
+    /// Opens it at this path, if its content is as it should be, and notes its use.
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)?;
+        let metadata = file.metadata()?;
+        let mut checksum = Xxh3::new();
+        let whole = metadata.len() == self.size && {
+            each_piece(&file, |piece| {
+                checksum.update(piece);
+                Ok(())
+            })?;
+            checksum.digest() == self.checksum
+        };
+        if !whole {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let age = metadata.modified().ok().and_then(|t| t.elapsed().ok());
+        if age.is_none_or(|age| age > USED_LATELY) {
+            let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
+        }
+        Ok(file)
+    }
+}
+
+/// Calls `f` with a file's content from its beginning, in pieces. By position: whoever else has the file
+/// open may be at another.
+fn each_piece(file: &File, mut f: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    const PIECE: usize = 1 << 17;
+    let mut piece = vec![0; PIECE];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut piece, at) {
+            Ok(0) => return Ok(()),
+            Ok(n) => {
+                f(piece.get(..n).unwrap_or_default())?;
+                at += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn make_parent(path: &Path) -> io::Result<&Path> {
+    let dir = path.parent().ok_or(io::ErrorKind::NotFound)?;
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let mut whole = fs::DirBuilder::new();
+            whole.recursive(true).mode(0o700).create(dir)?;
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        done => done?,
+    }
+    Ok(dir)
+}
+
+/// Writes an object. It has no name until it is whole, where the file system can do that; a link that is
+/// killed meanwhile leaves nothing.
+fn write_new(to: &Path, content: &File) -> io::Result<()> {
+    let dir = make_parent(to)?;
+    let copy = |mut file: &File| -> io::Result<()> {
+        each_piece(content, |piece| file.write_all(piece))?;
+        file.set_permissions(Permissions::from_mode(0o600))
+    };
+    let nameless = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .mode(0o600)
+        .open(dir);
+    if let Ok(file) = nameless {
+        copy(&file)?;
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let linked = nix::unistd::linkat(
+            nix::fcntl::AT_FDCWD,
+            link.as_str(),
+            nix::fcntl::AT_FDCWD,
+            to,
+            AtFlags::AT_SYMLINK_FOLLOW,
+        );
+        match linked {
+            Ok(()) => return Ok(()),
+            // One of another size, which is damaged, or another link's, which is not.
+            Err(nix::errno::Errno::EEXIST) => {}
+            Err(e) => log::debug!("{}: {e}", to.display()),
+        }
+    }
+    let temporary = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
+    copy(temporary.as_file())?;
+    temporary.persist(to)?;
+    Ok(())
+}
+
+fn discard(entry: &Path, why: &str) {
+    log::info!("cache entry {} is removed: {why}", entry.display());
+    let _ = fs::remove_file(entry);
+}
+
+/// Removes a file; false if it was gone already.
+fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Case {
+        dir: tempfile::TempDir,
+        cache: Cache,
+    }
+
+    fn key(n: u8) -> Key {
+        [n; 32]
+    }
+
+    impl Case {
+        fn new(limit: u64) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let cache = Cache::new(dir.path(), limit);
+            Self { dir, cache }
+        }
+        fn put(&self, n: u8, content: &[u8]) {
+            let object = self.dir.path().join("object");
+            fs::write(&object, content).unwrap();
+            self.cache
+                .put(&key(n), &File::open(&object).unwrap())
+                .unwrap();
+        }
+        fn get(&self, n: u8) -> Option<Vec<u8>> {
+            let to = self.dir.path().join("out");
+            let _ = fs::remove_file(&to);
+            let found = self.cache.get(&key(n), &to);
+            assert_eq!(found, to.exists());
+            found.then(|| fs::read(&to).unwrap())
+        }
+        fn only(&self, kind: &str) -> PathBuf {
+            let mut found = Vec::new();
+            self.cache.each(kind, |p, _| found.push(p)).unwrap();
+            assert_eq!(found.len(), 1);
+            found.remove(0)
+        }
+    }
+
+    #[test]
+    fn what_is_put_in_comes_out() {
+        let c = Case::new(0);
+        assert_eq!(c.get(1), None);
+        c.put(1, b"object");
+        c.put(2, b"object");
+        c.put(3, b"");
+        assert_eq!(c.get(1).as_deref(), Some(&b"object"[..]));
+        assert_eq!(c.get(2).as_deref(), Some(&b"object"[..]));
+        assert_eq!(c.get(3).as_deref(), Some(&b""[..]));
+        assert_eq!(c.get(4), None);
+        let stats = c.cache.stats().unwrap();
+        assert_eq!((stats.keys, stats.objects, stats.bytes), (3, 2, 6));
+        let mode = fs::metadata(c.dir.path().join("objects")).unwrap();
+        assert_eq!(mode.permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn damage_is_a_miss_and_goes() {
+        for (kind, content) in [
+            ("o", &b"damaged"[..]),
+            ("o", b"objec"),
+            ("o", b""),
+            ("k", b"nonsense"),
+            ("k", b""),
+            ("k", b"\xff\xfe"),
+        ] {
+            let c = Case::new(0);
+            c.put(1, b"object");
+            fs::write(c.only(kind), content).unwrap();
+            assert_eq!(c.get(1), None, "{kind} {content:?}");
+            c.put(1, b"object");
+            assert_eq!(
+                c.get(1).as_deref(),
+                Some(&b"object"[..]),
+                "{kind} {content:?}"
+            );
+        }
+        let c = Case::new(0);
+        c.put(1, b"object");
+        fs::remove_file(c.only("o")).unwrap();
+        assert_eq!(c.get(1), None);
+        assert_eq!(c.cache.stats().unwrap(), Stats::default());
+    }
+
+    #[test]
+    fn the_least_recently_used_go_first() {
+        let c = Case::new(1000);
+        for n in 0..10 {
+            c.put(n, &[n; 100]);
+            let at = SystemTime::now() - Duration::from_secs(1000 - u64::from(n));
+            let object = fs::read_link(c.cache.name_of_key(&key(n))).unwrap();
+            let object = Object::parse(object.to_str().unwrap()).unwrap();
+            let object = c.cache.name_of_object(&object);
+            let times = FileTimes::new().set_modified(at);
+            File::open(object).unwrap().set_times(times).unwrap();
+        }
+        c.cache.settle().unwrap();
+        assert_eq!(c.cache.stats().unwrap().objects, 10);
+        // Used now, though it is the oldest.
+        assert!(c.get(0).is_some());
+        c.put(10, &[10; 100]);
+        c.cache.settle().unwrap();
+        let stats = c.cache.stats().unwrap();
+        assert_eq!((stats.objects, stats.keys, stats.bytes), (9, 9, 900));
+        assert!(c.get(0).is_some() && c.get(10).is_some());
+        assert!(c.get(1).is_none() && c.get(2).is_none());
+        // The count is right again.
+        assert_eq!(c.cache.count(|n| n).unwrap(), 900);
+    }
+
+    #[test]
+    fn pruning_puts_a_wrong_count_right_and_clears_up() {
+        let c = Case::new(1000);
+        c.put(1, b"object");
+        fs::write(c.dir.path().join("objects/size"), "99999").unwrap();
+        let dir = c.only("o").parent().unwrap().to_owned();
+        fs::write(dir.join(".new-young"), "").unwrap();
+        fs::write(dir.join(".new-old"), "").unwrap();
+        let long_ago = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
+        File::options()
+            .write(true)
+            .open(dir.join(".new-old"))
+            .unwrap()
+            .set_times(long_ago)
+            .unwrap();
+        c.cache.settle().unwrap();
+        assert_eq!(c.cache.count(|n| n).unwrap(), 6);
+        assert!(dir.join(".new-young").exists() && !dir.join(".new-old").exists());
+        let (left, removed) = c.cache.prune(0).unwrap();
+        assert_eq!((left.objects, removed.objects, removed.keys), (0, 1, 1));
+    }
+}

@@ -1,0 +1,374 @@
+//! A shard's summaries in an order that only their content decides.
+//!
+//! LLVM numbers a shard's values as it comes upon them in hash maps, and since 20 what is imported
+//! elsewhere in the link, or how the modules' paths begin, can change the order of these
+//! (`ImportIDTable`, llvm/Transforms/IPO/FunctionImport.h). The backend's code is the same, but the
+//! bytes are others, and so would be the key by which its object is known.
+//!
+//! Values get their numbers in the order of their GUIDs, and each module's summaries come in that order,
+//! aliases last, as LLVM has them. The order of a symbol's summaries among each other stays: that is all
+//! that a reader of the index sees of the order (`parseEntireSummary`,
+//! llvm/lib/Bitcode/Reader/BitcodeReader.cpp). A shard with records that are not known here to the last
+//! operand stays as it is: its object may then be compiled once more than needed, no more than that.
+
+use super::reader::{Block, Entry, Reader};
+use super::shard::{COMBINED_ALIAS, COMBINED_GLOBALVAR, COMBINED_PROFILE, VALUE_GUID, VERSION};
+use super::writer::Writer;
+use super::{Malformed, block};
+use std::collections::HashMap;
+
+/// Records of GLOBALVAL_SUMMARY_BLOCK (`GlobalValueSummarySymtabCodes`, llvm/Bitcode/LLVMBitCodes.h).
+const COMBINED_ORIGINAL_NAME: u64 = 9;
+/// What the next function's summary has of types, in GUIDs.
+const TYPE_TESTS: u64 = 11;
+const TYPE_CHECKED_LOAD_CONST_VCALL: u64 = 15;
+const CFI_FUNCTION_DEFS: u64 = 17;
+const CFI_FUNCTION_DECLS: u64 = 18;
+const FLAGS: u64 = 20;
+const TYPE_ID: u64 = 21;
+/// The first version of summaries in which a function's calls always have two operands, as in LLVM 19.
+const FIRST_VERSION: u64 = 10;
+/// Where a function's counts of references are, and where the references begin.
+const NUM_REFS: usize = 6;
+const REFS: usize = 9;
+
+#[derive(Debug, Clone)]
+struct Record {
+    code: u64,
+    ops: Vec<u64>,
+}
+
+/// A summary, with the records that belong to it.
+#[derive(Debug)]
+struct Group {
+    module: u64,
+    guid: u64,
+    records: Vec<Record>,
+}
+
+/// The shard in its canonical form; `None` if it has any record of an unknown form.
+pub fn canonical(bytes: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
+    let Some((parent, summary, records)) = read(bytes)? else {
+        return Ok(None);
+    };
+    let Some(sorted) = sort(records) else {
+        return Ok(None);
+    };
+    let mut w = Writer::with_capacity(bytes.len() + bytes.len() / 4);
+    w.copy(bytes, 0, summary.start);
+    for record in sorted {
+        w.record(summary.width, record.code, record.ops.into_iter());
+    }
+    w.end_block(summary.width);
+    let end = w.pos();
+    w.copy(bytes, summary.after, bytes.len() as u64 * 8);
+    let words =
+        |bits: u64| u32::try_from(bits / 32).map_err(|_| Malformed::Shape("it grows too long"));
+    w.patch_word(summary.length_at, words(end - summary.start)?);
+    let after = end + parent.after - summary.after;
+    w.patch_word(parent.length_at, words(after - parent.start)?);
+    Ok(Some(w.into_bytes()))
+}
+
+/// The summary block, the one it is in, and its records.
+fn read(bytes: &[u8]) -> Result<Option<(Block, Block, Vec<Record>)>, Malformed> {
+    let mut reader = Reader::new(bytes)?;
+    let mut found = None;
+    loop {
+        match reader.next()? {
+            Entry::Eof => return Ok(found),
+            Entry::Block(b) if b.id == block::MODULE => reader.enter()?,
+            Entry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => {
+                let Some(parent) = reader.open_blocks().last() else {
+                    return Ok(None);
+                };
+                reader.enter()?;
+                let mut records = Vec::new();
+                loop {
+                    match reader.next()? {
+                        Entry::Record(code) if reader.blob().is_none() => records.push(Record {
+                            code,
+                            ops: reader.ops().to_vec(),
+                        }),
+                        Entry::End(_) => break,
+                        _ => return Ok(None),
+                    }
+                }
+                if found.replace((parent, b, records)).is_some() {
+                    return Ok(None);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The records in canonical order, with canonical numbers.
+fn sort(records: Vec<Record>) -> Option<Vec<Record>> {
+    let mut values = Vec::new();
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    let (mut groups, mut aliases): (Vec<Group>, Vec<Group>) = (Vec::new(), Vec::new());
+    let mut guids = HashMap::new();
+    // Those of the summary that comes next, and whether the last summary may be given its old name.
+    let mut pending = Vec::new();
+    let mut named: Option<bool> = None;
+    for record in records {
+        let was_named = named.take();
+        match (record.code, record.ops.as_slice()) {
+            (VERSION, &[version]) if version >= FIRST_VERSION => before.push(record),
+            (FLAGS, [_]) => before.push(record),
+            (VALUE_GUID, &[value, guid]) => {
+                guids.insert(value, guid);
+                values.push((guid, value, record));
+            }
+            (VALUE_GUID, &[value, high, low]) => {
+                guids.insert(value, high << 32 | low);
+                values.push((high << 32 | low, value, record));
+            }
+            (TYPE_TESTS..=TYPE_CHECKED_LOAD_CONST_VCALL, _) => pending.push(record),
+            (COMBINED_PROFILE | COMBINED_GLOBALVAR | COMBINED_ALIAS, &[value, module, ..]) => {
+                let alias = record.code == COMBINED_ALIAS;
+                // They are a function's.
+                if record.code != COMBINED_PROFILE && !pending.is_empty() {
+                    return None;
+                }
+                let mut own = std::mem::take(&mut pending);
+                own.push(record);
+                let group = Group {
+                    module,
+                    guid: *guids.get(&value)?,
+                    records: own,
+                };
+                if alias { &mut aliases } else { &mut groups }.push(group);
+                named = Some(alias);
+            }
+            (COMBINED_ORIGINAL_NAME, [_]) => {
+                let last = if was_named? {
+                    &mut aliases
+                } else {
+                    &mut groups
+                };
+                last.last_mut()?.records.push(record);
+            }
+            (CFI_FUNCTION_DEFS | CFI_FUNCTION_DECLS | TYPE_ID, _) => after.push(record),
+            _ => return None,
+        }
+    }
+    if !pending.is_empty() || before.first()?.code != VERSION {
+        return None;
+    }
+    values.sort_by_key(|(guid, ..)| *guid);
+    // A GUID that is referred to and has a summary of ours has two numbers; one will do.
+    let mut numbers = HashMap::new();
+    let mut last = None;
+    let mut count = 0;
+    for (guid, old, _) in &values {
+        count += u64::from(last.replace(*guid) != Some(*guid));
+        numbers.insert(*old, count);
+    }
+    if numbers.len() != values.len() {
+        return None;
+    }
+    values.dedup_by_key(|(guid, ..)| *guid);
+    for some in [&mut groups, &mut aliases] {
+        // Those of one symbol are in the order of their modules already, so they keep their places.
+        let mut last = HashMap::new();
+        for group in some.iter() {
+            if last
+                .insert(group.guid, group.module)
+                .is_some_and(|m| m > group.module)
+            {
+                return None;
+            }
+        }
+        some.sort_by_key(|group| (group.module, group.guid));
+    }
+    let values = values.into_iter().map(|(_, _, record)| record);
+    let summaries = groups.into_iter().chain(aliases);
+    let mut sorted: Vec<Record> = before
+        .into_iter()
+        .chain(values)
+        .chain(summaries.flat_map(|group| group.records))
+        .chain(after)
+        .collect();
+    for record in &mut sorted {
+        renumber(record, &numbers)?;
+    }
+    Some(sorted)
+}
+
+/// Puts the new numbers of values in a record.
+fn renumber(record: &mut Record, numbers: &HashMap<u64, u64>) -> Option<()> {
+    let ops = record.ops.as_mut_slice();
+    let (values, calls): (&mut [u64], &mut [u64]) = match record.code {
+        VALUE_GUID => (ops.get_mut(..1)?, &mut []),
+        COMBINED_GLOBALVAR => {
+            let (value, rest) = ops.split_first_mut()?;
+            put(value, numbers)?;
+            (rest.get_mut(3..)?, &mut [])
+        }
+        COMBINED_ALIAS => match ops {
+            [value, _, _, aliasee] => {
+                put(value, numbers)?;
+                (std::slice::from_mut(aliasee), &mut [])
+            }
+            _ => return None,
+        },
+        COMBINED_PROFILE => {
+            let refs = usize::try_from(*ops.get(NUM_REFS)?).ok()?;
+            let (value, rest) = ops.split_first_mut()?;
+            put(value, numbers)?;
+            let rest = rest.get_mut(REFS - 1..)?;
+            rest.split_at_mut_checked(refs)?
+        }
+        _ => return Some(()),
+    };
+    for value in values {
+        put(value, numbers)?;
+    }
+    let (calls, rest) = calls.as_chunks_mut::<2>();
+    for [callee, _] in calls {
+        put(callee, numbers)?;
+    }
+    rest.is_empty().then_some(())
+}
+
+fn put(value: &mut u64, numbers: &HashMap<u64, u64>) -> Option<()> {
+    *value = *numbers.get(value)?;
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::bitcode::MAGIC;
+    use crate::jobs::bitcode::shard::Shard;
+
+    fn shard(summaries: &[(u64, &[u64])]) -> Vec<u8> {
+        let mut w = Writer::default();
+        let begin = |w: &mut Writer, id, outer| {
+            w.fixed(1, outer);
+            w.vbr(id, 8);
+            w.vbr(4, 4);
+            w.align();
+            w.fixed(0, 32);
+            w.pos()
+        };
+        let end = |w: &mut Writer, start| {
+            w.end_block(4);
+            w.patch_word(start - 32, ((w.pos() - start) / 32) as u32);
+        };
+        w.fixed(u64::from(MAGIC), 32);
+        let module = begin(&mut w, block::MODULE, 2);
+        let paths = begin(&mut w, block::MODULE_STRTAB, 4);
+        for id in 0..3 {
+            w.record(4, 1, [id, u64::from(b'a') + id].into_iter());
+        }
+        end(&mut w, paths);
+        let start = begin(&mut w, block::GLOBALVAL_SUMMARY, 4);
+        for (code, ops) in summaries {
+            w.record(4, *code, ops.iter().copied());
+        }
+        end(&mut w, start);
+        end(&mut w, module);
+        w.into_bytes()
+    }
+
+    /// A function, two variables, an alias and a copy of one variable elsewhere; `n` are the numbers of
+    /// four GUIDs, `order` that of the first module's summaries.
+    fn link(n: [u64; 4], order: [usize; 3]) -> Vec<u8> {
+        let guid = |i: usize| vec![n[i], 7, 100 + i as u64];
+        let own: [Vec<(u64, Vec<u64>)>; 3] = [
+            vec![
+                (TYPE_TESTS, vec![1, 2]),
+                (
+                    COMBINED_PROFILE,
+                    vec![n[0], 0, 64, 9, 1, 0, 2, 1, 0, n[2], n[1], n[3], 3, n[0], 1],
+                ),
+                (COMBINED_ORIGINAL_NAME, vec![5]),
+            ],
+            vec![(COMBINED_GLOBALVAR, vec![n[1], 0, 64, 1, n[2]])],
+            vec![(COMBINED_GLOBALVAR, vec![n[2], 0, 65, 2])],
+        ];
+        let mut all = vec![(VERSION, vec![12]), (FLAGS, vec![1120])];
+        all.extend((0..4).map(|i| (VALUE_GUID, guid(i))));
+        all.extend(order.iter().flat_map(|&i| own[i].clone()));
+        all.push((COMBINED_GLOBALVAR, vec![n[1], 1, 32, 0]));
+        all.push((COMBINED_ALIAS, vec![n[3], 0, 66, n[0]]));
+        // As we add them.
+        all.push((VALUE_GUID, vec![n[3] + 5000, 7, 50]));
+        all.push((COMBINED_GLOBALVAR, vec![n[3] + 5000, 0, 0x70, 0]));
+        all.push((TYPE_ID, vec![1, 2, 3]));
+        let all: Vec<_> = all.iter().map(|(c, ops)| (*c, ops.as_slice())).collect();
+        shard(&all)
+    }
+
+    #[test]
+    fn content_alone_decides() {
+        let one = link([1, 2, 3, 4], [0, 1, 2]);
+        let first = canonical(&one).unwrap().unwrap();
+        for (numbers, order) in [
+            ([4, 3, 2, 1], [0, 1, 2]),
+            ([1, 2, 3, 4], [2, 0, 1]),
+            ([40, 7, 1000, 3], [2, 1, 0]),
+        ] {
+            let other = link(numbers, order);
+            assert_ne!(other, one);
+            assert_eq!(canonical(&other).unwrap().as_ref(), Some(&first));
+        }
+        assert_eq!(canonical(&first).unwrap(), Some(first.clone()));
+        let say = |bytes: &[u8]| {
+            let mut all = Shard::parse(bytes).unwrap().summaries;
+            all.sort_by_key(|s| (s.module, s.guid));
+            all
+        };
+        assert_eq!(say(&first), say(&one));
+        assert_eq!(say(&first).len(), 6);
+        // What is said of the function is still that: its references, in their order, and its calls.
+        let records = read(&first).unwrap().unwrap().2;
+        let function = records.iter().find(|r| r.code == COMBINED_PROFILE).unwrap();
+        assert_eq!(function.ops, [2, 0, 64, 9, 1, 0, 2, 1, 0, 4, 3, 5, 3, 2, 1]);
+        let at = records
+            .iter()
+            .position(|r| r.code == COMBINED_PROFILE)
+            .unwrap();
+        assert_eq!(records[at - 1].code, TYPE_TESTS);
+        assert_eq!(records[at + 1].code, COMBINED_ORIGINAL_NAME);
+    }
+
+    #[test]
+    fn what_is_not_known_stays() {
+        let head: [(u64, &[u64]); 2] = [(VERSION, &[12]), (VALUE_GUID, &[1, 2, 3])];
+        let with =
+            |more: &[(u64, &[u64])]| canonical(&shard(&[head.as_slice(), more].concat())).unwrap();
+        assert!(with(&[(COMBINED_GLOBALVAR, &[1, 0, 0, 0])]).is_some());
+        for more in [
+            // Another kind of summary, a record of memory profiles.
+            &[(4, &[1, 0, 0, 0][..])][..],
+            &[(30, &[1])],
+            // A value without a GUID, as a reference, a callee, an aliasee.
+            &[(COMBINED_GLOBALVAR, &[1, 0, 0, 0, 9])],
+            &[(COMBINED_PROFILE, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0])],
+            &[(COMBINED_ALIAS, &[1, 0, 0, 9])],
+            // Half a call, more references than operands.
+            &[(COMBINED_PROFILE, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 1])],
+            &[(COMBINED_PROFILE, &[1, 0, 0, 0, 0, 0, 2, 0, 0, 1])],
+            &[(COMBINED_PROFILE, &[1, 0, 0, 0, 0, 0, u64::MAX, 0, 0, 1])],
+            // Out of place.
+            &[(TYPE_TESTS, &[1])],
+            &[(TYPE_TESTS, &[1]), (COMBINED_GLOBALVAR, &[1, 0, 0, 0])],
+            &[(COMBINED_ORIGINAL_NAME, &[1])],
+            // One symbol's modules not in order.
+            &[
+                (COMBINED_GLOBALVAR, &[1, 1, 0, 0]),
+                (COMBINED_GLOBALVAR, &[1, 0, 0, 0]),
+            ],
+        ] {
+            assert_eq!(with(more), None, "{more:?}");
+        }
+        // Two numbers of one GUID are one; two GUIDs of one number are none.
+        assert_eq!(with(&[(VALUE_GUID, &[9, 2, 3])]), with(&[]));
+        assert_eq!(with(&[(VALUE_GUID, &[1, 7, 7])]), None);
+        assert_eq!(canonical(&shard(&[(VERSION, &[9])])).unwrap(), None);
+    }
+}

@@ -1,0 +1,519 @@
+//! A shard: the part of the combined index that one backend needs, as lld's index phase writes it.
+//!
+//! Two things are changed in it before a backend gets it, in one pass:
+//!
+//! - Module paths become short relative names, so that the job is the same on every machine and in
+//!   every checkout (fact 9). Backends import in the lexical order of these names, so the new names
+//!   keep the order of the old ones (fact 8).
+//! - For each symbol that is local to the output but has no summary here, a summary is added that
+//!   says so. In-process, the backend finds that in the full index; without it every distributed
+//!   ThinLTO generates other code than lld alone (facts 14 and 15).
+//!
+//! All that was there stays, bit for bit, except MODULE_STRTAB_BLOCK, which is written anew.
+
+use super::reader::{Block, Entry, Reader};
+use super::writer::Writer;
+use super::{Malformed, block};
+use std::collections::{HashMap, HashSet};
+
+/// Records of MODULE_STRTAB_BLOCK.
+const MST_ENTRY: u64 = 1;
+const MST_HASH: u64 = 2;
+/// Records of GLOBALVAL_SUMMARY_BLOCK in a combined index.
+const COMBINED: u64 = 4;
+pub(super) const COMBINED_PROFILE: u64 = 5;
+pub(super) const COMBINED_GLOBALVAR: u64 = 6;
+pub(super) const COMBINED_ALIAS: u64 = 8;
+pub(super) const VERSION: u64 = 10;
+pub(super) const VALUE_GUID: u64 = 16;
+/// Flags of an added summary: not eligible to import (4), live (5), `dso_local` (6); linkage 0,
+/// external (fact 16).
+const ADDED_FLAGS: u64 = 0b111_0000;
+const FLAG_DSO_LOCAL: u64 = 1 << 6;
+/// LLVM numbers values with 32 bits.
+const MAX_VALUES: u64 = u32::MAX as u64;
+const MANY_VALUES: &str = "a value number of more than 32 bits";
+
+/// One module that a shard mentions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleRef {
+    /// Its number in this shard.
+    pub id: u64,
+    /// Its identifier: the path as lld got it, or `ARCHIVE(MEMBER at OFFSET)` (fact 7).
+    pub path: Vec<u8>,
+    /// Whether a hash that is not all zero follows. Without one, lld makes no cache lookup (fact 23).
+    pub hashed: bool,
+}
+
+/// One summary, as far as locality needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// The symbol's GUID.
+    pub guid: u64,
+    /// The module (a [`ModuleRef::id`]) that this is a summary of.
+    pub module: u64,
+    /// Local to the output.
+    pub dso_local: bool,
+}
+
+/// The hash of a module's contents, as five words.
+type Hash = [u64; 5];
+
+/// A parsed shard.
+#[derive(Debug)]
+pub struct Shard<'a> {
+    bytes: &'a [u8],
+    /// The block that the other two are in.
+    parent: Block,
+    strtab: Block,
+    /// For each of `modules`, its hash, if one follows it.
+    hashes: Vec<Option<Hash>>,
+    summary: Block,
+    summary_end: u64,
+    wide_guids: Option<bool>,
+    next_value: u64,
+    /// Modules that this shard mentions, in its order.
+    pub modules: Vec<ModuleRef>,
+    /// Its summaries, in its order.
+    pub summaries: Vec<Summary>,
+}
+
+impl<'a> Shard<'a> {
+    /// Reads a shard. Errors on anything that LLVM 14 to 22 would not have written.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        if !bytes.len().is_multiple_of(4) {
+            return Err(Malformed::Shape(
+                "its length is not a whole number of words",
+            ));
+        }
+        let mut reader = Reader::new(bytes)?;
+        let mut paths: Option<(Block, Block, Paths)> = None;
+        let mut summaries: Option<(Block, Block, Summaries)> = None;
+        loop {
+            match reader.next()? {
+                Entry::Eof => break,
+                Entry::Block(b) if b.id == block::MODULE => reader.enter()?,
+                Entry::Block(b) if b.id == block::MODULE_STRTAB => {
+                    let parent = parent(&reader)?;
+                    reader.enter()?;
+                    let read = Paths::read(&mut reader)?;
+                    if paths.replace((parent, b, read)).is_some() {
+                        return Err(Malformed::Shape("two tables of module paths"));
+                    }
+                }
+                Entry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => {
+                    let (_, _, paths) = paths
+                        .as_ref()
+                        .ok_or(Malformed::Shape("summaries before the module paths"))?;
+                    let parent = parent(&reader)?;
+                    reader.enter()?;
+                    let read = Summaries::read(&mut reader, paths)?;
+                    if summaries.replace((parent, b, read)).is_some() {
+                        return Err(Malformed::Shape("two summary blocks"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let (beside, strtab, paths) = paths.ok_or(Malformed::Shape("no table of module paths"))?;
+        let (parent, summary, summaries) = summaries.ok_or(Malformed::Shape("no summary block"))?;
+        if beside != parent {
+            return Err(Malformed::Shape(
+                "module paths outside the summaries' module",
+            ));
+        }
+        Ok(Self {
+            bytes,
+            parent,
+            strtab,
+            hashes: paths.hashes,
+            summary,
+            summary_end: summaries.end,
+            wide_guids: summaries.wide_guids,
+            next_value: summaries.next_value,
+            modules: paths.modules,
+            summaries: summaries.list,
+        })
+    }
+
+    /// The shard with its module paths replaced by `rename(path)` and, for each GUID of `local`, a
+    /// summary added in module `own` that says it is local to the output.
+    ///
+    /// `local` must hold no GUID that the shard has a summary for. Fails when the shard does not
+    /// mention `own`, and when there would be too much of something for LLVM.
+    pub fn rewrite(
+        &self,
+        own: u64,
+        local: &[u64],
+        mut rename: impl FnMut(&[u8]) -> Vec<u8>,
+    ) -> Result<Vec<u8>, Malformed> {
+        if !self.modules.iter().any(|m| m.id == own) {
+            return Err(Malformed::Shape("it does not mention its own module"));
+        }
+        if self.next_value.saturating_add(local.len() as u64) > MAX_VALUES {
+            return Err(Malformed::Shape(MANY_VALUES));
+        }
+        let wide_guids = match self.wide_guids {
+            Some(wide) => wide,
+            None if local.is_empty() => true,
+            None => return Err(Malformed::Shape("its form of GUIDs is unknown")),
+        };
+        let mut w = Writer::with_capacity(self.bytes.len() + local.len() * 24);
+        // Up to the module paths, these anew, and on to the end of the summaries.
+        w.copy(self.bytes, 0, self.strtab.start);
+        let width = self.strtab.width;
+        for (m, hash) in self.modules.iter().zip(&self.hashes) {
+            let name = rename(&m.path);
+            let ops: Vec<u64> = std::iter::once(m.id)
+                .chain(name.iter().map(|&c| u64::from(c)))
+                .collect();
+            w.record(width, MST_ENTRY, ops.into_iter());
+            if let Some(hash) = hash {
+                w.record(width, MST_HASH, hash.iter().copied());
+            }
+        }
+        w.end_block(width);
+        let moved = w.pos() as i64 - self.strtab.after as i64;
+        w.copy(self.bytes, self.strtab.after, self.summary_end);
+
+        let width = self.summary.width;
+        for (i, &guid) in local.iter().enumerate() {
+            let value = self.next_value + i as u64;
+            if wide_guids {
+                w.record(width, VALUE_GUID, [value, guid].into_iter());
+            } else {
+                w.record(
+                    width,
+                    VALUE_GUID,
+                    [value, guid >> 32, guid & 0xffff_ffff].into_iter(),
+                );
+            }
+            w.record(
+                width,
+                COMBINED_GLOBALVAR,
+                [value, own, ADDED_FLAGS, 0].into_iter(),
+            );
+        }
+        w.end_block(width);
+        let grown = w.pos() as i64 - self.summary.after as i64;
+        w.copy(self.bytes, self.summary.after, self.bytes.len() as u64 * 8);
+
+        // Length fields count words. The paths' and the parent's lie before anything that moved.
+        let words = |block: &Block, bits: i64| {
+            let old = (block.after - block.start) as i64;
+            u32::try_from((old + bits) / 32).map_err(|_| Malformed::Shape("it grows too long"))
+        };
+        w.patch_word(self.strtab.length_at, words(&self.strtab, moved)?);
+        w.patch_word(self.parent.length_at, words(&self.parent, grown)?);
+        let at = (self.summary.length_at as i64 + moved) as u64;
+        w.patch_word(at, words(&self.summary, grown - moved)?);
+        Ok(w.into_bytes())
+    }
+}
+
+/// The only block that `reader` is in.
+fn parent(reader: &Reader<'_>) -> Result<Block, Malformed> {
+    let mut open = reader.open_blocks();
+    match (open.next(), open.next()) {
+        (Some(parent), None) => Ok(parent),
+        _ => Err(Malformed::Shape("a part of an index not in a module block")),
+    }
+}
+
+/// What MODULE_STRTAB_BLOCK says.
+#[derive(Default)]
+struct Paths {
+    modules: Vec<ModuleRef>,
+    hashes: Vec<Option<Hash>>,
+    ids: HashSet<u64>,
+}
+
+impl Paths {
+    /// Reads the block that `reader` has just entered.
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut paths = Self::default();
+        loop {
+            match reader.next()? {
+                Entry::Record(_) if reader.blob().is_some() => {
+                    return Err(Malformed::Shape("a module path of an unknown form"));
+                }
+                Entry::Record(code) => paths.record(code, reader.ops())?,
+                Entry::End(_) => return Ok(paths),
+                _ => return Err(Malformed::Shape("a block among the module paths")),
+            }
+        }
+    }
+
+    fn record(&mut self, code: u64, ops: &[u64]) -> Result<(), Malformed> {
+        match (code, ops) {
+            (MST_ENTRY, [id, path @ ..]) => {
+                if !self.ids.insert(*id) {
+                    return Err(Malformed::Shape("two modules of one number"));
+                }
+                let path: Result<_, _> = path.iter().map(|&c| u8::try_from(c)).collect();
+                self.modules.push(ModuleRef {
+                    id: *id,
+                    path: path.map_err(|_| Malformed::Shape("a module path not of bytes"))?,
+                    hashed: false,
+                });
+                self.hashes.push(None);
+                Ok(())
+            }
+            (MST_HASH, hash) => match (self.modules.last_mut(), self.hashes.last_mut()) {
+                (Some(m), Some(last @ None)) => {
+                    let hash = Hash::try_from(hash)
+                        .ok()
+                        .filter(|hash| hash.iter().all(|&word| word <= u64::from(u32::MAX)))
+                        .ok_or(Malformed::Shape("a hash of an unknown form"))?;
+                    m.hashed = hash.iter().any(|&word| word != 0);
+                    *last = Some(hash);
+                    Ok(())
+                }
+                _ => Err(Malformed::Shape("a hash of no module")),
+            },
+            _ => Err(Malformed::Shape("a module path of an unknown form")),
+        }
+    }
+}
+
+/// What GLOBALVAL_SUMMARY_BLOCK says.
+#[derive(Default)]
+struct Summaries {
+    list: Vec<Summary>,
+    guids: HashMap<u64, u64>,
+    /// Whether a GUID is one operand or, split in two, two.
+    wide_guids: Option<bool>,
+    next_value: u64,
+    /// Where END_BLOCK begins.
+    end: u64,
+}
+
+impl Summaries {
+    /// Reads the block that `reader` has just entered.
+    fn read(reader: &mut Reader<'_>, paths: &Paths) -> Result<Self, Malformed> {
+        let mut summaries = Self::version(reader)?;
+        loop {
+            match reader.next()? {
+                Entry::Record(VERSION) => return Err(Malformed::Shape("two versions")),
+                Entry::Record(VALUE_GUID) => summaries.value(reader.ops())?,
+                Entry::Record(
+                    COMBINED | COMBINED_PROFILE | COMBINED_GLOBALVAR | COMBINED_ALIAS,
+                ) => summaries.summary(reader.ops(), paths)?,
+                Entry::Record(_) => {}
+                Entry::End(at) => {
+                    summaries.end = at;
+                    return Ok(summaries);
+                }
+                _ => return Err(Malformed::Shape("a block among the summaries")),
+            }
+        }
+    }
+
+    /// The first record, and only that, says how the others are to be read.
+    fn version(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut summaries = Self::default();
+        match (reader.next()?, reader.ops()) {
+            // LLVM 14, 16, 19 and 22. Of 11 the GUIDs say it themselves, if there are any.
+            (Entry::Record(VERSION), [9 | 10]) => summaries.wide_guids = Some(true),
+            (Entry::Record(VERSION), [11]) => {}
+            (Entry::Record(VERSION), [12]) => summaries.wide_guids = Some(false),
+            _ => return Err(Malformed::Shape("summaries of an unknown version")),
+        }
+        Ok(summaries)
+    }
+
+    fn value(&mut self, ops: &[u64]) -> Result<(), Malformed> {
+        const WORD: u64 = u32::MAX as u64;
+        let (value, guid, wide) = match *ops {
+            [value, high @ 0..=WORD, low @ 0..=WORD] => (value, high << 32 | low, false),
+            [value, guid] => (value, guid, true),
+            _ => return Err(Malformed::Shape("a GUID of an unknown form")),
+        };
+        if self.wide_guids.replace(wide).is_some_and(|was| was != wide) {
+            return Err(Malformed::Shape("GUIDs of two forms"));
+        }
+        if value >= MAX_VALUES {
+            return Err(Malformed::Shape(MANY_VALUES));
+        }
+        self.next_value = self.next_value.max(value + 1);
+        match self.guids.insert(value, guid) {
+            None => Ok(()),
+            Some(_) => Err(Malformed::Shape("two GUIDs of one value number")),
+        }
+    }
+
+    fn summary(&mut self, ops: &[u64], paths: &Paths) -> Result<(), Malformed> {
+        let [value, module, flags, ..] = *ops else {
+            return Err(Malformed::Shape("a summary of an unknown form"));
+        };
+        let guid = self.guids.get(&value);
+        if !paths.ids.contains(&module) {
+            return Err(Malformed::Shape("a summary in a module without a path"));
+        }
+        self.list.push(Summary {
+            guid: *guid.ok_or(Malformed::Shape("a summary without a GUID"))?,
+            module,
+            dso_local: flags & FLAG_DSO_LOCAL != 0,
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::bitcode::MAGIC;
+
+    enum Node {
+        Block(u64, Vec<Node>),
+        Record(u64, Vec<u64>),
+    }
+    use Node::{Block as B, Record as R};
+
+    fn write(w: &mut Writer, width: u32, nodes: &[Node]) {
+        for node in nodes {
+            match node {
+                R(code, ops) => w.record(width, *code, ops.iter().copied()),
+                B(id, inside) => {
+                    w.fixed(1, width);
+                    w.vbr(*id, 8);
+                    w.vbr(4, 4);
+                    w.align();
+                    let length_at = w.pos();
+                    w.fixed(0, 32);
+                    let start = w.pos();
+                    write(w, 4, inside);
+                    w.end_block(4);
+                    w.patch_word(length_at, ((w.pos() - start) / 32) as u32);
+                }
+            }
+        }
+    }
+
+    fn stream(nodes: &[Node]) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.fixed(u64::from(MAGIC), 32);
+        write(&mut w, 2, nodes);
+        w.into_bytes()
+    }
+
+    fn module(paths: Vec<Node>, summaries: Vec<Node>) -> Vec<u8> {
+        let parts = vec![
+            B(block::MODULE_STRTAB, paths),
+            B(block::GLOBALVAL_SUMMARY, summaries),
+        ];
+        stream(&[B(block::MODULE, parts)])
+    }
+
+    fn path(id: u64) -> Node {
+        R(MST_ENTRY, vec![id, u64::from(b'a')])
+    }
+
+    fn why(bytes: &[u8]) -> &'static str {
+        match Shard::parse(bytes) {
+            Err(Malformed::Shape(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn paths_of_unknown_forms() {
+        let hash = |words: &[u64]| R(MST_HASH, words.to_vec());
+        let of = |paths| why(&module(paths, Vec::new()));
+        assert_eq!(of(vec![path(0), path(0)]), "two modules of one number");
+        let wide = R(MST_ENTRY, vec![0, 256]);
+        assert_eq!(of(vec![wide]), "a module path not of bytes");
+        let odd = "a hash of an unknown form";
+        assert_eq!(of(vec![path(0), hash(&[1, 2, 3, 4])]), odd);
+        assert_eq!(of(vec![path(0), hash(&[1, 2, 3, 4, 1 << 32])]), odd);
+        let twice = vec![path(0), hash(&[0; 5]), hash(&[1; 5])];
+        assert_eq!(of(twice), "a hash of no module");
+        assert_eq!(of(vec![hash(&[1; 5])]), "a hash of no module");
+        assert_eq!(of(vec![R(3, vec![0])]), "a module path of an unknown form");
+    }
+
+    #[test]
+    fn summaries_of_unknown_forms() {
+        let guid = |ops: &[u64]| R(VALUE_GUID, ops.to_vec());
+        let of = |records| {
+            let version = R(VERSION, vec![11]);
+            let records = std::iter::once(version).chain(records).collect();
+            why(&module(vec![path(0)], records))
+        };
+        let global = |value, module| R(COMBINED_GLOBALVAR, vec![value, module, 0, 0]);
+        let two = "GUIDs of two forms";
+        assert_eq!(of(vec![guid(&[1, 2]), guid(&[2, 3, 4])]), two);
+        assert_eq!(of(vec![R(VERSION, vec![11])]), "two versions");
+        let first = |first, guid| why(&module(vec![path(0)], vec![first, guid]));
+        assert_eq!(first(R(VERSION, vec![9]), guid(&[2, 3, 4])), two);
+        assert_eq!(first(R(VERSION, vec![12]), guid(&[2, 3])), two);
+        let unknown = "summaries of an unknown version";
+        for ops in [vec![], vec![8], vec![13], vec![9, 9]] {
+            assert_eq!(first(R(VERSION, ops), guid(&[2, 3])), unknown);
+        }
+        assert_eq!(first(guid(&[2, 3]), R(VERSION, vec![9])), unknown);
+        assert_eq!(why(&module(vec![path(0)], Vec::new())), unknown);
+        let twice = vec![guid(&[1, 2]), guid(&[1, 3])];
+        assert_eq!(of(twice), "two GUIDs of one value number");
+        assert_eq!(
+            of(vec![guid(&[1, 1 << 32, 0])]),
+            "a GUID of an unknown form"
+        );
+        assert_eq!(of(vec![guid(&[1 << 32, 1])]), MANY_VALUES);
+        assert_eq!(of(vec![global(1, 0)]), "a summary without a GUID");
+        let stranger = vec![guid(&[1, 2]), global(1, 7)];
+        assert_eq!(of(stranger), "a summary in a module without a path");
+    }
+
+    #[test]
+    fn parts_in_unknown_places() {
+        let paths = || B(block::MODULE_STRTAB, vec![path(0)]);
+        let summaries = || B(block::GLOBALVAL_SUMMARY, vec![R(VERSION, vec![9])]);
+        let of = |nodes| why(&stream(&[B(block::MODULE, nodes)]));
+        let alone = "a part of an index not in a module block";
+        // Lengths of blocks in between would not be changed by a splice.
+        assert_eq!(
+            of(vec![B(block::MODULE, vec![paths()]), summaries()]),
+            alone
+        );
+        assert_eq!(
+            of(vec![paths(), B(block::MODULE, vec![summaries()])]),
+            alone
+        );
+        assert_eq!(why(&stream(&[paths()])), alone);
+        assert_eq!(
+            of(vec![summaries(), paths()]),
+            "summaries before the module paths"
+        );
+        assert_eq!(
+            of(vec![paths(), paths(), summaries()]),
+            "two tables of module paths"
+        );
+        let apart = stream(&[
+            B(block::MODULE, vec![paths()]),
+            B(block::MODULE, vec![summaries()]),
+        ]);
+        assert_eq!(why(&apart), "module paths outside the summaries' module");
+    }
+
+    #[test]
+    fn what_is_not_added() {
+        let empty = module(vec![path(3)], vec![R(VERSION, vec![11])]);
+        let shard = Shard::parse(&empty).unwrap();
+        assert!(shard.rewrite(0, &[], <[u8]>::to_vec).is_err());
+        assert_eq!(shard.rewrite(3, &[], <[u8]>::to_vec), Ok(empty.clone()));
+        // Nothing says whether a GUID is one operand or two.
+        assert!(shard.rewrite(3, &[1], <[u8]>::to_vec).is_err());
+        for version in [9, 10, 12] {
+            let bytes = module(vec![path(3)], vec![R(VERSION, vec![version])]);
+            let shard = Shard::parse(&bytes).unwrap();
+            let new = shard.rewrite(3, &[1], <[u8]>::to_vec).unwrap();
+            assert_eq!(Shard::parse(&new).unwrap().summaries[0].guid, 1);
+        }
+        let last = vec![R(VERSION, vec![9]), R(VALUE_GUID, vec![MAX_VALUES - 2, 5])];
+        let bytes = module(vec![path(3)], last);
+        let shard = Shard::parse(&bytes).unwrap();
+        assert!(shard.rewrite(3, &[1], <[u8]>::to_vec).is_ok());
+        assert!(shard.rewrite(3, &[1, 2], <[u8]>::to_vec).is_err());
+    }
+}

@@ -1,0 +1,245 @@
+//! A backend: one module compiled with its shard, as a job that could run on any machine.
+//!
+//! A job is a directory of relative names: `m/0000.o`, `m/0001.o` ... are the module and what it
+//! imports, in the lexical order of their identifiers (facts 8 and 9), `shard` is its part of the
+//! index with just these names in it, `out.o` is what it makes.
+
+use super::failure::Failure;
+use super::outcome::BackendError;
+use crate::jobs::bitcode::canonical::canonical;
+use crate::jobs::bitcode::shard::{ModuleRef, Shard};
+use crate::jobs::codegen::{self, Codegen};
+use crate::jobs::index::{Identifier, Index};
+use crate::jobs::locality::Locality;
+use crate::jobs::modules::Module;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Name of the shard in a job's directory.
+pub const SHARD: &str = "shard";
+/// Name of the object.
+pub const OBJECT: &str = "out.o";
+
+/// One backend compile.
+#[derive(Debug)]
+pub struct Job {
+    /// The module's position in task order.
+    pub number: usize,
+    /// What lld calls it, for messages.
+    pub identifier: Identifier,
+    /// Files that it reads besides the shard: name in the job, and where the bytes are.
+    pub inputs: Vec<(PathBuf, PathBuf)>,
+    /// Size of the module (bytes).
+    pub size: u64,
+    /// The shard, enriched and with the job's own names.
+    pub shard: Vec<u8>,
+    /// Arguments of clang, all paths relative to the job's directory.
+    pub args: Vec<OsString>,
+    /// GUIDs of what the module defines: an object of another module is known by its symbols.
+    pub defines: Vec<u64>,
+}
+
+/// What the jobs of a link are made from. Each is made when it is its turn: a job has a copy of its
+/// shard, and a link may have more of them than there is memory for.
+#[derive(Debug)]
+pub struct Jobs<'a> {
+    codegen: &'a Codegen,
+    index: &'a Index,
+    shards: &'a [Shard<'a>],
+    modules: &'a [Module],
+    number_of: HashMap<&'a [u8], usize>,
+    own: Vec<u64>,
+    locality: Locality,
+}
+
+impl<'a> Jobs<'a> {
+    /// For the modules of an index, in task order.
+    pub fn of(
+        threads: usize,
+        codegen: &'a Codegen,
+        index: &'a Index,
+        shards: &'a [Shard<'a>],
+        modules: &'a [Module],
+    ) -> Result<Self, Failure> {
+        let number_of = index
+            .modules
+            .iter()
+            .enumerate()
+            .map(|(n, m)| (m.identifier.0.as_encoded_bytes(), n))
+            .collect();
+        let own: Vec<u64> = index
+            .modules
+            .iter()
+            .zip(shards)
+            .map(|(m, shard)| own_id(m.identifier.0.as_encoded_bytes(), shard))
+            .collect::<Result<_, _>>()?;
+        check_modules(threads, codegen, index, modules)?;
+        let regular_only = crate::jobs::modules::regular_only(index)?;
+        let locality = Locality::of(
+            shards.iter().zip(own.iter().copied()),
+            modules,
+            &regular_only,
+        );
+        Ok(Self {
+            codegen,
+            index,
+            shards,
+            modules,
+            number_of,
+            own,
+            locality,
+        })
+    }
+
+    /// The size of a module's bitcode in bytes: how long its backend will take, roughly.
+    #[must_use]
+    pub fn weight(&self, number: usize) -> u64 {
+        self.modules.get(number).map_or(0, |m| m.size)
+    }
+
+    /// The modules that a module's backend reads: itself, and those it imports from.
+    #[must_use]
+    pub fn needs(&self, number: usize) -> Vec<usize> {
+        let modules = self.shards.get(number).map_or(&[][..], |s| &s.modules);
+        let number_of = |m: &ModuleRef| self.number_of.get(m.path.as_slice()).copied();
+        modules.iter().filter_map(number_of).collect()
+    }
+
+    /// Makes the job of a module.
+    pub fn make(&self, number: usize) -> Result<Job, BackendError> {
+        let named = self.index.modules.get(number);
+        let named = named.map(|m| m.identifier.0.to_string_lossy().into_owned());
+        self.try_make(number).map_err(|why| BackendError {
+            module: named.unwrap_or_default(),
+            why,
+        })
+    }
+
+    fn try_make(&self, number: usize) -> Result<Job, String> {
+        let (Some(m), Some(shard), Some(module), Some(&own)) = (
+            self.index.modules.get(number),
+            self.shards.get(number),
+            self.modules.get(number),
+            self.own.get(number),
+        ) else {
+            return Err("the index is inconsistent".into());
+        };
+        let paths: BTreeSet<&[u8]> = shard.modules.iter().map(|r| r.path.as_slice()).collect();
+        let names: HashMap<&[u8], PathBuf> = paths
+            .iter()
+            .enumerate()
+            .map(|(rank, path)| (*path, PathBuf::from(format!("m/{rank:04}.o"))))
+            .collect();
+        let mut inputs = self.codegen.inputs().to_vec();
+        let mut symbols: Vec<u64> = module.names.clone();
+        for path in &paths {
+            let imported = self
+                .number_of
+                .get(path)
+                .and_then(|&n| self.modules.get(n))
+                .ok_or_else(|| format!("it imports from {}, which takes no part", lossy(path)))?;
+            symbols.extend(&imported.names);
+            inputs.push((names[path].clone(), imported.file.clone()));
+        }
+        let have: HashSet<u64> = shard.summaries.iter().map(|s| s.guid).collect();
+        let missing = self.locality.missing(symbols.into_iter(), &have);
+        let bytes = shard
+            .rewrite(own, &missing, |path| {
+                names
+                    .get(path)
+                    .map_or_else(Vec::new, |n| n.as_os_str().as_encoded_bytes().to_vec())
+            })
+            .map_err(|e| format!("its shard: {e}"))?;
+        let bytes = match canonical(&bytes) {
+            Ok(Some(sorted)) => sorted,
+            _ => {
+                log::debug!("{}: its shard stays in its order", m.identifier.0.display());
+                bytes
+            }
+        };
+        let name = names
+            .get(m.identifier.0.as_encoded_bytes())
+            .ok_or("its shard does not mention it")?;
+        let args = self.codegen.backend_args(
+            &module.triple,
+            &codegen::Job {
+                module: name,
+                shard: Path::new(SHARD),
+                object: Path::new(OBJECT),
+            },
+        );
+        Ok(Job {
+            number,
+            identifier: m.identifier.clone(),
+            inputs,
+            size: self.weight(number),
+            shard: bytes,
+            args,
+            defines: module.defines.clone(),
+        })
+    }
+}
+
+impl Job {
+    /// Whether bytes from elsewhere can be this job's object: an object file, and if it defines
+    /// anything for others, then something that the module does. No proof, but it tells the objects
+    /// of other modules apart, for which a server may have a right digest.
+    #[must_use]
+    pub fn plausible(&self, object: &[u8]) -> bool {
+        use object::{Object, ObjectSymbol};
+        let Ok(file) = object::File::parse(object) else {
+            return false;
+        };
+        // Promoted statics are called `NAME.llvm.HASH`; weak ones may be any module's.
+        let mut names = file
+            .symbols()
+            .filter(|s| s.is_definition() && s.is_global() && !s.is_weak())
+            .filter_map(|s| s.name_bytes().ok())
+            .filter(|name| !name.windows(6).any(|part| part == b".llvm."))
+            .peekable();
+        file.kind() == object::ObjectKind::Relocatable
+            && (names.peek().is_none()
+                || names.any(|name| self.defines.contains(&crate::jobs::bitcode::guid(name))))
+    }
+}
+
+/// Forwards a link of modules that clang would compile otherwise than lld.
+fn check_modules(
+    threads: usize,
+    codegen: &Codegen,
+    index: &Index,
+    modules: &[Module],
+) -> Result<(), Failure> {
+    crate::sys::parallel::map(threads, modules, |n, module| {
+        codegen
+            .check_module(&module.file, &module.triple)
+            .map_err(|why| {
+                let name = index.modules.get(n).map(|m| m.identifier.0.display());
+                let name = name.map(|n| n.to_string()).unwrap_or_default();
+                Failure::planned(format!("module {name}: {why}"))
+            })
+    })
+    .into_iter()
+    .collect()
+}
+
+/// The number that a shard gives the module it is for.
+fn own_id(identifier: &[u8], shard: &Shard<'_>) -> Result<u64, Failure> {
+    own(identifier, shard).map(|m| m.id).ok_or_else(|| {
+        Failure::new(format!(
+            "the shard of {} does not mention it",
+            lossy(identifier)
+        ))
+    })
+}
+
+/// The entry of the module that a shard is for.
+#[must_use]
+pub fn own<'s>(identifier: &[u8], shard: &'s Shard<'_>) -> Option<&'s ModuleRef> {
+    shard.modules.iter().find(|m| m.path == identifier)
+}
+
+fn lossy(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}

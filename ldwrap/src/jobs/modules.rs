@@ -1,0 +1,195 @@
+//! The modules of a link: where each one's bytes are, and what it names.
+
+use super::failure::Failure;
+use crate::jobs::bitcode::module::{self, LtoKind};
+use crate::jobs::index::{Identifier, Index};
+use crate::sys::map;
+use crate::sys::scratch::Scratch;
+use shim::cmdline::CommandLine;
+use shim::inputs::{self, Found, Visit};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// A module that takes part.
+#[derive(Debug)]
+pub struct Module {
+    /// Its bytes as a file of their own: the user's file, or an unpacked copy.
+    pub file: PathBuf,
+    /// Size of the bitcode.
+    pub size: u64,
+    /// Target triple of its ThinLTO part.
+    pub triple: OsString,
+    /// GUIDs of all that it names: definitions and declarations.
+    pub names: Vec<u64>,
+    /// GUIDs of what its own summary defines and others can see.
+    pub defines: Vec<u64>,
+    /// GUIDs whose summary in the file's regular-LTO part says `dso_local`, and those whose
+    /// summary there does not.
+    pub regular: Vec<(u64, bool)>,
+}
+
+impl Module {
+    /// Finds and reads the module `number` of the index.
+    pub fn read(
+        scratch: &Scratch,
+        number: usize,
+        identifier: &Identifier,
+    ) -> Result<Self, Failure> {
+        let fail = |why: &dyn std::fmt::Display| {
+            Failure::new(format!("module {}: {why}", identifier.0.display()))
+        };
+        with_bitcode(&identifier.0, |bytes, whole| {
+            let scanned = module::scan(bytes).map_err(|e| e.to_string())?;
+            let mut thin = scanned.iter().filter(|m| m.kind == LtoKind::Thin);
+            let (Some(first), None) = (thin.next(), thin.next()) else {
+                return Err("it does not have exactly one ThinLTO part".into());
+            };
+            let triple = OsString::from_vec(first.triple.clone());
+            let (mut names, mut defines) = (Vec::new(), Vec::new());
+            for global in first.globals.iter().filter(|g| !g.local) {
+                let guid = crate::jobs::bitcode::guid(global.name);
+                if !global.name.is_empty() {
+                    names.push(guid);
+                }
+                if global.summary_dso_local.is_some() {
+                    defines.push(guid);
+                }
+            }
+            names.sort_unstable();
+            names.dedup();
+            let regular = scanned
+                .iter()
+                .filter(|m| m.kind != LtoKind::Thin)
+                .flat_map(regular_words)
+                .collect();
+            let file = match whole {
+                Some(path) => std::path::absolute(path).map_err(|e| e.to_string())?,
+                None => {
+                    let file = scratch.members().join(number.to_string());
+                    std::fs::write(&file, bytes)
+                        .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+                    file
+                }
+            };
+            Ok(Self {
+                file,
+                size: bytes.len() as u64,
+                triple,
+                names,
+                defines,
+                regular,
+            })
+        })
+        .map_err(|why| fail(&why))
+    }
+}
+
+/// Calls `f` with the bitcode of the module that lld calls `identifier`, and says whether it is a
+/// whole file.
+fn with_bitcode<T>(
+    identifier: &OsStr,
+    f: impl FnOnce(&[u8], Option<&Path>) -> Result<T, String>,
+) -> Result<T, String> {
+    let at = shim::archive::locate(identifier, Path::new("")).map_err(|e| e.to_string())?;
+    let map = map(&at.path).map_err(|e| e.to_string())?;
+    let whole = at.whole_file.then_some(at.path.as_path());
+    let bytes = part(&map, at.offset, at.size)?;
+    if bytes.starts_with(b"\x7fELF") {
+        return f(
+            fat_section(bytes).ok_or("an ELF file without bitcode")?,
+            None,
+        );
+    }
+    f(bytes, whole)
+}
+
+fn part(map: &[u8], offset: u64, size: u64) -> Result<&[u8], String> {
+    let start = usize::try_from(offset).ok();
+    let end = offset
+        .checked_add(size)
+        .and_then(|end| usize::try_from(end).ok());
+    start
+        .zip(end)
+        .and_then(|(start, end)| map.get(start..end))
+        .ok_or_else(|| "it ends behind the end of its file".into())
+}
+
+/// GUIDs that a regular-LTO module's own summary speaks of, with its word on `dso_local`.
+fn regular_words(m: &module::Module<'_>) -> Vec<(u64, bool)> {
+    m.globals
+        .iter()
+        .filter(|g| !g.local)
+        .filter_map(|g| Some((crate::jobs::bitcode::guid(g.name), g.summary_dso_local?)))
+        .collect()
+}
+
+/// The bitcode of a fat object (fact 3).
+fn fat_section(elf: &[u8]) -> Option<&[u8]> {
+    use object::{Object, ObjectSection};
+    let file = object::read::elf::ElfFile64::<object::Endianness>::parse(elf).ok()?;
+    file.section_by_name(".llvm.lto")?.data().ok()
+}
+
+/// Reads all modules of the index, some at a time, in its order.
+pub fn read_all(jobs: usize, scratch: &Scratch, index: &Index) -> Result<Vec<Module>, Failure> {
+    crate::sys::parallel::map(jobs, &index.modules, |number, m| {
+        Module::read(scratch, number, &m.identifier)
+    })
+    .into_iter()
+    .collect()
+}
+
+/// What the summaries of modules that are regular LTO only say of `dso_local`: the thin link has
+/// them in its index, but they get no shard (fact 13; `LTO::addModule`).
+pub fn regular_only(index: &Index) -> Result<Vec<(u64, bool)>, Failure> {
+    let mut words = Vec::new();
+    for identifier in &index.regular {
+        let of_this = with_bitcode(&identifier.0, |bytes, _| {
+            let scanned = module::scan(bytes).map_err(|e| e.to_string())?;
+            Ok(scanned.iter().flat_map(regular_words).collect::<Vec<_>>())
+        });
+        words
+            .extend(of_this.map_err(|why| {
+                Failure::new(format!("module {}: {why}", identifier.0.display()))
+            })?);
+    }
+    Ok(words)
+}
+
+/// Whether any input has a ThinLTO module. Stops at the first.
+pub fn any_thin(cmd: &CommandLine) -> Result<bool, Failure> {
+    let mut found = false;
+    let mut odd = None;
+    inputs::visit(cmd, &mut |input| {
+        if input.kind.is_bitcode() {
+            match is_thin(input) {
+                Ok(thin) => found = thin,
+                Err(why) => odd = Some(format!("{}: {why}", input.path.display())),
+            }
+        }
+        Ok(if found || odd.is_some() {
+            Visit::Stop
+        } else {
+            Visit::Continue
+        })
+    })
+    .map_err(|e| Failure::new(e.to_string()))?;
+    odd.map_or(Ok(found), |why| Err(Failure::new(why)))
+}
+
+fn is_thin(input: &Found<'_>) -> Result<bool, String> {
+    let (path, offset, size) = match input.member {
+        Some(m) => match &m.external {
+            Some(file) => (file.as_path(), 0, None),
+            None => (input.path, m.data_offset, Some(m.size)),
+        },
+        None => (input.path, 0, None),
+    };
+    let map = map(path).map_err(|e| e.to_string())?;
+    let mut bytes = part(&map, offset, size.unwrap_or(map.len() as u64))?;
+    if bytes.starts_with(b"\x7fELF") {
+        bytes = fat_section(bytes).ok_or("an ELF file without bitcode")?;
+    }
+    module::has_thin(bytes).map_err(|e| e.to_string())
+}

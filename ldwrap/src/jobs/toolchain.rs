@@ -1,0 +1,300 @@
+//! The real lld and its clang: where they are, which version they are, and whether a split with
+//! them is known to be exact.
+//!
+//! Asking costs two process starts and a small link (fact 5), so the answers are remembered by the
+//! files' identity (device, inode, size, times). A remembered answer may be deleted at any time.
+
+use serde_json::{Value, json};
+use shim::config::Config;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use thiserror::Error;
+
+/// Why there is no toolchain to split with.
+#[derive(Debug, Error)]
+pub enum ToolchainError {
+    /// No clang was found.
+    #[error("no clang for {lld}: looked at {tried}; set LDWRAP_CLANG")]
+    NoClang {
+        /// The real lld.
+        lld: PathBuf,
+        /// What was looked at.
+        tried: String,
+    },
+    /// A tool could not be run or did not say its version.
+    #[error("cannot tell the version of {tool}: {why}")]
+    NoVersion {
+        /// The tool.
+        tool: PathBuf,
+        /// What it did instead.
+        why: String,
+    },
+    /// clang and lld are of different LLVMs.
+    #[error("{clang} is {clang_version}, but {lld} is {lld_version}: they must be the same")]
+    Mismatch {
+        /// The clang.
+        clang: PathBuf,
+        /// Its version.
+        clang_version: String,
+        /// The lld.
+        lld: PathBuf,
+        /// Its version.
+        lld_version: String,
+    },
+    /// An lld that the split was not made for.
+    #[error("lld {0} is not one that can be split (14 to 22)")]
+    Unsupported(String),
+}
+
+/// An lld and the clang of the same LLVM.
+#[derive(Debug, Clone)]
+pub struct Toolchain {
+    /// The real lld.
+    pub lld: PathBuf,
+    /// The clang that compiles backends.
+    pub clang: PathBuf,
+    /// The version of both, `22.1.8`.
+    pub version: String,
+    /// Its first number.
+    pub major: u32,
+    /// The first line of clang's `--version`, which tells apart builds of one version.
+    pub banner: String,
+    memory: Option<PathBuf>,
+    /// Whether the self-test was passed with exactly these files.
+    pub proven: bool,
+}
+
+impl Toolchain {
+    /// Finds the clang that belongs to `lld` and checks that they match.
+    pub fn find(lld: &Path, config: &Config) -> Result<Self, ToolchainError> {
+        let candidates = clang_candidates(lld, config);
+        let mut mismatch = None;
+        for clang in &candidates {
+            if !clang.is_file() {
+                continue;
+            }
+            match Self::pair(lld, clang, config) {
+                Ok(found) => return Ok(found),
+                // Look on: the next one may match.
+                Err(e @ (ToolchainError::Mismatch { .. } | ToolchainError::NoVersion { .. })) => {
+                    mismatch.get_or_insert(e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(mismatch.unwrap_or_else(|| ToolchainError::NoClang {
+            lld: lld.to_owned(),
+            tried: candidates
+                .iter()
+                .map(|c| c.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", "),
+        }))
+    }
+
+    fn pair(lld: &Path, clang: &Path, config: &Config) -> Result<Self, ToolchainError> {
+        let key = pair_key(lld, clang);
+        let memory = key
+            .as_ref()
+            .zip(config.cache_dir.as_ref())
+            .map(|(key, dir)| {
+                let name = format!("{:016x}", crate::jobs::bitcode::guid(key.as_bytes()));
+                dir.join("toolchains").join(name)
+            });
+        if let (Some(file), Some(key)) = (&memory, &key)
+            && let Some((version, banner, proven)) = recall(file, key)
+            && let Some(major) = major(&version)
+        {
+            return Ok(Self {
+                lld: lld.to_owned(),
+                clang: clang.to_owned(),
+                version,
+                major,
+                banner,
+                memory,
+                proven,
+            });
+        }
+        let (lld_version, _) = version_of(lld, "LLD ")?;
+        let (clang_version, banner) = version_of(clang, "clang version ")?;
+        if lld_version != clang_version {
+            return Err(ToolchainError::Mismatch {
+                clang: clang.to_owned(),
+                clang_version,
+                lld: lld.to_owned(),
+                lld_version,
+            });
+        }
+        let major = major(&lld_version)
+            .filter(|m| shim::lld::MAJORS.contains(m))
+            .ok_or_else(|| ToolchainError::Unsupported(lld_version.clone()))?;
+        let found = Self {
+            lld: lld.to_owned(),
+            clang: clang.to_owned(),
+            version: lld_version,
+            major,
+            banner,
+            memory,
+            proven: false,
+        };
+        found.remember(key.as_deref());
+        Ok(found)
+    }
+
+    /// Remembers that the self-test was passed.
+    pub fn prove(&mut self) {
+        self.proven = true;
+        self.remember(pair_key(&self.lld, &self.clang).as_deref());
+    }
+
+    /// Writes what is known; a cache that cannot be written only costs time.
+    fn remember(&self, key: Option<&str>) {
+        let (Some(file), Some(key)) = (&self.memory, key) else {
+            return;
+        };
+        let line = json!({
+            "key": key, "version": self.version, "banner": self.banner, "proven": self.proven,
+        })
+        .to_string();
+        let written = (|| -> io::Result<()> {
+            let dir = file.parent().ok_or(io::ErrorKind::NotFound)?;
+            std::fs::create_dir_all(dir)?;
+            let new = tempfile::NamedTempFile::new_in(dir)?;
+            std::fs::write(new.path(), line)?;
+            new.persist(file)?;
+            Ok(())
+        })();
+        if let Err(e) = written {
+            log::warn!("cannot remember the toolchain in {}: {e}", file.display());
+        }
+    }
+}
+
+fn recall(file: &Path, key: &str) -> Option<(String, String, bool)> {
+    let v: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    if v["key"].as_str()? != key {
+        return None;
+    }
+    let text = |name: &str| v[name].as_str().map(str::to_owned);
+    Some((text("version")?, text("banner")?, v["proven"].as_bool()?))
+}
+
+fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
+}
+
+/// What a remembered answer is about: these two files, and this ldwrap, since another may know
+/// better. Ours by size and time alone: copies of it are the same program.
+fn pair_key(lld: &Path, clang: &Path) -> Option<String> {
+    let ours = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
+    let (lld, clang) = (identity(lld)?, identity(clang)?);
+    let version = env!("CARGO_PKG_VERSION");
+    Some(format!(
+        "{version}:{}:{}.{} {lld} {clang}",
+        ours.size(),
+        ours.mtime(),
+        ours.mtime_nsec()
+    ))
+}
+
+/// What makes a file this file: any change of it, or of where its links lead, changes this.
+pub(crate) fn identity(path: &Path) -> Option<String> {
+    let real = path.canonicalize().ok()?;
+    let m = std::fs::metadata(&real).ok()?;
+    let mut s = String::new();
+    for byte in real.as_os_str().as_bytes() {
+        let _ = write!(s, "{byte:02x}");
+    }
+    let _ = write!(
+        s,
+        ":{}:{}:{}:{}.{}:{}.{}",
+        m.dev(),
+        m.ino(),
+        m.size(),
+        m.mtime(),
+        m.mtime_nsec(),
+        m.ctime(),
+        m.ctime_nsec()
+    );
+    Some(s)
+}
+
+/// In the contract's order: `LDWRAP_CLANG`; beside the real lld; the calling compiler; `clang-N`.
+fn clang_candidates(lld: &Path, config: &Config) -> Vec<PathBuf> {
+    if let Some(clang) = &config.clang {
+        return vec![clang.clone()];
+    }
+    let mut found = Vec::new();
+    let mut dirs = vec![lld.parent().map(Path::to_owned)];
+    dirs.push(
+        lld.canonicalize()
+            .ok()
+            .and_then(|p| p.parent().map(Path::to_owned)),
+    );
+    for dir in dirs.into_iter().flatten() {
+        found.push(dir.join("clang"));
+    }
+    let is_clang = |p: &PathBuf| {
+        p.file_name()
+            .is_some_and(|n| n.as_bytes().starts_with(b"clang"))
+    };
+    found.extend(shim::lld::caller().filter(is_clang));
+    let real_name = lld.canonicalize().ok();
+    let major = shim::lld::major_of_name(lld.as_os_str())
+        .or_else(|| shim::lld::major_of_name(real_name.as_ref()?.as_os_str()));
+    let names: Vec<OsString> = match major {
+        Some(n) => vec![format!("clang-{n}").into()],
+        None => shim::lld::MAJORS
+            .rev()
+            .map(|n| format!("clang-{n}").into())
+            .collect(),
+    };
+    for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
+        for name in names
+            .iter()
+            .map(OsString::as_os_str)
+            .chain([OsStr::new("clang")])
+        {
+            let p = dir.join(name);
+            if p.is_absolute() && p.is_file() {
+                found.push(p);
+            }
+        }
+    }
+    found.dedup();
+    found
+}
+
+/// The version that a tool says of itself, behind `marker`, and the first line of what it says.
+fn version_of(tool: &Path, marker: &str) -> Result<(String, String), ToolchainError> {
+    let fail = |why: String| ToolchainError::NoVersion {
+        tool: tool.to_owned(),
+        why,
+    };
+    let out = Command::new(tool)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| fail(e.to_string()))?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    let first = text.lines().next().unwrap_or_default().to_owned();
+    text.split_once(marker)
+        .map(|(_, rest)| {
+            rest.chars()
+                .take_while(|c| c.is_ascii_digit() || *c == '.')
+                .collect()
+        })
+        .filter(|v: &String| !v.is_empty())
+        .map(|v| (v, first.clone()))
+        .ok_or_else(|| {
+            fail(format!(
+                "`--version` ended with {} and said {first:?}",
+                out.status
+            ))
+        })
+}

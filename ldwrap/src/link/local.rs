@@ -1,0 +1,470 @@
+//! The local engine: lld's own threads, with objects from a cache.
+//!
+//! lld runs the user's command line with a ThinLTO cache whose directory is none: each of its backend
+//! threads looks for `DIR/llvmcache-KEY` before it compiles, makes `DIR/Thin-XXXXXX.tmp.o` when it has
+//! code to write, and renames that to the first name when it is whole (`localCache`,
+//! llvm/lib/Support/Caching.cpp). The watch reports these three calls and we make them instead of the
+//! kernel: a lookup gets our cache's object or finds none, a new file is one in memory, and the rename
+//! tells which object it is. So nothing of the link is on a disk but what lld writes anyway, an object
+//! needs no attribution to a module (the key names it), and what we cannot do lld does: it compiles.
+//!
+//! stdin, stdout and stderr are the user's own, and signals go on to lld. If an answer cannot be given,
+//! lld is ended, and the link is to be done by lld alone.
+//!
+//! # What is kept
+//!
+//! Objects are put into the cache some at a time, and only while all files that lld has read are as they
+//! were when it opened them: lld maps its inputs, so that a backend would read what has been written
+//! there since, under a key that was computed before. An object whose thread has written to standard
+//! output or error meanwhile is not kept, since a hit would lose the message; and neither is one whose
+//! thread has opened a file that no key covers (`.incbin`).
+
+use crate::cache::context::{self, Context};
+use crate::cache::files::{Files, Identity};
+use crate::cache::objects::Cache;
+use crate::link::code_options::CodeOptions;
+use crate::sys::signals::Forwarded;
+use crate::watch::{self, Call, Calls, Listener, Notification, Unanswered, Watched};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use shim::cmdline::CommandLine;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// lld's cache directory: one that is always there, and in which no file can be made. A call that we
+/// should fail to see finds nothing and leaves nothing.
+const DIRECTORY: &str = "/proc";
+/// How lookups begin.
+const ENTRY: &[u8] = b"/proc/llvmcache-";
+/// How the names of new objects begin.
+const TEMPORARY: &[u8] = b"/proc/Thin-";
+/// A policy that prunes nothing and therefore warns about nothing: each limit off
+/// (llvm/include/llvm/Support/CachePruning.h).
+const NO_PRUNING: &str =
+    "--thinlto-cache-policy=prune_after=0s:cache_size=0%:cache_size_bytes=0:cache_size_files=0";
+
+/// What the C library's allocator reads in any thread (`check_may_shrink_heap` and `__get_nprocs` of
+/// glibc): the objects know nothing of it.
+const ALLOCATOR: [&[u8]; 3] = [
+    b"/proc/sys/vm/overcommit_memory",
+    b"/sys/devices/system/cpu/online",
+    b"/proc/stat",
+];
+
+/// Objects wait so long to be kept, so that the files that lld reads are looked at once for many...
+const KEEP_AFTER: Duration = Duration::from_millis(500);
+/// ... or until there are so many, since each is an open file.
+const KEEP_AT: usize = 100;
+/// A file that has changed within this time may change again without another time on it: the kernel's
+/// clock for files ticks every 4 ms or 10 ms.
+const TICK: Duration = Duration::from_millis(20);
+/// The same where times are told in whole seconds.
+const COARSE_TICK: Duration = Duration::from_secs(2);
+/// How long lld may take to clean up when it is ended.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A link to be done.
+#[derive(Debug)]
+pub struct Link<'a> {
+    /// The real lld.
+    pub lld: &'a Path,
+    /// `argv[0]` as it is to see it.
+    pub argv0: &'a OsStr,
+    /// The rest, as it came.
+    pub args: &'a [OsString],
+    /// The same, parsed.
+    pub cmd: &'a CommandLine,
+    /// Where objects are kept.
+    pub cache: Option<&'a Cache>,
+    /// Digests of files that options name.
+    pub files: &'a Files,
+}
+
+/// How a link went.
+#[derive(Debug)]
+pub struct Done {
+    /// lld's end.
+    pub status: ExitStatus,
+    /// Modules whose objects came from the cache.
+    pub hits: usize,
+    /// Modules that lld compiled.
+    pub misses: usize,
+    /// When lld was started and when it had ended.
+    pub lld: (Instant, Instant),
+}
+
+/// Does the link. `Err` is the reason to have it done by lld alone: nothing is left of ours then, and
+/// nothing was written that lld will not write again.
+pub fn run(link: &Link<'_>) -> Result<Done, String> {
+    let options = CodeOptions::of(link.cmd)?;
+    if !is_procfs(DIRECTORY) {
+        return Err(format!("{DIRECTORY} is not there: lld cannot be watched"));
+    }
+    let signals = Forwarded::block().map_err(|e| format!("signals: {e}"))?;
+    let mut command = Command::new(link.lld);
+    command.arg0(link.argv0).args(link.args);
+    command.arg(format!("--thinlto-cache-dir={DIRECTORY}"));
+    command.arg(NO_PRUNING);
+    let begin = Instant::now();
+    let Watched { child, listener } =
+        watch::spawn(command, Calls::RenamesAndMessages).map_err(|e| e.to_string())?;
+    let mut engine = Engine {
+        link,
+        options,
+        listener,
+        child,
+        context: None,
+        covered: HashMap::new(),
+        inputs: HashMap::new(),
+        unsteady: false,
+        compiles: HashMap::new(),
+        new_objects: HashMap::new(),
+        waiting: Vec::new(),
+        kept_at: begin,
+        hits: HashSet::new(),
+        misses: HashSet::new(),
+    };
+    match engine.serve(&signals) {
+        Ok(status) => {
+            let end = Instant::now();
+            engine.keep();
+            Ok(Done {
+                status,
+                hits: engine.hits.len(),
+                misses: engine.misses.len(),
+                lld: (begin, end),
+            })
+        }
+        Err(e) => {
+            engine.end_lld();
+            Err(format!("watching lld: {e}"))
+        }
+    }
+}
+
+fn is_procfs(path: &str) -> bool {
+    nix::sys::statfs::statfs(path)
+        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
+}
+
+/// A thread of lld's that compiles a module.
+#[derive(Debug)]
+struct Compile {
+    key: Vec<u8>,
+    /// Whether its object may be kept.
+    pure: bool,
+}
+
+struct Engine<'a> {
+    link: &'a Link<'a>,
+    options: CodeOptions,
+    listener: Listener,
+    child: Child,
+    /// What keys begin with, once it was asked for: none where there is no cache to be used.
+    context: Option<Option<Context>>,
+    /// Files whose content is in the context, by the name that lld opens.
+    covered: HashMap<Vec<u8>, Identity>,
+    /// Files that lld has read, as they were then.
+    inputs: HashMap<Vec<u8>, Identity>,
+    /// Whether something that lld has read cannot be told to be unchanged: nothing more is kept.
+    unsteady: bool,
+    /// By thread.
+    compiles: HashMap<u32, Compile>,
+    /// Objects that are being written, by name.
+    new_objects: HashMap<Vec<u8>, File>,
+    /// Objects to be kept, by lld's key.
+    waiting: Vec<(Vec<u8>, File)>,
+    kept_at: Instant,
+    hits: HashSet<(u32, Vec<u8>)>,
+    misses: HashSet<(u32, Vec<u8>)>,
+}
+
+impl Engine<'_> {
+    /// Answers lld until it ends.
+    fn serve(&mut self, signals: &Forwarded) -> io::Result<ExitStatus> {
+        let ended = pidfd(self.child.id())?;
+        let mut watched = true;
+        loop {
+            let listener = if watched {
+                PollFlags::POLLIN
+            } else {
+                PollFlags::empty()
+            };
+            let mut fds = [
+                PollFd::new(ended.as_fd(), PollFlags::POLLIN),
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.listener.as_fd(), listener),
+            ];
+            // Without any process under the filter the descriptor is hung up for good.
+            let n = if watched { 3 } else { 2 };
+            let fds = fds.get_mut(..n).unwrap_or_default();
+            match poll(fds, self.timeout()) {
+                Err(Errno::EINTR) => continue,
+                Err(e) => return Err(e.into()),
+                Ok(0) => {
+                    self.keep();
+                    continue;
+                }
+                Ok(_) => {}
+            }
+            let has = |n: usize, flag| {
+                let events = fds.get(n).and_then(PollFd::revents);
+                events.is_some_and(|e| e.intersects(flag))
+            };
+            let (calls, hung_up) = (has(2, PollFlags::POLLIN), has(2, PollFlags::POLLHUP));
+            let (signalled, over) = (has(1, PollFlags::POLLIN), has(0, PollFlags::POLLIN));
+            if signalled {
+                signals.pass_on(self.child.id());
+            }
+            if calls {
+                if let Some(call) = self.listener.receive()? {
+                    self.answer(call).map_err(|Unanswered(e)| e)?;
+                }
+            } else if hung_up {
+                watched = false;
+            }
+            if self.waiting.len() >= KEEP_AT {
+                self.keep();
+            }
+            // What lld has started and left behind is not waited for.
+            if over {
+                return self.child.wait();
+            }
+        }
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        if self.waiting.is_empty() {
+            return PollTimeout::NONE;
+        }
+        let left = KEEP_AFTER.saturating_sub(self.kept_at.elapsed());
+        PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::ZERO)
+    }
+
+    fn answer(&mut self, call: Notification) -> Result<(), Unanswered> {
+        let Notification { id, thread, call } = call;
+        match call {
+            Call::Open { path, flags } => {
+                let reads = flags & libc::O_ACCMODE == libc::O_RDONLY;
+                if let Some(key) = path.strip_prefix(ENTRY)
+                    && reads
+                {
+                    return self.lookup(id, thread, key);
+                }
+                if path.starts_with(TEMPORARY) && !reads {
+                    return self.begin_object(id, path);
+                }
+                if reads {
+                    self.note_read(thread, path);
+                }
+                self.listener.proceed(id)
+            }
+            Call::Rename { from, to } => {
+                if let Some(key) = to.strip_prefix(ENTRY) {
+                    self.end_object(thread, &from, key);
+                    return self.listener.succeed(id, 0);
+                }
+                self.listener.proceed(id)
+            }
+            Call::Write { .. } => {
+                if let Some(compile) = self.compiles.get_mut(&thread) {
+                    compile.pure = false;
+                }
+                self.listener.proceed(id)
+            }
+        }
+    }
+
+    /// A thread looks for its module's object.
+    fn lookup(&mut self, id: u64, thread: u32, key: &[u8]) -> Result<(), Unanswered> {
+        if self.context.is_none() {
+            let context = self.make_context(thread).unwrap_or_else(|e| {
+                log::warn!("the cache is not used: {e}");
+                None
+            });
+            self.context = Some(context);
+        }
+        let found = match (self.link.cache, &self.context) {
+            (Some(cache), Some(Some(context))) => cache.find(&context.key(key)),
+            _ => None,
+        };
+        // A call that was interrupted comes again.
+        let lookup = (thread, key.to_vec());
+        match found {
+            Some(object) => {
+                self.hits.insert(lookup);
+                self.compiles.remove(&thread);
+                self.listener.hand_over(id, object.as_fd())
+            }
+            None => {
+                self.misses.insert(lookup);
+                let key = key.to_vec();
+                self.compiles.insert(thread, Compile { key, pure: true });
+                self.listener.fail(id, libc::ENOENT)
+            }
+        }
+    }
+
+    /// What keys begin with, when lld has loaded all that it runs.
+    fn make_context(&mut self, thread: u32) -> io::Result<Option<Context>> {
+        if self.link.cache.is_none() {
+            return Ok(None);
+        }
+        let programs = context::programs(thread)?;
+        let (options, covered) = self.options.with_content(self.link.files)?;
+        let context = Context::of(&programs, &options, self.link.files)?;
+        self.inputs
+            .extend(covered.iter().map(|(p, i)| (p.clone(), *i)));
+        self.covered = covered;
+        for program in &programs {
+            // The loader has opened libraries under our eyes, by some name; it is the file itself that
+            // is not to change any more.
+            let identity = Identity::of_path(program)?;
+            self.inputs
+                .entry(program.as_os_str().as_bytes().to_vec())
+                .or_insert(identity);
+        }
+        if !self.inputs_are_unchanged() {
+            return Err(io::Error::other("lld's own files have changed meanwhile"));
+        }
+        Ok(Some(context))
+    }
+
+    /// lld has code to write.
+    fn begin_object(&mut self, id: u64, name: Vec<u8>) -> Result<(), Unanswered> {
+        let object = memfd_create(c"ldwrap object", MFdFlags::MFD_CLOEXEC);
+        let object = File::from(object.map_err(|e| Unanswered(e.into()))?);
+        self.listener.hand_over(id, object.as_fd())?;
+        self.new_objects.insert(name, object);
+        Ok(())
+    }
+
+    /// An object is whole.
+    fn end_object(&mut self, thread: u32, name: &[u8], key: &[u8]) {
+        let compile = self.compiles.remove(&thread);
+        let object = self.new_objects.remove(name);
+        if let (Some(compile), Some(object)) = (compile, object)
+            && compile.pure
+            && compile.key == key
+            && matches!(self.context, Some(Some(_)))
+        {
+            if self.waiting.is_empty() {
+                self.kept_at = Instant::now();
+            }
+            self.waiting.push((compile.key, object));
+        }
+    }
+
+    /// lld opens a file to read it.
+    fn note_read(&mut self, thread: u32, path: Vec<u8>) {
+        if ALLOCATOR.contains(&path.as_slice()) {
+            return;
+        }
+        if let Some(compile) = self.compiles.get_mut(&thread)
+            && !self.covered.contains_key(&path)
+        {
+            log::info!("{}: read by a backend", String::from_utf8_lossy(&path));
+            compile.pure = false;
+        }
+        // All that backends read is open before the first of them begins. Later on lld reads what is of
+        // no concern to them, among that its own old output while that is being replaced.
+        if self.context.is_some() || self.link.cache.is_none() || self.inputs.contains_key(&path) {
+            return;
+        }
+        // Another file to us than to lld.
+        let of_process = [&b"/proc/self/"[..], b"/dev/fd/", b"/dev/stdin"];
+        if of_process.iter().any(|dir| path.starts_with(dir)) {
+            self.unsteady = true;
+            return;
+        }
+        let at = PathBuf::from(OsStr::from_bytes(&path));
+        let Ok(mut metadata) = std::fs::metadata(&at) else {
+            return;
+        };
+        // What is no plain file is read into memory, once.
+        if !metadata.is_file() || path.starts_with(b"/proc/") || path.starts_with(b"/sys/") {
+            return;
+        }
+        let mut identity = Identity::of(&metadata);
+        for _ in 0..3 {
+            let tick = if identity.is_coarse() {
+                COARSE_TICK
+            } else {
+                TICK
+            };
+            match identity.age() {
+                Some(age) if age >= tick => break,
+                Some(age) if !identity.is_coarse() => std::thread::sleep(tick - age),
+                _ => self.unsteady = true,
+            }
+            let Ok(now) = std::fs::metadata(&at) else {
+                return;
+            };
+            metadata = now;
+            identity = Identity::of(&metadata);
+        }
+        self.inputs.insert(path, identity);
+    }
+
+    fn inputs_are_unchanged(&self) -> bool {
+        self.inputs.iter().all(|(path, identity)| {
+            Identity::of_path(Path::new(OsStr::from_bytes(path))).is_ok_and(|now| now == *identity)
+        })
+    }
+
+    /// Puts the objects that wait into the cache.
+    fn keep(&mut self) {
+        self.kept_at = Instant::now();
+        if self.waiting.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let (Some(cache), Some(Some(context))) = (self.link.cache, &self.context) else {
+            return;
+        };
+        if self.unsteady || !self.inputs_are_unchanged() {
+            log::info!("an input has changed meanwhile: nothing is kept");
+            self.unsteady = true;
+            return;
+        }
+        for (key, object) in waiting {
+            if let Err(e) = cache.put(&context.key(&key), &object) {
+                log::warn!("the cache cannot be written: {e}");
+                return;
+            }
+        }
+    }
+
+    /// Ends an lld that cannot be answered any more.
+    fn end_lld(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        // It removes its temporary output when it is asked to end.
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let until = Instant::now() + GRACE;
+        while Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A descriptor that is readable when a child has ended.
+fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}

@@ -1,0 +1,122 @@
+//! Signals as we were started with, and signals for a child.
+//!
+//! A link through us is to end as lld's would. While lld runs as our child, every signal that is sent to
+//! us is for it: we block all, and pass on what comes. lld removes its temporary files, or ignores the
+//! signal, or dies of it, and then so do we ([`end_as`]).
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::OnceLock;
+
+/// What a program is started with and hands on.
+struct Inherited {
+    mask: SigSet,
+    ignores_pipe: bool,
+}
+
+static INHERITED: OnceLock<Inherited> = OnceLock::new();
+
+/// Remembers the signal mask and SIGPIPE's disposition. To be called first of all.
+pub fn remember_inherited() {
+    INHERITED.get_or_init(|| Inherited {
+        mask: SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty()),
+        // SAFETY: reading the disposition of a valid signal into a local, all-zero struct.
+        ignores_pipe: unsafe {
+            let mut old: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut old) == 0
+                && old.sa_sigaction == libc::SIG_IGN
+        },
+    });
+}
+
+/// Sets both as they were when we were started, for a program that takes our place or a child's.
+/// Async-signal-safe.
+pub fn restore() {
+    let inherited = INHERITED.get();
+    let mask = inherited.map_or_else(SigSet::empty, |i| i.mask);
+    let pipe = match inherited {
+        Some(i) if i.ignores_pipe => libc::SIG_IGN,
+        _ => libc::SIG_DFL,
+    };
+    // SAFETY: a valid signal number and disposition; a mask that lives through the call.
+    unsafe {
+        libc::signal(libc::SIGPIPE, pipe);
+        libc::sigprocmask(libc::SIG_SETMASK, mask.as_ref(), std::ptr::null_mut());
+    }
+}
+
+/// Signals that are not for a child: what stops or resumes us, what tells of children, and what says
+/// that we did something wrong ourselves.
+const OURS: [Signal; 12] = [
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGCONT,
+    Signal::SIGCHLD,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGSYS,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+];
+
+/// The signals that are sent to us from now on, kept for a child.
+#[derive(Debug)]
+pub struct Forwarded(SignalFd);
+
+impl Forwarded {
+    /// Blocks them for this thread and those that it starts.
+    pub fn block() -> io::Result<Self> {
+        let mut set = SigSet::all();
+        for signal in OURS {
+            set.remove(signal);
+        }
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+        Ok(Self(fd))
+    }
+
+    /// Sends what has come to a child that was not waited for yet.
+    pub fn pass_on(&self, child: u32) {
+        while let Ok(Some(info)) = self.0.read_signal() {
+            // SAFETY: no memory is involved; the process is a child of ours, so its number is its own.
+            unsafe { libc::kill(child as libc::pid_t, info.ssi_signo as libc::c_int) };
+        }
+    }
+}
+
+impl AsFd for Forwarded {
+    /// Readable when a signal has come.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Ends this process as a child has ended: with its exit status, or by the signal that killed it.
+pub fn end_as(status: ExitStatus) -> ! {
+    if let Some(signal) = status.signal() {
+        let none = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: valid arguments that live through the calls; the set is initialised by sigemptyset.
+        unsafe {
+            // One core file is enough, and it is the child's.
+            libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+            libc::signal(signal, libc::SIG_DFL);
+            let mut only: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut only);
+            libc::sigaddset(&raw mut only, signal);
+            libc::sigprocmask(libc::SIG_UNBLOCK, &raw const only, std::ptr::null_mut());
+            libc::kill(libc::getpid(), signal);
+        }
+        std::process::exit(128 + signal);
+    }
+    std::process::exit(status.code().unwrap_or(1))
+}

@@ -1,0 +1,151 @@
+//! Starts a program under a filter.
+
+use super::filter::{self, Calls};
+use super::listener::{Listener, check};
+use crate::sys::process;
+use libc::{c_void, sock_filter};
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use thiserror::Error;
+
+/// Why a program could not be watched.
+#[derive(Debug, Error)]
+pub enum WatchError {
+    /// The kernel or a sandbox refuses the filter.
+    #[error("the kernel refuses a seccomp filter: {0}")]
+    Refused(io::Error),
+    /// The program could not be started.
+    #[error("cannot run {program}: {error}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// The system's reason.
+        error: io::Error,
+    },
+}
+
+/// A program under a filter.
+#[derive(Debug)]
+pub struct Watched {
+    /// The program.
+    pub child: Child,
+    /// Its calls.
+    pub listener: Listener,
+}
+
+/// Starts `command` under a filter that reports these calls. It dies when the calling thread does.
+pub fn spawn(mut command: Command, calls: Calls) -> Result<Watched, WatchError> {
+    let refused = WatchError::Refused;
+    let mut program = filter::program(calls);
+    if program.is_empty() {
+        return Err(refused(io::ErrorKind::Unsupported.into()));
+    }
+    let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().map_err(refused)?;
+    ours.set_nonblocking(true).map_err(refused)?;
+    let socket = theirs.as_raw_fd();
+    // SAFETY: the closure runs between fork and exec and makes only async-signal-safe calls
+    // (prctl, sigprocmask, seccomp, sendmsg) on memory that is there already; it allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            process::prepare_child()?;
+            let listener = install(&mut program)?;
+            send_fd(socket, listener)
+        });
+    }
+    let child = command.spawn();
+    drop(theirs);
+    let fd = receive_fd(ours.as_fd().as_raw_fd());
+    match (child, fd.and_then(Listener::new)) {
+        (Ok(child), Ok(listener)) => Ok(Watched { child, listener }),
+        (Ok(mut child), Err(e)) => {
+            // Without a listener each of its calls fails; nothing was written yet.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(refused(e))
+        }
+        (Err(error), Ok(_)) => Err(WatchError::Spawn {
+            program: command.get_program().to_string_lossy().into_owned(),
+            error,
+        }),
+        (Err(error), Err(_)) => Err(refused(error)),
+    }
+}
+
+fn install(program: &mut [sock_filter]) -> io::Result<RawFd> {
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: plain flag arguments.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())?;
+    // SAFETY: `program` and the array that it points to outlive the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            &raw const program,
+        )
+    };
+    check(fd).map(|fd| fd as RawFd)
+}
+
+/// Room for one descriptor in a control message, aligned as `cmsghdr` wants.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    fd: RawFd,
+    pad: u32,
+}
+
+fn send_fd(socket: RawFd, fd: RawFd) -> io::Result<()> {
+    let mut byte = 0u8;
+    let mut part = libc::iovec {
+        iov_base: (&raw mut byte).cast::<c_void>(),
+        iov_len: 1,
+    };
+    let mut control = Control {
+        header: libc::cmsghdr {
+            cmsg_len: mem::offset_of!(Control, pad),
+            cmsg_level: libc::SOL_SOCKET,
+            cmsg_type: libc::SCM_RIGHTS,
+        },
+        fd,
+        pad: 0,
+    };
+    // SAFETY: an all-zero msghdr is valid.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = mem::size_of::<Control>();
+    // SAFETY: all that `message` points to lives on this stack frame.
+    check(unsafe { libc::sendmsg(socket, &raw const message, 0) } as i64).map(drop)
+}
+
+fn receive_fd(socket: RawFd) -> io::Result<OwnedFd> {
+    let mut byte = 0u8;
+    let mut part = libc::iovec {
+        iov_base: (&raw mut byte).cast::<c_void>(),
+        iov_len: 1,
+    };
+    // SAFETY: all-zero values of these plain structs are valid.
+    let (mut control, mut message): (Control, libc::msghdr) = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = mem::size_of::<Control>();
+    // SAFETY: as in `send_fd`.
+    check(unsafe { libc::recvmsg(socket, &raw mut message, libc::MSG_CMSG_CLOEXEC) } as i64)?;
+    if message.msg_controllen == 0
+        || control.header.cmsg_type != libc::SCM_RIGHTS
+        || control.header.cmsg_len != mem::offset_of!(Control, pad)
+    {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // SAFETY: the kernel just installed this descriptor for us, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(control.fd) })
+}
