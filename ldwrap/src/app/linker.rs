@@ -8,8 +8,9 @@ use crate::jobs::failure::Failure;
 use crate::jobs::invocation::Invocation;
 use crate::jobs::shipped;
 use crate::jobs::store::Store;
-use crate::jobs::toolchain::Toolchain;
-use crate::link::local;
+use crate::jobs::toolchain::{self, Toolchain};
+use crate::link::alone;
+use crate::link::local::{self, Alone};
 use crate::link::selftest;
 use crate::link::split::{self, Done, Plan};
 use crate::sys::signals;
@@ -49,7 +50,19 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
                     report_local(config, &output, &done, start);
                     signals::end_as(done.status)
                 }
-                Err(reason) => (reason, output, false),
+                Err(alone) if alone.said == [0; 2] => (alone.reason, output, false),
+                Err(alone) => {
+                    report_forward(config, &output, &alone.reason, start);
+                    let argv0 = shim::lld::arg0(argv0, &real);
+                    let colour = CommandLine::parse(args).is_ok_and(|cmd| split::colours(&cmd));
+                    match alone::run(&real, argv0, args, alone.said, colour) {
+                        Ok(status) => signals::end_as(status),
+                        Err(e) => {
+                            eprintln!("ldwrap: cannot run {}: {e}", real.display());
+                            return 1;
+                        }
+                    }
+                }
             }
         }
         Decision::Split { output } => match attempt(argv0, args, &real, config) {
@@ -66,16 +79,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
         },
     };
     crate::sys::process::yield_to_signals();
-    log::info!("{output}: forwarded: {reason}");
-    report(
-        config,
-        Report {
-            output: output.clone(),
-            reason: reason.clone(),
-            total_ms: millis(start.elapsed()),
-            ..Report::default()
-        },
-    );
+    report_forward(config, &output, &reason, start);
     if strict {
         eprintln!("ldwrap: {output}: not split, and LDWRAP_STRICT is set: {reason}");
         return 1;
@@ -94,9 +98,11 @@ fn locally(
     args: &[OsString],
     real: &Path,
     config: &Config,
-) -> Result<local::Done, String> {
+) -> Result<local::Done, Alone> {
     let cmd = &CommandLine::parse(args).map_err(|e| e.to_string())?;
     let dir = config.cache_dir.as_deref();
+    let major = toolchain::lld_major(real, dir)
+        .ok_or_else(|| format!("cannot tell the version of {}", real.display()))?;
     let cache = match config.cache_size.unwrap_or(DEFAULT_SIZE) {
         0 => None,
         limit => dir.map(|dir| Cache::new(dir, limit)),
@@ -110,6 +116,7 @@ fn locally(
         cmd,
         cache: cache.as_ref(),
         files: &files,
+        major,
     })?;
     if let Some(Err(e)) = cache.as_ref().map(Cache::settle) {
         log::warn!("the cache cannot be counted: {e}");
@@ -120,8 +127,29 @@ fn locally(
     Ok(done)
 }
 
+fn report_forward(config: &Config, output: &str, reason: &str, start: Instant) {
+    log::info!("{output}: forwarded: {reason}");
+    report(
+        config,
+        Report {
+            output: output.to_owned(),
+            reason: reason.to_owned(),
+            total_ms: millis(start.elapsed()),
+            ..Report::default()
+        },
+    );
+}
+
 fn report_local(config: &Config, output: &str, done: &local::Done, start: Instant) {
     let modules = done.hits + done.misses;
+    if modules == 0 {
+        return report_forward(
+            config,
+            output,
+            "lld looked for no object: no module of ThinLTO took part",
+            start,
+        );
+    }
     log::info!(
         "{output}: {} of {modules} modules from the cache",
         done.hits

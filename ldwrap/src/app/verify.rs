@@ -364,11 +364,16 @@ impl Link<'_> {
             };
         }
         let number = |value: Option<&Value>| value.and_then(Value::as_u64).unwrap_or(0);
-        let mut text = format!(
-            "{} of {} modules from backends",
-            number(report.pointer("/cache/misses")) + number(report.pointer("/cache/hits")),
-            number(report.get("modules"))
+        let (hits, misses) = (
+            number(report.pointer("/cache/hits")),
+            number(report.pointer("/cache/misses")),
         );
+        let modules = number(report.get("modules"));
+        let mut text = if field("executor") == "local" {
+            format!("{modules} modules, {hits} of them from the cache")
+        } else {
+            format!("{} of {modules} modules from backends", hits + misses)
+        };
         if differences.is_empty() {
             let _ = match plain.files.len() {
                 1 => write!(text, "; the file is equal"),

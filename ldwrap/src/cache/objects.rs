@@ -297,7 +297,7 @@ impl Object {
     /// Reads [`Object::text`].
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
-        let mut bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+        let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
         let digest = bytes(parts.next()?)?.try_into().ok()?;
         let size = u64::from_str_radix(parts.next()?, 16).ok()?;
         let checksum = bytes(parts.next()?)?.try_into().ok()?;
@@ -419,6 +419,8 @@ fn remove(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
 
     struct Case {
         dir: tempfile::TempDir,
@@ -478,15 +480,22 @@ mod tests {
     fn damage_is_a_miss_and_goes() {
         for (kind, content) in [
             ("o", &b"damaged"[..]),
+            ("o", b"objecX"),
             ("o", b"objec"),
             ("o", b""),
             ("k", b"nonsense"),
-            ("k", b""),
+            ("k", b"a.b.c"),
             ("k", b"\xff\xfe"),
         ] {
             let c = Case::new(0);
             c.put(1, b"object");
-            fs::write(c.only(kind), content).unwrap();
+            let entry = c.only(kind);
+            if kind == "k" {
+                fs::remove_file(&entry).unwrap();
+                symlink(OsStr::from_bytes(content), &entry).unwrap();
+            } else {
+                fs::write(&entry, content).unwrap();
+            }
             assert_eq!(c.get(1), None, "{kind} {content:?}");
             c.put(1, b"object");
             assert_eq!(

@@ -179,6 +179,16 @@ pub fn any_thin(cmd: &CommandLine) -> Result<bool, Failure> {
 }
 
 fn is_thin(input: &Found<'_>) -> Result<bool, String> {
+    with_input(input, |bytes| {
+        module::has_thin(bytes).map_err(|e| e.to_string())
+    })
+}
+
+/// Calls `f` with the bitcode of an input that has some.
+pub fn with_input<T>(
+    input: &Found<'_>,
+    f: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> Result<T, String> {
     let (path, offset, size) = match input.member {
         Some(m) => match &m.external {
             Some(file) => (file.as_path(), 0, None),
@@ -191,5 +201,5 @@ fn is_thin(input: &Found<'_>) -> Result<bool, String> {
     if bytes.starts_with(b"\x7fELF") {
         bytes = fat_section(bytes).ok_or("an ELF file without bitcode")?;
     }
-    module::has_thin(bytes).map_err(|e| e.to_string())
+    f(bytes)
 }

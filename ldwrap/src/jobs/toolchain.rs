@@ -4,6 +4,8 @@
 //! Asking costs two process starts and a small link (fact 5), so the answers are remembered by the
 //! files' identity (device, inode, size, times). A remembered answer may be deleted at any time.
 
+use object::read::elf::{Dyn, FileHeader};
+use object::{Endianness, ReadCache, elf};
 use serde_json::{Value, json};
 use shim::config::Config;
 use std::ffi::{OsStr, OsString};
@@ -11,6 +13,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use thiserror::Error;
@@ -50,6 +53,9 @@ pub enum ToolchainError {
     #[error("lld {0} is not one that can be split (14 to 22)")]
     Unsupported(String),
 }
+
+/// What stands before the version in what lld says.
+const LLD: &str = "LLD ";
 
 /// An lld and the clang of the same LLVM.
 #[derive(Debug, Clone)]
@@ -120,7 +126,7 @@ impl Toolchain {
                 proven,
             });
         }
-        let (lld_version, _) = version_of(lld, "LLD ")?;
+        let (lld_version, _) = version_of(lld, LLD)?;
         let (clang_version, banner) = version_of(clang, "clang version ")?;
         if lld_version != clang_version {
             return Err(ToolchainError::Mismatch {
@@ -173,6 +179,60 @@ impl Toolchain {
             log::warn!("cannot remember the toolchain in {}: {e}", file.display());
         }
     }
+}
+
+/// The major version of an lld. Its dynamic section says it where it uses LLVM's library; else it is asked,
+/// and the answer is remembered in `memory`, a directory.
+pub fn lld_major(lld: &Path, memory: Option<&Path>) -> Option<u32> {
+    if let Some(major) = needed_llvm(lld) {
+        return Some(major);
+    }
+    let file = identity(lld).zip(memory).map(|(identity, dir)| {
+        let name = format!("{:016x}", crate::jobs::bitcode::guid(identity.as_bytes()));
+        dir.join("versions").join(name)
+    });
+    let remembered = file.as_ref().and_then(|f| std::fs::read_to_string(f).ok());
+    if let Some(major) = remembered.and_then(|text| text.trim().parse().ok()) {
+        return Some(major);
+    }
+    let found = major(&version_of(lld, LLD).ok()?.0)?;
+    if let Some(file) = &file {
+        let dir = file.parent().unwrap_or(file);
+        let written =
+            std::fs::create_dir_all(dir).and_then(|()| std::fs::write(file, found.to_string()));
+        if let Err(e) = written {
+            log::info!("cannot remember lld's version in {}: {e}", file.display());
+        }
+    }
+    Some(found)
+}
+
+/// The major version of the libLLVM that a program is linked with: `libLLVM-14.so.1`,
+/// `libLLVM.so.22.1`.
+fn needed_llvm(program: &Path) -> Option<u32> {
+    let data = &ReadCache::new(std::fs::File::open(program).ok()?);
+    let header = elf::FileHeader64::<Endianness>::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let sections = header.sections(endian, data).ok()?;
+    let (dynamic, strings) = sections.dynamic(endian, data).ok()??;
+    let strings = sections.strings(endian, data, strings).ok()?;
+    let needed = dynamic
+        .iter()
+        .filter(|d| d.tag32(endian) == Some(elf::DT_NEEDED));
+    needed
+        .filter_map(|d| d.string(endian, strings).ok())
+        .find_map(major_of_library)
+}
+
+fn major_of_library(name: &[u8]) -> Option<u32> {
+    let rest = std::str::from_utf8(name).ok()?.strip_prefix("libLLVM")?;
+    let rest = rest
+        .strip_prefix('-')
+        .or_else(|| rest.strip_prefix(".so."))?;
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    rest.get(..end)?.parse().ok()
 }
 
 fn recall(file: &Path, key: &str) -> Option<(String, String, bool)> {
@@ -276,7 +336,12 @@ fn version_of(tool: &Path, marker: &str) -> Result<(String, String), ToolchainEr
         tool: tool.to_owned(),
         why,
     };
-    let out = Command::new(tool)
+    let mut command = Command::new(tool);
+    if marker == LLD {
+        // A diverted one may go by any name, and lld goes by its name.
+        command.arg0("ld.lld");
+    }
+    let out = command
         .arg("--version")
         .stdin(Stdio::null())
         .output()
@@ -297,4 +362,23 @@ fn version_of(tool: &Path, marker: &str) -> Result<(String, String), ToolchainEr
                 out.status
             ))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_tell_their_version() {
+        for (name, major) in [
+            ("libLLVM-14.so.1", Some(14)),
+            ("libLLVM.so.22.1", Some(22)),
+            ("libLLVM.so.22.1-rust-1.95.0-stable", Some(22)),
+            ("libLLVM-17-rust-1.75.0-stable.so", Some(17)),
+            ("libLLVM.so", None),
+            ("libc.so.6", None),
+        ] {
+            assert_eq!(major_of_library(name.as_bytes()), major, "{name}");
+        }
+    }
 }

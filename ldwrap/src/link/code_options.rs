@@ -138,7 +138,7 @@ mod tests {
             "-mllvm -print-after-all",
             "-mllvm -opt-bisect-limit=5",
             "-mllvm -sample-profile-file=x/y",
-            "--opt-remarks-filename=r",
+            "--opt-remarks-filename r",
             "--thinlto-cache-dir=c",
             "--lto=full",
         ] {

@@ -43,10 +43,6 @@ pub const fn naming(major: u32) -> Naming {
     }
 }
 
-/// The first lld that puts all LTO objects in task order; before, those from the cache come behind
-/// those that it compiled without a lookup (lld/ELF/LTO.cpp, `BitcodeCompiler::compile`).
-pub const FIRST_IN_TASK_ORDER: u32 = 18;
-
 /// A running final link.
 #[derive(Debug)]
 pub struct FinalLink {
@@ -314,7 +310,9 @@ impl FinalLink {
             if bytes.is_empty() {
                 return Ok(());
             }
-            let bytes = cached.as_ref().map_or(bytes.clone(), |c| c.replace(&bytes));
+            let bytes = cached
+                .as_ref()
+                .map_or(bytes.clone(), |c| c.replace(&bytes, |_| true));
             to.write_all(&bytes)?;
             to.flush()
         };
@@ -323,55 +321,6 @@ impl FinalLink {
             show(stderr, &mut io::stderr().lock())?;
         }
         Ok(())
-    }
-}
-
-/// Cache entries as lld before 18 names them in maps and messages.
-#[derive(Debug)]
-pub struct CachedNames {
-    prefix: Vec<u8>,
-}
-
-impl CachedNames {
-    /// For a cache directory.
-    #[must_use]
-    pub fn new(cache: &Cache) -> Self {
-        Self {
-            prefix: cache.prefix(),
-        }
-    }
-
-    /// `text` with each entry called what it is called in-process. The directory's name is
-    /// unpredictable, so nothing else can look like an entry.
-    #[must_use]
-    pub fn replace(&self, text: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = find(rest, &self.prefix) {
-            let (before, entry) = rest.split_at(at);
-            out.extend_from_slice(before);
-            let key = entry.get(self.prefix.len()..).unwrap_or_default();
-            let end = key
-                .iter()
-                .position(|b| !b.is_ascii_hexdigit())
-                .unwrap_or(key.len());
-            out.extend_from_slice(b"lto.tmp");
-            rest = key.get(end..).unwrap_or_default();
-        }
-        out.extend_from_slice(rest);
-        out
-    }
-}
-
-fn find(text: &[u8], what: &[u8]) -> Option<usize> {
-    let first = *what.first()?;
-    let mut from = 0;
-    loop {
-        let at = from + text.get(from..)?.iter().position(|&b| b == first)?;
-        if text.get(at..)?.starts_with(what) {
-            return Some(at);
-        }
-        from = at + 1;
     }
 }
 
@@ -386,20 +335,5 @@ fn same_file(a: std::os::fd::BorrowedFd<'_>, b: std::os::fd::BorrowedFd<'_>) -> 
     match (nix::sys::stat::fstat(a), nix::sys::stat::fstat(b)) {
         (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cache_entries_are_shown_as_lld_names_them_in_process() {
-        let names = CachedNames::new(&Cache::Private("/tmp/x/c".into()));
-        let map = b" 10 /tmp/x/c/llvmcache-0123ABCDEF:(.text.f)\n/tmp/x/c /tmp/x/c/llvmcache-";
-        assert_eq!(
-            String::from_utf8(names.replace(map)).unwrap(),
-            " 10 lto.tmp:(.text.f)\n/tmp/x/c lto.tmp"
-        );
     }
 }

@@ -22,13 +22,16 @@
 use crate::cache::context::{self, Context};
 use crate::cache::files::{Files, Identity};
 use crate::cache::objects::Cache;
+use crate::link::cached_names::{CachedNames, FIRST_IN_TASK_ORDER};
 use crate::link::code_options::CodeOptions;
+use crate::link::old_lld;
 use crate::sys::signals::Forwarded;
 use crate::watch::{self, Call, Calls, Listener, Notification, Unanswered, Watched};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use shim::cmdline::CommandLine;
+use shim::options::Id;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -69,6 +72,8 @@ const KEEP_AT: usize = 100;
 const TICK: Duration = Duration::from_millis(20);
 /// The same where times are told in whole seconds.
 const COARSE_TICK: Duration = Duration::from_secs(2);
+/// So much is taken of one write at most; lld writes the rest in another.
+const MOST_WRITTEN: u64 = 1 << 20;
 /// How long lld may take to clean up when it is ended.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -87,6 +92,24 @@ pub struct Link<'a> {
     pub cache: Option<&'a Cache>,
     /// Digests of files that options name.
     pub files: &'a Files,
+    /// lld's major version.
+    pub major: u32,
+}
+
+/// A link that is to be done by lld alone.
+#[derive(Debug)]
+pub struct Alone {
+    /// Why.
+    pub reason: String,
+    /// How many bytes an lld that had to be ended has written to standard output and standard error.
+    pub said: [u64; 2],
+}
+
+impl From<String> for Alone {
+    fn from(reason: String) -> Self {
+        let said = [0; 2];
+        Self { reason, said }
+    }
 }
 
 /// How a link went.
@@ -102,12 +125,15 @@ pub struct Done {
     pub lld: (Instant, Instant),
 }
 
-/// Does the link. `Err` is the reason to have it done by lld alone: nothing is left of ours then, and
-/// nothing was written that lld will not write again.
-pub fn run(link: &Link<'_>) -> Result<Done, String> {
+/// Does the link, or says that it is to be done by lld alone: nothing is left of ours then.
+pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
     let options = CodeOptions::of(link.cmd)?;
     if !is_procfs(DIRECTORY) {
-        return Err(format!("{DIRECTORY} is not there: lld cannot be watched"));
+        return Err(format!("{DIRECTORY} is not there: lld cannot be watched").into());
+    }
+    let names = (link.major < FIRST_IN_TASK_ORDER).then(|| CachedNames::new(ENTRY));
+    if names.is_some() {
+        old_lld::check(link.cmd)?;
     }
     let signals = Forwarded::block().map_err(|e| format!("signals: {e}"))?;
     let mut command = Command::new(link.lld);
@@ -132,11 +158,15 @@ pub fn run(link: &Link<'_>) -> Result<Done, String> {
         kept_at: begin,
         hits: HashSet::new(),
         misses: HashSet::new(),
+        names,
+        said: [0; 2],
+        held_back: [Vec::new(), Vec::new()],
     };
     match engine.serve(&signals) {
         Ok(status) => {
             let end = Instant::now();
             engine.keep();
+            engine.finish_names();
             Ok(Done {
                 status,
                 hits: engine.hits.len(),
@@ -146,7 +176,10 @@ pub fn run(link: &Link<'_>) -> Result<Done, String> {
         }
         Err(e) => {
             engine.end_lld();
-            Err(format!("watching lld: {e}"))
+            Err(Alone {
+                reason: format!("watching lld: {e}"),
+                said: engine.said,
+            })
         }
     }
 }
@@ -186,6 +219,12 @@ struct Engine<'a> {
     kept_at: Instant,
     hits: HashSet<(u32, Vec<u8>)>,
     misses: HashSet<(u32, Vec<u8>)>,
+    /// What an old lld calls objects, which it would not without a cache.
+    names: Option<CachedNames>,
+    /// How many bytes have gone to standard output and standard error.
+    said: [u64; 2],
+    /// Of an old lld's output, what may be the beginning of such a name.
+    held_back: [Vec<u8>; 2],
 }
 
 impl Engine<'_> {
@@ -275,10 +314,19 @@ impl Engine<'_> {
                 }
                 self.listener.proceed(id)
             }
-            Call::Write { .. } => {
+            Call::Write {
+                stream,
+                address,
+                length,
+            } => {
                 if let Some(compile) = self.compiles.get_mut(&thread) {
                     compile.pure = false;
                 }
+                let stream = usize::from(stream != libc::STDOUT_FILENO);
+                if self.names.is_some() {
+                    return self.write(id, thread, stream, address, length);
+                }
+                self.said[stream] += length;
                 self.listener.proceed(id)
             }
         }
@@ -310,6 +358,70 @@ impl Engine<'_> {
                 let key = key.to_vec();
                 self.compiles.insert(thread, Compile { key, pure: true });
                 self.listener.fail(id, libc::ENOENT)
+            }
+        }
+    }
+
+    /// An old lld writes: the same, with objects called as they are without a cache.
+    fn write(
+        &mut self,
+        id: u64,
+        thread: u32,
+        stream: usize,
+        address: u64,
+        length: u64,
+    ) -> Result<(), Unanswered> {
+        let length = length.min(MOST_WRITTEN);
+        let mut bytes = vec![0; length as usize];
+        let Ok(n) = watch::read_memory(thread, address, &mut bytes) else {
+            // An address that is none is the kernel's to refuse.
+            return self.listener.proceed(id);
+        };
+        bytes.truncate(n);
+        let held = std::mem::take(&mut self.held_back[stream]);
+        let mut text = [held, bytes].concat();
+        if let Some(names) = &self.names {
+            let tail = text.split_off(text.len() - names.unfinished(&text));
+            text = self.plain_names(names, &text);
+            self.held_back[stream] = tail;
+        }
+        match write_all(stream, &text) {
+            Ok(()) => {
+                self.said[stream] += text.len() as u64;
+                self.listener.succeed(id, n as i64)
+            }
+            Err(e) => self
+                .listener
+                .fail(id, e.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+
+    fn plain_names(&self, names: &CachedNames, text: &[u8]) -> Vec<u8> {
+        names.replace(text, |key| self.is_key(key))
+    }
+
+    /// Whether this link has looked for an object of this name.
+    fn is_key(&self, key: &[u8]) -> bool {
+        let looked_up = self.hits.iter().chain(&self.misses);
+        looked_up.into_iter().any(|(_, name)| name == key)
+    }
+
+    /// Gives objects their names in what an old lld has written, when it has ended.
+    fn finish_names(&mut self) {
+        let Some(names) = &self.names else {
+            return;
+        };
+        for stream in 0..2 {
+            let text = self.plain_names(names, &self.held_back[stream]);
+            let _ = write_all(stream, &text);
+        }
+        if let Some(map) = self.link.cmd.last(Id::Map).filter(|map| *map != "-") {
+            let map = Path::new(map);
+            let keys: HashSet<&Vec<u8>> =
+                self.hits.iter().chain(&self.misses).map(|k| &k.1).collect();
+            let done = names.replace_in_map(map, |key| keys.contains(&key.to_vec()));
+            if let Err(e) = done {
+                log::warn!("cannot rewrite the map {}: {e}", map.display());
             }
         }
     }
@@ -456,6 +568,24 @@ impl Engine<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Writes to standard output (0) or standard error (1), past any buffer of ours.
+fn write_all(stream: usize, mut text: &[u8]) -> io::Result<()> {
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let to = if stream == 0 {
+        stdout.as_fd()
+    } else {
+        stderr.as_fd()
+    };
+    while !text.is_empty() {
+        match nix::unistd::write(to, text) {
+            Ok(n) => text = text.get(n..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }
 
 /// A descriptor that is readable when a child has ended.

@@ -17,7 +17,8 @@ use crate::jobs::job::{self, Jobs};
 use crate::jobs::modules;
 use crate::jobs::store::Store;
 use crate::jobs::toolchain::Toolchain;
-use crate::link::final_link::{self, CachedNames, FinalLink};
+use crate::link::cached_names::{CachedNames, FIRST_IN_TASK_ORDER};
+use crate::link::final_link::{self, FinalLink};
 use crate::link::lookups::{Cache, Lookups};
 use crate::sys::process;
 use crate::sys::scratch::Scratch;
@@ -123,8 +124,8 @@ impl Plan<'_> {
     pub fn cached_names(&self) -> Option<CachedNames> {
         let cache = self.cache();
         let private = matches!(cache, Cache::Private(_));
-        (private && self.toolchain.major < final_link::FIRST_IN_TASK_ORDER)
-            .then(|| CachedNames::new(&cache))
+        (private && self.toolchain.major < FIRST_IN_TASK_ORDER)
+            .then(|| CachedNames::new(&cache.prefix()))
     }
 
     /// Where lld looks for objects: in the user's own cache, if the command line has one.
@@ -172,7 +173,7 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         .collect();
     let hashed = has_hash.iter().filter(|&&has| has).count();
     let total = index.modules.len();
-    let ordered = plan.toolchain.major >= final_link::FIRST_IN_TASK_ORDER;
+    let ordered = plan.toolchain.major >= FIRST_IN_TASK_ORDER;
     if hashed == 0 || (hashed < total && !ordered) {
         return Err(Failure::planned(format!(
             "{} of {total} modules have no hash: lld {} would not ask for their objects",
@@ -288,7 +289,10 @@ pub fn split(plan: &Plan<'_>) -> Result<Done, Failure> {
         && let Some(map) = plan.lld.cmd.last(Id::Map)
         && map != "-"
     {
-        rename_in_map(&names, Path::new(map))?;
+        // The directory's name is unpredictable, so nothing else can look like an entry.
+        names
+            .replace_in_map(Path::new(map), |_| true)
+            .map_err(|e| Failure::new(format!("cannot rewrite {}: {e}", map.display())))?;
     }
     link.show(plan)
         .map_err(|e| Failure::new(format!("cannot show what lld said: {e}")))?;
@@ -331,23 +335,6 @@ fn check_paths(cmd: &CommandLine) -> Result<(), Failure> {
         if parents >= Scratch::max_parents() {
             return Err(Failure::planned("a path with too many ..".into()));
         }
-    }
-    Ok(())
-}
-
-fn rename_in_map(names: &CachedNames, map: &Path) -> Result<(), Failure> {
-    let fail = |e: io::Error| Failure::new(format!("cannot rewrite {}: {e}", map.display()));
-    // A map that is no plain file went where we cannot follow.
-    if !std::fs::metadata(map).map_err(fail)?.is_file() {
-        return Err(Failure::new(format!(
-            "the map {} is no plain file",
-            map.display()
-        )));
-    }
-    let text = std::fs::read(map).map_err(fail)?;
-    let new = names.replace(&text);
-    if new != text {
-        std::fs::write(map, new).map_err(fail)?;
     }
     Ok(())
 }

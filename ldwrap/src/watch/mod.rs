@@ -11,5 +11,5 @@ mod listener;
 mod spawn;
 
 pub use filter::Calls;
-pub use listener::{Call, Listener, Notification, Unanswered};
+pub use listener::{Call, Listener, Notification, Unanswered, read_memory};
 pub use spawn::{WatchError, Watched, spawn};

@@ -9,6 +9,8 @@ use super::{Malformed, block, unwrap};
 
 /// Records of MODULE_BLOCK.
 const MODULE_TRIPLE: u64 = 2;
+/// MODULE_CODE_HASH: of the bitcode, as five words.
+const MODULE_HASH: u64 = 17;
 const MODULE_GLOBALVAR: u64 = 7;
 const MODULE_FUNCTION: u64 = 8;
 const MODULE_ALIAS_OLD: u64 = 9;
@@ -109,18 +111,48 @@ pub fn scan(bytes: &[u8]) -> Result<Vec<Module<'_>>, Malformed> {
 /// Whether a file holds a ThinLTO module: the first summary block decides, little else is read.
 pub fn has_thin(bytes: &[u8]) -> Result<bool, Malformed> {
     let mut reader = Reader::new(unwrap(bytes)?)?;
+    while next_module(&mut reader)? {
+        loop {
+            match reader.next()? {
+                Entry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => return Ok(true),
+                Entry::End(_) => break,
+                Entry::Eof => return Err(Malformed::Truncated),
+                _ => {}
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a file's ThinLTO module has a hash; none where it holds no such module. Without one (all zero
+/// is none) lld makes no lookup for it (`runThinLTOBackendThread`, llvm/lib/LTO/LTO.cpp).
+pub fn thin_hash(bytes: &[u8]) -> Result<Option<bool>, Malformed> {
+    let mut reader = Reader::new(unwrap(bytes)?)?;
+    while next_module(&mut reader)? {
+        let (mut thin, mut hashed) = (false, false);
+        loop {
+            match reader.next()? {
+                Entry::Block(b) => thin |= b.id == block::GLOBALVAL_SUMMARY,
+                Entry::Record(MODULE_HASH) => hashed = reader.ops().iter().any(|&word| word != 0),
+                Entry::Record(_) => {}
+                Entry::End(_) => break,
+                Entry::Eof => return Err(Malformed::Truncated),
+            }
+        }
+        if thin {
+            return Ok(Some(hashed));
+        }
+    }
+    Ok(None)
+}
+
+/// Enters the next module of a file; false if there is none.
+fn next_module(reader: &mut Reader) -> Result<bool, Malformed> {
     loop {
         match reader.next()? {
             Entry::Block(b) if b.id == block::MODULE => {
                 reader.enter()?;
-                loop {
-                    match reader.next()? {
-                        Entry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => return Ok(true),
-                        Entry::End(_) => break,
-                        Entry::Eof => return Err(Malformed::Truncated),
-                        _ => {}
-                    }
-                }
+                return Ok(true);
             }
             Entry::Eof => return Ok(false),
             _ => {}

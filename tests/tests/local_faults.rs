@@ -1,0 +1,549 @@
+//! The local engine when something is wrong: links that fail, a cache that is damaged or cannot be
+//! written, limits, calls that fail, signals. The link is lld's all the same, and nothing is left.
+
+use ldwrap_tests::{Both, Session, each_llvm, each_llvm_with_shim, fixtures_only, some_llvm, wait};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+const MODULES: u64 = 5;
+const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT *.o";
+/// Without a driver: the limits and faults are for the linker.
+const LIBRARY: &str = "$LD -shared -o $OUT *.o -Map=map";
+
+fn sources(s: &Session) {
+    s.write(
+        "main.c",
+        "int f1(int), f2(int), f3(int), f4(int), printf(const char *, ...);\n\
+         int main(int argc, char **argv) { return printf(\"%d\\n\", f1(argc) + f2(1) + f3(1) + f4(1)) < 0; }\n",
+    );
+    for n in 1..MODULES {
+        let text = format!("__attribute__((noinline)) int f{n}(int x) {{ return x + {n}; }}\n");
+        s.write(&format!("f{n}.c"), text);
+    }
+    s.sh("clang-$N -c -O2 -fPIC -flto=thin *.c");
+}
+
+fn cache(s: &Session) -> String {
+    s.root().join("cache").display().to_string()
+}
+
+fn link<'s>(s: &'s Session, command: &str) -> Both<'s> {
+    link_in(s, &cache(s), command)
+}
+
+/// Links both ways, with a cache in `dir`.
+fn link_in<'s>(s: &'s Session, dir: &str, command: &str) -> Both<'s> {
+    let env = [
+        ("LDWRAP_EXECUTOR", "local"),
+        ("LDWRAP_CACHE_SIZE", "1G"),
+        ("LDWRAP_CACHE_DIR", dir),
+    ];
+    s.link_both_with(&env, command)
+}
+
+/// How many modules were hits.
+fn hits(both: &Both<'_>) -> u64 {
+    if fixtures_only() {
+        return MODULES;
+    }
+    let hits = &both.report()["cache"]["hits"];
+    hits.as_u64()
+        .unwrap_or_else(|| panic!("no hits in {}", both.report()))
+}
+
+/// The newest LLVM, for what does not depend on the version.
+fn one_llvm(test: impl Fn(&Session)) {
+    let list = std::env::var("LDWRAP_LLVM").unwrap_or_else(|_| "22".to_owned());
+    let newest = list.split_whitespace().filter_map(|n| n.parse().ok()).max();
+    some_llvm(|n| Some(n) == newest, test);
+}
+
+#[test]
+fn links_that_fail() {
+    each_llvm(|s| {
+        sources(s);
+        s.sh("mkdir o; cp f3.o o/twice.o; mv f4.o o");
+        s.write("script.ld", "SECTIONS { nonsense nonsense }");
+        for (more, message) in [
+            ("", "undefined symbol: f4"),
+            ("o/f4.o o/twice.o", "duplicate symbol: f3"),
+            ("o/f4.o missing.o", "missing.o"),
+            ("-lmissing", "missing"),
+            ("o/f4.o script.ld", "script.ld"),
+            ("o/f4.o -Wl,--no-such-option", "--no-such-option"),
+            ("o/f4.o -Wl,-Map=/nowhere/map", "/nowhere/map"),
+            ("o/f4.o -Wl,-u,f5,--require-defined=f5", "f5"),
+            ("o/f4.o -Wl,--lto-O9", "9"),
+            ("o/f4.o -Wl,--defsym=x=unknown_symbol", "unknown_symbol"),
+        ] {
+            for _ in 0..2 {
+                link(s, &format!("{LINK} {more}")).fails(message);
+            }
+        }
+        link(s, &format!("OUT=/nowhere/out; {LINK} o/f4.o")).fails("/nowhere/out");
+        // An error that may be ignored is shown, with the names of objects that lld has made.
+        for option in [
+            "--warn-unresolved-symbols",
+            "--noinhibit-exec",
+            "--unresolved-symbols=report-all",
+        ] {
+            for _ in 0..2 {
+                link(s, &format!("{LINK} -Wl,{option}")).said("f4").same();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_damaged_cache_is_no_harm() {
+    each_llvm(|s| {
+        sources(s);
+        link(s, LINK).splits();
+        for damage in [
+            "truncate -s 100 o/*/*",
+            "truncate -s +100 o/*/*",
+            "for f in o/*/*; do printf x | dd of=$f bs=1 seek=200 conv=notrunc status=none; done",
+            "for f in o/*/*; do : >$f; done",
+            "rm o/*/*",
+            "rm -r o",
+            "for f in o/*/*; do rm $f; mkdir $f; done",
+            "for f in o/*/*; do rm $f; mkfifo $f; done",
+            "for f in o/*/*; do rm $f; ln -s /dev/zero $f; done",
+            "for k in k/*/*; do ln -sfn nonsense $k; done",
+            "for k in k/*/*; do ln -sfn /dev/zero $k; done",
+            "for k in k/*/*; do rm $k; echo >$k; done",
+            "for k in k/*/*; do rm $k; mkdir $k; done",
+            "rm -r k; : >k",
+        ] {
+            s.sh(&format!(
+                "cd ../cache/objects; chmod -R u+w .; find . -type f -exec chmod u+w {{}} +; {damage}"
+            ));
+            let both = link(s, LINK);
+            both.splits().prints("14\n");
+            assert_eq!(hits(&both), 0, "LLVM {}: {damage}", s.llvm);
+            let again = link(s, LINK);
+            again.splits();
+            let replaced = hits(&again) == MODULES;
+            // What is in the way of an entry may stay there.
+            let in_the_way = damage.contains("mkdir")
+                || damage.contains("mkfifo")
+                || damage.contains("zero")
+                || damage.contains("echo")
+                || damage.contains(">k");
+            assert!(
+                replaced || in_the_way,
+                "LLVM {}: not replaced after {damage}",
+                s.llvm
+            );
+            if !replaced {
+                s.sh("rm -rf ../cache/objects");
+                link(s, LINK).splits();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_cache_that_cannot_be_written() {
+    each_llvm(|s| {
+        sources(s);
+        s.write("file", "no directory");
+        let below_a_file = s.dir().join("file/cache").display().to_string();
+        for dir in [
+            &below_a_file,
+            "/dev/null",
+            "/proc/self/nothing",
+            "/sys/nothing",
+            "relative/cache",
+        ] {
+            for _ in 0..2 {
+                link_in(s, dir, &format!("{LINK}; rm -rf relative"))
+                    .same()
+                    .prints("14\n");
+            }
+        }
+    });
+}
+
+/// A file system that is full: needs a mount, which not every machine allows.
+#[test]
+fn a_cache_that_is_full() {
+    each_llvm(|s| {
+        sources(s);
+        let may = s.sh("mkdir ../full; mount -t tmpfs -o size=16k none ../full 2>/dev/null && echo yes || true");
+        if may.is_empty() {
+            eprintln!("no mount here");
+            return;
+        }
+        let full = s.root().join("full").display().to_string();
+        let both = [(), ()].map(|()| link_in(s, &full, LINK));
+        s.sh("umount ../full");
+        for both in both {
+            both.same();
+        }
+    });
+}
+
+/// A user who may read a cache of another has its objects.
+#[test]
+fn a_cache_of_another_user() {
+    each_llvm_with_shim(|s| {
+        if !is_root(s) {
+            return;
+        }
+        sources(s);
+        s.sh("chmod 755 ..; chmod 777 . ../tmp");
+        let nobody = |command: &str| {
+            format!("setpriv --reuid=65534 --regid=65534 --clear-groups bash -c '{command}'")
+        };
+        let command = nobody(LIBRARY);
+        link(s, LIBRARY).splits();
+        s.sh("chmod -R a+rX ../cache; touch ../report.json; chmod 666 ../report.json");
+        link(s, &command).same();
+        s.sh("find ../cache -type d -exec chmod 700 {} +");
+        link(s, &command).same();
+    });
+}
+
+/// Whether another user can be taken on.
+fn is_root(s: &Session) -> bool {
+    s.sh("id -u") == "0\n"
+}
+
+/// Pipes and standard input, which have nothing for a second reader.
+#[test]
+fn what_can_be_read_once() {
+    each_llvm(|s| {
+        sources(s);
+        s.write("order", "f4\nf3\nmain\n");
+        s.sh("mkdir o; cp f2.o f4.o o");
+        for inputs in [
+            "main.o f?.o --version-script=<(echo '{ global: f2; f3; local: *; };')",
+            "main.o f?.o --dynamic-list=<(echo '{ f2; };')",
+            "main.o f?.o --symbol-ordering-file=<(cat order)",
+            "main.o f?.o --symbol-ordering-file=/dev/stdin <order",
+            "main.o f?.o --symbol-ordering-file=/proc/self/fd/0 <order",
+            "main.o f?.o -T <(echo 'SECTIONS { .text : { *(.text*) } }')",
+            "main.o f1.o f3.o <(cat o/f2.o) o/f4.o",
+            "main.o f1.o f3.o o/f2.o /dev/stdin <o/f4.o",
+            "main.o @<(echo f1.o f2.o f3.o f4.o)",
+        ] {
+            for _ in 0..2 {
+                let command = format!("timeout 20 $LD -shared -o $OUT {inputs}");
+                link(s, &command).succeeds().same();
+            }
+        }
+        for _ in 0..2 {
+            let fifo = "mkfifo fifo; cat o/f4.o >fifo & timeout 20 $LD -shared -o $OUT main.o f1.o f2.o f3.o fifo; rm fifo";
+            link(s, fifo).succeeds().same();
+        }
+        link(s, LINK).splits().prints("14\n");
+    });
+}
+
+/// Objects of a link with a pipe among its inputs could be of anything.
+#[test]
+fn standard_input_is_not_taken_for_another() {
+    each_llvm(|s| {
+        sources(s);
+        s.write("profile", "f2:9:9\n 1: 9\n");
+        for order in ["main f2", "f3 main", "f4 f1"] {
+            let command =
+                format!("{LINK} -Wl,--lto-basic-block-sections=<(printf '!%s\\n!!0\\n' {order})");
+            link(s, &command).same().prints("14\n");
+        }
+    });
+}
+
+/// A module that is written to while lld compiles is what it was, or what it has become: an object of the
+/// one under the key of the other would be for ever.
+#[test]
+fn inputs_that_change_meanwhile() {
+    each_llvm(|s| {
+        sources(s);
+        // It comes first and takes a while, and there is one thread.
+        let mut slow = String::from("int puts(const char *);\n");
+        for n in 0..700 {
+            slow += &format!(
+                "int slow{n}(int *a, int b) {{ for (int i = 0; i < b; i++) if (a[i] == {n}) a[i] += a[b - i]; else a[i] ^= {n}; return a[b]; }}\n"
+            );
+        }
+        s.write("a.c", slow);
+        s.sh("clang-$N -c -O1 -flto=thin a.c; cp f3.c f3.old; cp f3.o old; sed -i 's/+ 3/+ 9/' f3.c; clang-$N -c -O2 -flto=thin f3.c; mv f3.o new; cp old f3.o");
+        let change = "dd if=new of=f3.o conv=notrunc status=none";
+        let restore = "dd if=old of=f3.o conv=notrunc status=none; touch -r old f3.o";
+        for (change, restore) in [
+            (change, "true"),
+            (change, restore),
+            ("cp new n; mv n f3.o", "true"),
+            ("cp new n; cp -p f3.o o; mv n f3.o", "mv o f3.o"),
+        ] {
+            for wait in ["0.05", "0.2"] {
+                let mut c = s.bash(&format!(
+                    "touch -d 2020-01-01 old f3.o; {{ sleep {wait}; {change}; sleep 0.1; {restore}; }} & {LINK} -Wl,--threads=1 || true; wait"
+                ));
+                s.use_shim(&mut c);
+                c.env("LDWRAP_EXECUTOR", "local")
+                    .env("LDWRAP_CACHE_SIZE", "1G");
+                let c = c.env("LDWRAP_CACHE_DIR", s.root().join("cache")).output();
+                assert!(
+                    c.is_ok_and(|o| o.status.success()),
+                    "LLVM {}: {change}",
+                    s.llvm
+                );
+                for module in ["old", "new", "old"] {
+                    s.sh(&format!("rm -f f3.o; cp {module} f3.o"));
+                    link(s, LINK).splits();
+                }
+                s.sh("rm -rf ../cache/objects");
+            }
+        }
+    });
+}
+
+#[test]
+fn few_descriptors() {
+    each_llvm(|s| {
+        for n in 0..30 {
+            s.write(
+                &format!("m{n}.c"),
+                format!("int m{n}(int x) {{ return x + {n}; }}\n"),
+            );
+        }
+        s.sh("clang-$N -c -O1 -fPIC -flto=thin m*.c");
+        for limit in [3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 26, 32] {
+            s.sh("rm -rf ../cache");
+            for _ in 0..2 {
+                link(s, &format!("ulimit -n {limit}; exec {LIBRARY}")).same();
+            }
+        }
+    });
+}
+
+/// One process more than lld alone is the price of the watch; where that cannot be started, lld is alone.
+#[test]
+fn few_processes() {
+    each_llvm_with_shim(|s| {
+        if !is_root(s) {
+            return;
+        }
+        sources(s);
+        s.sh("chmod 755 ..; chmod 777 . ../tmp; touch ../report.json; chmod 666 ../report.json");
+        for limit in [1, 2, 3, 4, 6, 8] {
+            let command = format!(
+                "setpriv --reuid=65534 --regid=65534 --clear-groups bash -c 'ulimit -c 0 -u {limit}; exec {LIBRARY} --threads=1'"
+            );
+            link_in(
+                s,
+                &s.dir().join("c").display().to_string(),
+                &format!("{command}; rm -rf c"),
+            )
+            .same();
+        }
+    });
+}
+
+#[test]
+fn little_memory_and_little_room() {
+    one_llvm(|s| {
+        sources(s);
+        for limit in [
+            "-f 0",
+            "-f 1",
+            "-f 4",
+            "-v 200000",
+            "-v 400000",
+            "-v 600000",
+            "-s 64",
+            "-l 0",
+        ] {
+            for _ in 0..2 {
+                link(
+                    s,
+                    &format!("ulimit -c 0 {limit}; exec {LIBRARY} --threads=1 2>/dev/null"),
+                )
+                .same();
+            }
+        }
+    });
+}
+
+/// The calls by which lld is watched fail, once or from then on.
+#[test]
+fn calls_that_fail() {
+    one_llvm(|s| {
+        sources(s);
+        for error in ["EINVAL", "ENOMEM"] {
+            for from in (1..40).step_by(3) {
+                for when in [from.to_string(), format!("{from}+")] {
+                    // strace follows nobody: it is ldwrap's own calls that fail.
+                    let faults = format!(
+                        "strace -o /dev/null -e trace=ioctl -e inject=ioctl:error={error}:when={when}"
+                    );
+                    let command = format!(
+                        "run=; [[ $LD != *wrap/* ]] || run='timeout 5 {faults}'; $run {LIBRARY} --cref --trace"
+                    );
+                    link(s, &command).succeeds().same();
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn other_calls_that_fail() {
+    one_llvm(|s| {
+        sources(s);
+        for call in [
+            "poll",
+            "memfd_create",
+            "pidfd_open",
+            "process_vm_readv",
+            "symlink",
+            "linkat,link,rename",
+            "signalfd4",
+            "socketpair",
+            "recvmsg",
+            "statfs",
+            "readlink",
+            "fcntl",
+            "mkdir",
+            "openat",
+            "clone3,clone,vfork",
+        ] {
+            for when in ["1", "2", "3", "5+", "12+", "30+"] {
+                if call == "openat" && !when.contains("30") {
+                    // The loader's own.
+                    continue;
+                }
+                let faults = format!(
+                    "strace -o /dev/null -e trace={call} -e inject={call}:error=EMFILE:when={when}"
+                );
+                let command = format!(
+                    "run=; [[ $LD != *wrap/* ]] || run='timeout 5 {faults}'; $run {LIBRARY} --cref"
+                );
+                link(s, &command).succeeds().same();
+            }
+        }
+    });
+}
+
+/// A backend that reads a pipe which nobody fills: it stands still until the signal comes.
+fn standing_still(s: &Session) {
+    sources(s);
+    s.write("f4.c", "__attribute__((noinline)) int f4(int n) { __asm__ volatile(\".pushsection .note.x; .incbin \\\"fifo\\\"; .popsection\"); return n; }\n");
+    s.sh("clang-$N -c -O2 -fPIC -flto=thin f4.c; mkfifo fifo");
+}
+
+/// Starts a linker and gives it back when its backend stands still, with the other end of the pipe.
+fn start(s: &Session, shim: bool) -> (Child, std::fs::File) {
+    let mut c = Command::new("env");
+    c.args(["--default-signal", "bash", "-c"]);
+    c.arg("ulimit -c 0; exec $LD -shared -o a.out main.o f1.o f2.o f3.o f4.o");
+    s.set_environment(&mut c);
+    if shim {
+        s.use_shim(&mut c);
+        c.env("LDWRAP_EXECUTOR", "local")
+            .env("LDWRAP_CACHE_DIR", cache(s));
+        c.env("LDWRAP_CACHE_SIZE", "1G");
+    }
+    let c = c.stdout(Stdio::null()).stderr(Stdio::null());
+    let child = c.spawn().expect("env");
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut options = std::fs::OpenOptions::new();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(
+            &mut options,
+            nix::fcntl::OFlag::O_NONBLOCK.bits(),
+        );
+        // There is a reader, or ENXIO.
+        if let Ok(end) = options.write(true).open(s.dir().join("fifo")) {
+            std::thread::sleep(Duration::from_millis(30));
+            return (child, end);
+        }
+        assert!(Instant::now() < until, "LLVM {}: no backend reads", s.llvm);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How a linker ends by a signal, and what it leaves.
+fn ended_by(s: &Session, signal: &str, shim: bool) -> (ExitStatus, String) {
+    let (mut child, end) = start(s, shim);
+    s.sh(&format!("kill -{signal} {}", child.id()));
+    let status = wait(&mut child, 10);
+    drop(end);
+    s.assert_nothing_left(&format!("SIG{signal}"));
+    let files = s.sh("ls -A; rm -f a.out*");
+    (status, files)
+}
+
+#[test]
+fn signals_end_it_as_they_end_lld() {
+    each_llvm_with_shim(|s| {
+        standing_still(s);
+        for signal in [
+            "INT", "TERM", "HUP", "QUIT", "USR1", "USR2", "ALRM", "XCPU", "PIPE",
+        ] {
+            let [alone, watched] = [false, true].map(|shim| ended_by(s, signal, shim));
+            assert!(alone.0.signal().is_some() || alone.0.code().is_some());
+            assert_eq!(alone, watched, "LLVM {}: SIG{signal}", s.llvm);
+        }
+    });
+}
+
+#[test]
+fn killed_outright() {
+    each_llvm_with_shim(|s| {
+        standing_still(s);
+        let (mut child, _end) = start(s, true);
+        child.kill().expect("a child to kill");
+        let begin = Instant::now();
+        assert_eq!(wait(&mut child, 5).signal(), Some(9));
+        s.assert_nothing_left("SIGKILL");
+        assert!(begin.elapsed() < Duration::from_secs(2), "LLVM {}", s.llvm);
+    });
+}
+
+/// lld itself dies: so does the link, by the same signal.
+#[test]
+fn an_lld_that_is_killed() {
+    each_llvm_with_shim(|s| {
+        standing_still(s);
+        for (signal, number) in [("KILL", 9), ("SEGV", 11), ("ABRT", 6), ("TERM", 15)] {
+            let (mut child, end) = start(s, true);
+            s.sh(&format!(
+                "kill -{signal} $(ps -o pid= --ppid {})",
+                child.id()
+            ));
+            assert_eq!(
+                wait(&mut child, 10).signal(),
+                Some(number),
+                "LLVM {}: SIG{signal}",
+                s.llvm
+            );
+            drop(end);
+            s.assert_nothing_left(&format!("SIG{signal} to lld"));
+            s.sh("rm -f a.out*");
+        }
+        // The next link is as if nothing had been.
+        s.sh("rm fifo; echo x >fifo");
+        link(s, LIBRARY).splits();
+    });
+}
+
+/// What a stopped link was at, it goes on with.
+#[test]
+fn stopped_and_continued() {
+    each_llvm_with_shim(|s| {
+        standing_still(s);
+        let (mut child, end) = start(s, true);
+        s.sh(&format!(
+            "kill -STOP {0}; sleep 0.2; kill -CONT {0}",
+            child.id()
+        ));
+        drop(end);
+        assert!(wait(&mut child, 10).success(), "LLVM {}", s.llvm);
+        s.assert_nothing_left("SIGSTOP and SIGCONT");
+    });
+}
