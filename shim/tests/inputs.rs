@@ -397,15 +397,20 @@ fn bitcode_is_found_wherever_it_is() {
     ] {
         assert_eq!(bytes(line, u64::MAX), 0, "{line}");
     }
-    let one = fs::metadata(format!("{v}/bc.o")).unwrap().len();
-    for (line, times) in [
-        ("@/a.o @/bc.o", 1),
-        ("@/bc.o @/a.o @/bc.o", 2),
-        ("@/a.o @/mixed.a", 1),
-        ("@/bsd.a", 1),
-        ("@/one/libx.a @/thinbc.a", 1),
+    let size = |name: &str| fs::metadata(format!("{v}/{name}")).unwrap().len();
+    let (one, long, below) = (
+        size("bc.o"),
+        size("a_long_name_of_bitcode.o"),
+        size("thin/sub/bc.o"),
+    );
+    for (line, sum) in [
+        ("@/a.o @/bc.o", one),
+        ("@/bc.o @/a.o @/bc.o", 2 * one),
+        ("@/a.o @/mixed.a", one + long),
+        ("@/bsd.a", one + long),
+        ("@/one/libx.a @/thinbc.a", one + below),
     ] {
-        assert_eq!(bytes(line, u64::MAX), times * one, "{line}");
+        assert_eq!(bytes(line, u64::MAX), sum, "{line}");
     }
     // What comes behind enough of it is not even opened.
     assert_eq!(bytes("@/bc.o @/nothing.o", one), one);

@@ -2,6 +2,8 @@
 //! to take, and answers with the object of a filled local cache of ldwrap. It has as many slots as it
 //! is told, so that one machine can be the cluster of a link with ten thousand backends.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::bytestream as bytes;
 use bazel_remote_apis::google::longrunning::{Operation, operation};
@@ -84,6 +86,35 @@ struct State {
     settings: Settings,
     slots: Semaphore,
     now: Mutex<Now>,
+    /// The digest of each action's object, by the action's hash.
+    results: HashMap<String, api::Digest>,
+    /// Where the objects are, by their hashes.
+    objects: HashMap<String, PathBuf>,
+}
+
+/// The hashes of actions and the files of their objects, in a local cache of ldwrap
+/// (ldwrap/src/cache/objects.rs).
+fn entries(cache: &Path) -> Vec<(String, PathBuf)> {
+    let list = |dir: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|e| e.path()).collect()
+    };
+    let objects = cache.join("objects");
+    let mut found = Vec::new();
+    for key in list(&objects.join("k")).iter().flat_map(|dir| list(dir)) {
+        let name = key.file_name().unwrap_or_default().to_string_lossy();
+        let action = URL_SAFE_NO_PAD.decode(&*name).expect("the name of a key");
+        let text = std::fs::read_link(&key).expect("a key is a link");
+        let text = text.to_string_lossy();
+        let object = text.split('.').next().unwrap_or_default();
+        let path = objects.join("o").join(&object[..2]).join(object);
+        found.push((hex(&action), path));
+    }
+    found
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[derive(Debug, Default)]
@@ -100,10 +131,22 @@ impl Simulated {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         assert!(!settings.durations.is_empty(), "no durations");
+        let (mut results, mut objects) = (HashMap::new(), HashMap::new());
+        for (action, path) in entries(&settings.cache) {
+            let content = std::fs::read(&path).expect("an object of the cache");
+            let digest = api::Digest {
+                hash: hex(&Sha256::digest(&content)),
+                size_bytes: content.len() as i64,
+            };
+            objects.insert(digest.hash.clone(), path);
+            results.insert(action, digest);
+        }
         Self(Arc::new(State {
             slots: Semaphore::new(settings.slots),
             settings,
             now: Mutex::default(),
+            results,
+            objects,
         }))
     }
 
@@ -175,13 +218,7 @@ impl Simulated {
 
     /// What an action came to when the cache was filled; with the object itself, if that is wanted.
     fn result(&self, action: &api::Digest, inline: bool) -> Option<api::ActionResult> {
-        let name = format!("{}-{}", action.hash, action.size_bytes);
-        let text = std::fs::read_to_string(self.entry("ac", &name)).ok()?;
-        let (hash, size) = text.trim_end().split_once('/')?;
-        let digest = api::Digest {
-            hash: hash.into(),
-            size_bytes: size.parse().ok()?,
-        };
+        let digest = self.0.results.get(&action.hash)?.clone();
         let file = api::OutputFile {
             path: "out.o".into(),
             contents: if inline {
@@ -199,8 +236,7 @@ impl Simulated {
     }
 
     fn object(&self, digest: &api::Digest) -> Option<Vec<u8>> {
-        let name = format!("{}-{}", digest.hash, digest.size_bytes);
-        std::fs::read(self.entry("cas", &name)).ok()
+        std::fs::read(self.0.objects.get(&digest.hash)?).ok()
     }
 
     /// An object that is on its way.
@@ -246,12 +282,6 @@ impl Simulated {
     fn compressors(&self) -> Vec<i32> {
         let zstd = self.0.settings.zstd.then_some(ZSTD);
         zstd.into_iter().collect()
-    }
-
-    fn entry(&self, kind: &str, name: &str) -> PathBuf {
-        let first = name.get(..2).unwrap_or_default();
-        let objects: &Path = &self.0.settings.cache.join("objects");
-        objects.join(kind).join(first).join(name)
     }
 
     /// Runs an action, in its turn.
