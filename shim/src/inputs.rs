@@ -797,6 +797,15 @@ fn as_path(bytes: &[u8]) -> &Path {
 }
 
 fn open(path: &Path) -> Result<File, InputError> {
+    // Opening a FIFO lets its writer go on, which may then be gone before lld comes. A stat for each of
+    // ten thousand objects would be felt, so those that go by the usual names are trusted.
+    let usual = [&b".o"[..], b".a", b".so", b".rlib"];
+    let name = path.as_os_str().as_bytes();
+    if !usual.iter().any(|end| name.ends_with(end))
+        && std::fs::metadata(path).is_ok_and(|m| !m.is_file())
+    {
+        return fail(path, InputFault::Unsupported("it is no plain file"));
+    }
     archive::open_readable(path).or_else(|e| fail(path, InputFault::Io(e)))
 }
 

@@ -15,6 +15,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+/// Files that keys cover, by the name that lld opens, as they were when they were read.
+pub type CoveredFiles = HashMap<Vec<u8>, Identity>;
+
 /// What a link's options say about code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CodeOptions {
@@ -66,7 +69,7 @@ impl CodeOptions {
 
     /// The options with the content of the files that they name, and these files as they were when they
     /// were read.
-    pub fn with_content(&self, files: &Files) -> io::Result<(Vec<u8>, HashMap<Vec<u8>, Identity>)> {
+    pub fn with_content(&self, files: &Files) -> io::Result<(Vec<u8>, CoveredFiles)> {
         let mut words = self.words.clone();
         let mut identities = HashMap::new();
         for path in &self.files {

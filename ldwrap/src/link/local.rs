@@ -23,7 +23,7 @@ use crate::cache::context::{self, Context};
 use crate::cache::files::{Files, Identity};
 use crate::cache::objects::Cache;
 use crate::link::cached_names::{CachedNames, FIRST_IN_TASK_ORDER};
-use crate::link::code_options::CodeOptions;
+use crate::link::code_options::{CodeOptions, CoveredFiles};
 use crate::link::old_lld;
 use crate::sys::signals::Forwarded;
 use crate::watch::{self, Call, Calls, Listener, Notification, Unanswered, Watched};
@@ -131,6 +131,11 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
     if !is_procfs(DIRECTORY) {
         return Err(format!("{DIRECTORY} is not there: lld cannot be watched").into());
     }
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE);
+    if limit.is_ok_and(|(soft, _)| soft != libc::RLIM_INFINITY) {
+        // It would hold for objects in memory too, which lld alone makes no files for.
+        return Err(String::from("ulimit -f: the size of files is limited").into());
+    }
     let names = (link.major < FIRST_IN_TASK_ORDER).then(|| CachedNames::new(ENTRY));
     if names.is_some() {
         old_lld::check(link.cmd)?;
@@ -205,7 +210,7 @@ struct Engine<'a> {
     /// What keys begin with, once it was asked for: none where there is no cache to be used.
     context: Option<Option<Context>>,
     /// Files whose content is in the context, by the name that lld opens.
-    covered: HashMap<Vec<u8>, Identity>,
+    covered: CoveredFiles,
     /// Files that lld has read, as they were then.
     inputs: HashMap<Vec<u8>, Identity>,
     /// Whether something that lld has read cannot be told to be unchanged: nothing more is kept.

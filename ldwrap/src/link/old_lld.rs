@@ -24,6 +24,13 @@ pub fn check(cmd: &CommandLine) -> Result<(), String> {
             map.display()
         ));
     }
+    // A look at what can be read once would be the last.
+    if let Some(input) = cmd
+        .inputs()
+        .find(|i| std::fs::metadata(i).is_ok_and(|m| !m.is_file()))
+    {
+        return Err(format!("the input {} is no plain file", input.display()));
+    }
     let (mut hashed, mut unhashed) = (false, false);
     let mut why = None;
     inputs::visit(cmd, &mut |input| {
@@ -58,7 +65,11 @@ pub fn check(cmd: &CommandLine) -> Result<(), String> {
     why.map_or(Ok(()), Err)
 }
 
+/// Whether a linker script might. One that can be read once is lld's to read.
 fn mentions_objects(script: &Path) -> bool {
+    if !std::fs::metadata(script).is_ok_and(|m| m.is_file()) {
+        return true;
+    }
     let text = std::fs::read(script).unwrap_or_default();
     PARTS_OF_NAMES
         .iter()

@@ -104,7 +104,8 @@ impl Listener {
         Ok(listener)
     }
 
-    /// The next call; none when the one that was there is gone. Waits when there is none.
+    /// The next call; none when the one that was there is gone. Waits when there is none. Fails where the
+    /// child's memory cannot be read: then no call can be told from another.
     pub fn receive(&self) -> io::Result<Option<Notification>> {
         // SAFETY: an all-zero seccomp_notif is what the kernel wants to be given.
         let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
@@ -119,7 +120,16 @@ impl Listener {
         }
         let number = c_long::from(call.data.nr);
         let args = call.data.args;
-        let path = |n: usize| read_string(call.pid, args[n]).unwrap_or_default();
+        let mut unreadable = None;
+        let mut path = |n: usize| {
+            read_string(call.pid, args[n]).unwrap_or_else(|e| {
+                // An address that is none, or a path without an end, is the kernel's to refuse.
+                if e.raw_os_error().is_some_and(|e| e != libc::EFAULT) {
+                    unreadable = Some(e);
+                }
+                Vec::new()
+            })
+        };
         let opens = OPENS.iter().find(|(nr, _)| *nr == number);
         let renames = RENAMES.iter().find(|(nr, _)| *nr == number);
         let call_ = if let Some(&(_, flags)) = opens {
@@ -142,6 +152,9 @@ impl Listener {
         // The memory was the caller's only if it still waits.
         if !self.waits(call.id) {
             return Ok(None);
+        }
+        if let Some(e) = unreadable {
+            return Err(e);
         }
         Ok(Some(Notification {
             id: call.id,
@@ -202,9 +215,13 @@ impl Listener {
         insistently(send).map(drop).or_else(is_gone)
     }
 
+    /// Whether a call waits for its answer; where that cannot be told, it is taken to.
     fn waits(&self, mut id: u64) -> bool {
-        // SAFETY: the ioctl reads one u64.
-        unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_ID_VALID, (&raw mut id).cast()) }.is_ok()
+        let valid = insistently(|| {
+            // SAFETY: the ioctl reads one u64.
+            unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_ID_VALID, (&raw mut id).cast()) }
+        });
+        !valid.is_err_and(|e| e.raw_os_error() == Some(libc::ENOENT))
     }
 
     /// # Safety
