@@ -98,7 +98,7 @@ fn links_that_fail() {
 
 #[test]
 fn a_damaged_cache_is_no_harm() {
-    each_llvm(|s| {
+    one_llvm(|s| {
         sources(s);
         link(s, LINK).splits();
         for damage in [
@@ -319,7 +319,7 @@ fn few_descriptors() {
             );
         }
         s.sh("clang-$N -c -O1 -fPIC -flto=thin m*.c");
-        for limit in [6, 8, 10, 12, 14, 16, 20, 26, 32] {
+        for limit in [6, 10, 12, 16, 20, 32] {
             s.sh("rm -rf ../cache");
             for _ in 0..2 {
                 link(s, &format!("ulimit -n {limit}; exec {LIBRARY}")).same();
@@ -453,7 +453,7 @@ fn other_calls_that_fail() {
             "mkdir",
             "openat",
         ] {
-            for when in ["1", "2", "3", "1+", "5+", "12+", "30+"] {
+            for when in ["1", "1+", "5+", "30+"] {
                 if call == "openat" && !when.contains("30") {
                     // The loader's own.
                     continue;
@@ -520,7 +520,7 @@ fn other_end(s: &Session) -> std::fs::File {
 fn ended_by(s: &Session, signal: &str, shim: bool) -> (Option<i32>, Option<i32>, String) {
     let (mut child, end) = start(s, shim);
     s.sh(&format!("kill -{signal} {}", child.id()));
-    let until = Instant::now() + Duration::from_secs(1);
+    let until = Instant::now() + Duration::from_millis(500);
     while Instant::now() < until && matches!(child.try_wait(), Ok(None)) {
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -312,11 +312,12 @@ impl Object {
     fn open(&self, path: &Path) -> io::Result<File> {
         let file = OpenOptions::new()
             .read(true)
-            .custom_flags(libc::O_NOFOLLOW)
+            // Never to wait for the other end of a FIFO.
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)?;
         let metadata = file.metadata()?;
         let mut checksum = Xxh3::new();
-        let whole = metadata.len() == self.size && {
+        let whole = metadata.is_file() && metadata.len() == self.size && {
             each_piece(&file, |piece| {
                 checksum.update(piece);
                 Ok(())
