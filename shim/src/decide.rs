@@ -33,9 +33,8 @@ pub const NO_BITCODE: &str = "no bitcode";
 /// Options that end the question before any input is read, and how the reason names them.
 const NEVER_SPLIT: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--version")];
 
-/// A link of less bitcode than this (bytes) goes to lld alone: starting ldwrap and watching lld costs it
-/// about [`crate::decide`]'s model in DESIGN.md, "What a link costs", and a cache could not give it
-/// back. configure's links are among these.
+/// A link of less bitcode than this (bytes) goes to lld alone: what starting ldwrap and watching lld costs
+/// would be a noticeable part of it (DESIGN.md, "What a link costs"). configure's links are among these.
 pub const WORTH_CACHING: u64 = 100 << 10;
 
 /// The reason of a link for which there is no cache.

@@ -237,18 +237,6 @@ impl Argv {
     }
 }
 
-/// Undoes what Rust's start-up (SIGPIPE ignored) and a split (signals blocked) changed, and another
-/// program would inherit.
-pub fn restore_signals() {
-    // SAFETY: valid signal numbers; the set is initialised by sigemptyset.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-    }
-}
-
 /// Becomes the real lld, with arguments and environment as they came; returns only an error.
 ///
 /// lld picks its flavour, and the name in its messages, by `argv[0]`: ours goes on where it is one

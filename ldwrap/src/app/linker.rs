@@ -103,10 +103,7 @@ fn locally(
     let dir = config.cache_dir.as_deref();
     let major = toolchain::lld_major(real, dir)
         .ok_or_else(|| format!("cannot tell the version of {}", real.display()))?;
-    let cache = match config.cache_size.unwrap_or(DEFAULT_SIZE) {
-        0 => None,
-        limit => dir.map(|dir| Cache::new(dir, limit)),
-    };
+    let cache = cache(config);
     let memory = dir.map(|dir| dir.join("digests"));
     let files = memory.map(Files::remembering).unwrap_or_default();
     let done = local::run(&local::Link {
@@ -125,6 +122,17 @@ fn locally(
         log::info!("the digests of files cannot be remembered: {e}");
     }
     Ok(done)
+}
+
+/// The local cache, unless there is to be none.
+fn cache(config: &Config) -> Option<Cache> {
+    match config.cache_size.unwrap_or(DEFAULT_SIZE) {
+        0 => None,
+        limit => config
+            .cache_dir
+            .as_deref()
+            .map(|dir| Cache::new(dir, limit)),
+    }
 }
 
 fn report_forward(config: &Config, output: &str, reason: &str, start: Instant) {
@@ -246,10 +254,7 @@ fn store(
     remote: Option<&Settings>,
 ) -> Result<Option<Store>, Failure> {
     let dir = config.cache_dir.as_deref();
-    let cache = match config.cache_size.unwrap_or(DEFAULT_SIZE) {
-        0 => None,
-        limit => dir.map(|dir| Cache::new(dir, limit)),
-    };
+    let cache = cache(config);
     if cache.is_none() && remote.is_none() {
         return Ok(None);
     }
