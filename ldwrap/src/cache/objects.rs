@@ -1,7 +1,7 @@
 //! The local cache: objects, by what makes them.
 //!
-//! An entry is two names: `k/xx/KEY`, a symbolic link whose text says which object, by its digest, size
-//! and checksum, and `o/xx/DIGEST`, the object. A link of such length is one inode and no block, so that
+//! An entry is two names: `k/x/KEY`, a symbolic link whose text says which object, by its digest, size
+//! and checksum, and `o/x/DIGEST`, the object. A link of such length is one inode and no block, so that
 //! finding an entry is one call and no file to be read. Each name is there whole or not at all, however
 //! many links share the directory and however they end.
 //!
@@ -17,10 +17,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::fcntl::{AtFlags, Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
-use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
+use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -78,8 +78,9 @@ impl Cache {
         self.entry("o", &object.name())
     }
 
+    /// 64 directories of each kind: making them costs a first link more than large ones cost later.
     fn entry(&self, kind: &str, name: &str) -> PathBuf {
-        let first = name.get(..2).unwrap_or_default();
+        let first = name.get(..1).unwrap_or_default();
         self.dir.join(kind).join(first).join(name)
     }
 
@@ -134,8 +135,7 @@ impl Cache {
             self.added.fetch_add(object.size, Ordering::Relaxed);
         }
         let name = self.name_of_key(key);
-        make_parent(&name)?;
-        match symlink(object.text(), &name) {
+        match in_parent(&name, |_| symlink(object.text(), &name)) {
             // Another link was first, with an object that is as good.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             done => done,
@@ -354,34 +354,32 @@ fn each_piece(file: &File, mut f: impl FnMut(&[u8]) -> io::Result<()>) -> io::Re
     }
 }
 
-fn make_parent(path: &Path) -> io::Result<&Path> {
+/// Makes something in a directory of the cache; the directory first if it is not there.
+fn in_parent<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
     let dir = path.parent().ok_or(io::ErrorKind::NotFound)?;
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
+    match make(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let mut whole = fs::DirBuilder::new();
             whole.recursive(true).mode(0o700).create(dir)?;
+            make(dir)
         }
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        done => done?,
+        done => done,
     }
-    Ok(dir)
 }
 
 /// Writes an object. It has no name until it is whole, where the file system can do that; a link that is
 /// killed meanwhile leaves nothing.
 fn write_new(to: &Path, content: &File) -> io::Result<()> {
-    let dir = make_parent(to)?;
-    let copy = |mut file: &File| -> io::Result<()> {
-        each_piece(content, |piece| file.write_all(piece))?;
-        file.set_permissions(Permissions::from_mode(0o600))
-    };
-    let nameless = OpenOptions::new()
-        .write(true)
-        .custom_flags(libc::O_TMPFILE)
-        .mode(0o600)
-        .open(dir);
+    let nameless = in_parent(to, |dir| {
+        let mut options = OpenOptions::new();
+        options
+            .write(true)
+            .custom_flags(libc::O_TMPFILE)
+            .mode(0o600);
+        options.open(dir)
+    });
     if let Ok(file) = nameless {
-        copy(&file)?;
+        copy(content, &file)?;
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         let linked = nix::unistd::linkat(
             nix::fcntl::AT_FDCWD,
@@ -397,10 +395,16 @@ fn write_new(to: &Path, content: &File) -> io::Result<()> {
             Err(e) => log::debug!("{}: {e}", to.display()),
         }
     }
-    let temporary = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
-    copy(temporary.as_file())?;
+    let temporary = in_parent(to, |dir| {
+        tempfile::Builder::new().prefix(".new-").tempfile_in(dir)
+    })?;
+    copy(content, temporary.as_file())?;
     temporary.persist(to)?;
     Ok(())
+}
+
+fn copy(content: &File, mut to: &File) -> io::Result<()> {
+    each_piece(content, |piece| to.write_all(piece))
 }
 
 fn discard(entry: &Path, why: &str) {
@@ -422,6 +426,7 @@ mod tests {
     use super::*;
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
 
     struct Case {
         dir: tempfile::TempDir,

@@ -21,7 +21,7 @@
 
 use crate::cache::context::{self, Context};
 use crate::cache::files::{Files, Identity};
-use crate::cache::objects::Cache;
+use crate::cache::objects::{Cache, Key};
 use crate::link::cached_names::{CachedNames, FIRST_IN_TASK_ORDER};
 use crate::link::code_options::{CodeOptions, CoveredFiles};
 use crate::link::old_lld;
@@ -41,6 +41,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// lld's cache directory: one that is always there, and in which no file can be made. A call that we
@@ -65,6 +66,8 @@ const ALLOCATOR: [&[u8]; 3] = [
 
 /// Objects wait so long to be kept, so that the files that lld reads are looked at once for many...
 const KEEP_AFTER: Duration = Duration::from_millis(500);
+/// ... or only this, when no backend compiles: lld is at its last part, which needs one processor.
+const KEEP_AFTER_BACKENDS: Duration = Duration::from_millis(2);
 /// ... or until there are so many, since each is an open file.
 const KEEP_AT: usize = 100;
 /// A file that has changed within this time may change again without another time on it: the kernel's
@@ -148,7 +151,7 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
     let begin = Instant::now();
     let Watched { child, listener } =
         watch::spawn(command, Calls::RenamesAndMessages).map_err(|e| e.to_string())?;
-    let mut engine = Engine {
+    let engine = |keeper| Engine {
         link,
         options,
         listener,
@@ -161,30 +164,32 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
         new_objects: HashMap::new(),
         waiting: Vec::new(),
         kept_at: begin,
+        keeper,
         hits: HashSet::new(),
         misses: HashSet::new(),
         names,
         said: [0; 2],
         held_back: [Vec::new(), Vec::new()],
     };
-    match engine.serve(&signals) {
-        Ok(status) => {
-            let end = Instant::now();
-            engine.keep();
-            engine.finish_names();
-            Ok(Done {
-                status,
-                hits: engine.hits.len(),
-                misses: engine.misses.len(),
-                lld: (begin, end),
-            })
+    std::thread::scope(|scope| {
+        let (keeper, objects) = mpsc::sync_channel(KEEP_AT);
+        let keeping = std::thread::Builder::new().name(String::from("keeper"));
+        // Without it nothing is kept.
+        if let Some(cache) = link.cache
+            && let Err(e) = keeping.spawn_scoped(scope, move || put_all(cache, &objects))
+        {
+            log::warn!("no thread for the cache: {e}");
         }
-        Err(e) => {
-            engine.end_lld();
-            Err(Alone {
-                reason: format!("watching lld: {e}"),
-                said: engine.said,
-            })
+        engine(keeper).run(&signals, begin)
+    })
+}
+
+/// Puts objects into the cache as they come: beside the thread that lld waits for.
+fn put_all(cache: &Cache, objects: &mpsc::Receiver<(Key, File)>) {
+    for (key, object) in objects {
+        if let Err(e) = cache.put(&key, &object) {
+            log::warn!("the cache cannot be written: {e}");
+            return;
         }
     }
 }
@@ -222,6 +227,8 @@ struct Engine<'a> {
     /// Objects to be kept, by lld's key.
     waiting: Vec<(Vec<u8>, File)>,
     kept_at: Instant,
+    /// To the thread that writes to the cache.
+    keeper: mpsc::SyncSender<(Key, File)>,
     hits: HashSet<(u32, Vec<u8>)>,
     misses: HashSet<(u32, Vec<u8>)>,
     /// What an old lld calls objects, which it would not without a cache.
@@ -233,6 +240,30 @@ struct Engine<'a> {
 }
 
 impl Engine<'_> {
+    /// The link, begun at this time.
+    fn run(mut self, signals: &Forwarded, begin: Instant) -> Result<Done, Alone> {
+        match self.serve(signals) {
+            Ok(status) => {
+                let end = Instant::now();
+                self.keep();
+                self.finish_names();
+                Ok(Done {
+                    status,
+                    hits: self.hits.len(),
+                    misses: self.misses.len(),
+                    lld: (begin, end),
+                })
+            }
+            Err(e) => {
+                self.end_lld();
+                Err(Alone {
+                    reason: format!("watching lld: {e}"),
+                    said: self.said,
+                })
+            }
+        }
+    }
+
     /// Answers lld until it ends.
     fn serve(&mut self, signals: &Forwarded) -> io::Result<ExitStatus> {
         let ended = pidfd(self.child.id())?;
@@ -286,12 +317,17 @@ impl Engine<'_> {
         }
     }
 
+    /// How long to wait for lld before objects are to be kept.
     fn timeout(&self) -> PollTimeout {
         if self.waiting.is_empty() {
             return PollTimeout::NONE;
         }
-        let left = KEEP_AFTER.saturating_sub(self.kept_at.elapsed());
-        PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::ZERO)
+        let left = if self.compiles.is_empty() {
+            KEEP_AFTER_BACKENDS
+        } else {
+            KEEP_AFTER.saturating_sub(self.kept_at.elapsed()) + Duration::from_millis(1)
+        };
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)
     }
 
     fn answer(&mut self, call: Notification) -> Result<(), Unanswered> {
@@ -538,14 +574,14 @@ impl Engine<'_> {
         })
     }
 
-    /// Puts the objects that wait into the cache.
+    /// Gives the objects that wait to the cache, if all inputs are as they were.
     fn keep(&mut self) {
         self.kept_at = Instant::now();
         if self.waiting.is_empty() {
             return;
         }
         let waiting = std::mem::take(&mut self.waiting);
-        let (Some(cache), Some(Some(context))) = (self.link.cache, &self.context) else {
+        let Some(Some(context)) = &self.context else {
             return;
         };
         if self.unsteady || !self.inputs_are_unchanged() {
@@ -554,10 +590,8 @@ impl Engine<'_> {
             return;
         }
         for (key, object) in waiting {
-            if let Err(e) = cache.put(&context.key(&key), &object) {
-                log::warn!("the cache cannot be written: {e}");
-                return;
-            }
+            // It has given up when nobody listens.
+            let _ = self.keeper.send((context.key(&key), object));
         }
     }
 

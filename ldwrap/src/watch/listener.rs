@@ -149,12 +149,12 @@ impl Listener {
                 length: args[2],
             }
         };
-        // The memory was the caller's only if it still waits.
-        if !self.waits(call.id) {
-            return Ok(None);
-        }
-        if let Some(e) = unreadable {
-            return Err(e);
+        // What was read was the caller's only if it still waits, which the answer tells; a caller that is
+        // gone has no memory either.
+        match unreadable {
+            Some(e) if self.waits(call.id) => return Err(e),
+            Some(_) => return Ok(None),
+            None => {}
         }
         Ok(Some(Notification {
             id: call.id,

@@ -107,7 +107,7 @@ fn entries(cache: &Path) -> Vec<(String, PathBuf)> {
         let text = std::fs::read_link(&key).expect("a key is a link");
         let text = text.to_string_lossy();
         let object = text.split('.').next().unwrap_or_default();
-        let path = objects.join("o").join(&object[..2]).join(object);
+        let path = objects.join("o").join(&object[..1]).join(object);
         found.push((hex(&action), path));
     }
     found
