@@ -5,6 +5,7 @@
 //! | [`app`] | the linker's entry, the subcommands |
 //! | [`link`] | one link from start to end |
 //! | [`watch`] | the watched lld: filter, calls, answers |
+//! | [`admit`] | who may compile now: jobserver, slots, memory |
 //! | [`executor`] | backends as processes here or on a server |
 //! | [`jobs`] | a link as jobs: index, modules, code generation |
 //! | [`cache`] | objects and digests, from link to link |
@@ -12,6 +13,7 @@
 //!
 //! Each may use those below it, and none above.
 
+pub mod admit;
 pub mod app;
 pub mod cache;
 pub mod executor;

@@ -56,6 +56,8 @@ pub const SAVE_OBJECTS: &str = "LDWRAP_SAVE_OBJECTS";
 /// A directory for what each link's verification found: set by `ldwrap verify` for the command that it
 /// runs, and by nobody else.
 pub const VERIFY: &str = "LDWRAP_VERIFY";
+/// How much memory large links may take together: bytes, with K, M, G or T behind the number.
+pub const MEMORY: &str = "LDWRAP_MEMORY";
 /// The configuration file itself.
 pub const CONFIG: &str = "LDWRAP_CONFIG";
 
@@ -112,6 +114,8 @@ pub struct Config {
     pub remote_settings: HashMap<&'static str, OsString>,
     /// See [`CACHE_SIZE`], in bytes.
     pub cache_size: Option<u64>,
+    /// See [`MEMORY`], in bytes.
+    pub memory: Option<u64>,
     /// See [`SAVE_OBJECTS`].
     pub save_objects: Option<PathBuf>,
     /// See [`VERIFY`].
@@ -175,6 +179,7 @@ impl Config {
             REPORT,
             SAVE_OBJECTS,
             CACHE_SIZE,
+            MEMORY,
         ]
         .into_iter()
         .chain(REMOTE_SETTINGS)
@@ -270,6 +275,10 @@ impl Config {
             CACHE_SIZE => match value.to_str().and_then(bytes) {
                 Some(size) => self.cache_size = Some(size),
                 None => bad("a number of bytes such as 10G"),
+            },
+            MEMORY => match value.to_str().and_then(bytes) {
+                Some(size) if size > 0 => self.memory = Some(size),
+                _ => bad("a number of bytes such as 8G"),
             },
             SAVE_OBJECTS => self.save_objects = path(),
             REMOTE => self.remote = Some(value.to_string_lossy().into_owned()),

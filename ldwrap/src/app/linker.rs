@@ -1,5 +1,6 @@
 //! ldwrap as the linker: decide, split, and where that fails, be the real lld.
 
+use crate::admit::{History, Limits};
 use crate::cache::files::Files;
 use crate::cache::objects::{Cache, DEFAULT_SIZE};
 use crate::executor::remote::settings::Settings;
@@ -24,6 +25,9 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
+
+/// Bitcode is counted up to this (bytes): more is large too.
+const COUNTED: u64 = 64 << 20;
 
 /// Links as `argv0 args...` asks for. Returns only where the link was split, or nothing could be
 /// run; a forwarded link is another program from then on.
@@ -106,6 +110,9 @@ fn locally(
     let cache = cache(config);
     let memory = dir.map(|dir| dir.join("digests"));
     let files = memory.map(Files::remembering).unwrap_or_default();
+    let limits = Limits::new(split::default_jobs(config, None), config.memory);
+    let history = dir.map(|dir| History::new(dir, Path::new(cmd.output())));
+    let bitcode = shim::inputs::bitcode_bytes(cmd, true, COUNTED).unwrap_or(0);
     let done = local::run(&local::Link {
         lld: real,
         argv0: shim::lld::arg0(argv0, real),
@@ -114,6 +121,9 @@ fn locally(
         cache: cache.as_ref(),
         files: &files,
         major,
+        limits: &limits,
+        history: history.as_ref(),
+        bitcode,
     })?;
     if let Some(Err(e)) = cache.as_ref().map(Cache::settle) {
         log::warn!("the cache cannot be counted: {e}");
@@ -162,7 +172,7 @@ fn report_local(config: &Config, output: &str, done: &local::Done, start: Instan
         "{output}: {} of {modules} modules from the cache",
         done.hits
     );
-    let (began, ended) = done.lld;
+    let [arrived, began, ended] = done.times;
     report(
         config,
         Report {
@@ -172,7 +182,8 @@ fn report_local(config: &Config, output: &str, done: &local::Done, start: Instan
             modules: Some(modules),
             cache: Some((done.hits, done.misses)),
             phases_ms: vec![
-                ("plan", millis(began - start)),
+                ("plan", millis(arrived - start)),
+                ("turn", millis(began - arrived)),
                 ("lld", millis(ended - began)),
                 ("end", millis(ended.elapsed())),
             ],

@@ -8,6 +8,8 @@
 //! tells which object it is. So nothing of the link is on a disk but what lld writes anyway, an object
 //! needs no attribution to a module (the key names it), and what we cannot do lld does: it compiles.
 //!
+//! A lookup that finds nothing waits until there may be one more backend ([`crate::admit`]).
+//!
 //! stdin, stdout and stderr are the user's own, and signals go on to lld. If an answer cannot be given,
 //! lld is ended, and the link is to be done by lld alone.
 //!
@@ -19,12 +21,14 @@
 //! output or error meanwhile is not kept, since a hit would lose the message; and neither is one whose
 //! thread has opened a file that no key covers (`.incbin`).
 
+use crate::admit::{Admission, Cost, History, LOOK, Limits, Permit, Turn};
 use crate::cache::context::{self, Context};
 use crate::cache::files::{Files, Identity};
 use crate::cache::objects::{Cache, Key};
 use crate::link::cached_names::{CachedNames, FIRST_IN_TASK_ORDER};
 use crate::link::code_options::{CodeOptions, CoveredFiles};
 use crate::link::old_lld;
+use crate::sys::procfs;
 use crate::sys::signals::Forwarded;
 use crate::watch::{self, Call, Calls, Listener, Notification, Unanswered, Watched};
 use nix::errno::Errno;
@@ -77,6 +81,8 @@ const TICK: Duration = Duration::from_millis(20);
 const COARSE_TICK: Duration = Duration::from_secs(2);
 /// So much is taken of one write at most; lld writes the rest in another.
 const MOST_WRITTEN: u64 = 1 << 20;
+/// When a thread that has made its object is looked at: mostly its next lookup comes before.
+const NEXT_LOOKUP: Duration = Duration::from_millis(1);
 /// How long lld may take to clean up when it is ended.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -97,6 +103,12 @@ pub struct Link<'a> {
     pub files: &'a Files,
     /// lld's major version.
     pub major: u32,
+    /// What is shared with other links.
+    pub limits: &'a Limits,
+    /// What this link cost before, and will have cost.
+    pub history: Option<&'a History>,
+    /// How much bitcode it has, in bytes, as far as that was counted.
+    pub bitcode: u64,
 }
 
 /// A link that is to be done by lld alone.
@@ -124,8 +136,8 @@ pub struct Done {
     pub hits: usize,
     /// Modules that lld compiled.
     pub misses: usize,
-    /// When lld was started and when it had ended.
-    pub lld: (Instant, Instant),
+    /// When the link's turn was waited for, when lld was started, and when it had ended.
+    pub times: [Instant; 3],
 }
 
 /// Does the link, or says that it is to be done by lld alone: nothing is left of ours then.
@@ -143,6 +155,10 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
     if names.is_some() {
         old_lld::check(link.cmd)?;
     }
+    let arrived = Instant::now();
+    let before = link.history.and_then(History::read);
+    let admission = Admission::new(link.limits.clone(), before);
+    let mut turn = Turn::wait(link.limits, link.bitcode, before);
     let signals = Forwarded::block().map_err(|e| format!("signals: {e}"))?;
     let mut command = Command::new(link.lld);
     command.arg0(link.argv0).args(link.args);
@@ -151,6 +167,7 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
     let begin = Instant::now();
     let Watched { child, listener } =
         watch::spawn(command, Calls::RenamesAndMessages).map_err(|e| e.to_string())?;
+    turn.begun(child.id());
     let engine = |keeper| Engine {
         link,
         options,
@@ -160,6 +177,13 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
         covered: HashMap::new(),
         inputs: HashMap::new(),
         unsteady: false,
+        admission,
+        held: Vec::new(),
+        ending: Vec::new(),
+        free: Vec::new(),
+        look_at: None,
+        memory_before: 0,
+        most_compiles: 0,
         compiles: HashMap::new(),
         new_objects: HashMap::new(),
         waiting: Vec::new(),
@@ -180,7 +204,7 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
         {
             log::warn!("no thread for the cache: {e}");
         }
-        engine(keeper).run(&signals, begin)
+        engine(keeper).run(&signals, [arrived, begin])
     })
 }
 
@@ -205,6 +229,16 @@ struct Compile {
     key: Vec<u8>,
     /// Whether its object may be kept.
     pure: bool,
+    permit: Permit,
+}
+
+/// A lookup that waits, since no cache has its object and no backend may begin yet.
+#[derive(Debug)]
+struct Held {
+    id: u64,
+    thread: u32,
+    key: Vec<u8>,
+    since: Instant,
 }
 
 struct Engine<'a> {
@@ -220,6 +254,17 @@ struct Engine<'a> {
     inputs: HashMap<Vec<u8>, Identity>,
     /// Whether something that lld has read cannot be told to be unchanged: nothing more is kept.
     unsteady: bool,
+    admission: Admission,
+    held: Vec<Held>,
+    /// Threads that have made an object, and have still to clear up after that.
+    ending: Vec<(u32, Permit)>,
+    /// Permits that no thread uses.
+    free: Vec<Permit>,
+    /// When lookups that wait, permits that are free and threads that end are to be looked at.
+    look_at: Option<Instant>,
+    /// lld's memory when its first backend was to begin (bytes).
+    memory_before: u64,
+    most_compiles: usize,
     /// By thread.
     compiles: HashMap<u32, Compile>,
     /// Objects that are being written, by name.
@@ -240,18 +285,19 @@ struct Engine<'a> {
 }
 
 impl Engine<'_> {
-    /// The link, begun at this time.
-    fn run(mut self, signals: &Forwarded, begin: Instant) -> Result<Done, Alone> {
+    /// The link, which arrived and began at these times.
+    fn run(mut self, signals: &Forwarded, times: [Instant; 2]) -> Result<Done, Alone> {
         match self.serve(signals) {
             Ok(status) => {
                 let end = Instant::now();
+                self.remember_cost();
                 self.keep();
                 self.finish_names();
                 Ok(Done {
                     status,
                     hits: self.hits.len(),
                     misses: self.misses.len(),
-                    lld: (begin, end),
+                    times: [times[0], times[1], end],
                 })
             }
             Err(e) => {
@@ -286,7 +332,10 @@ impl Engine<'_> {
                 Err(Errno::EINTR) => continue,
                 Err(e) => return Err(e.into()),
                 Ok(0) => {
-                    self.keep();
+                    if self.keep_at().is_some_and(|at| at <= Instant::now()) {
+                        self.keep();
+                    }
+                    self.look().map_err(|Unanswered(e)| e)?;
                     continue;
                 }
                 Ok(_) => {}
@@ -310,6 +359,7 @@ impl Engine<'_> {
             if self.waiting.len() >= KEEP_AT {
                 self.keep();
             }
+            self.look().map_err(|Unanswered(e)| e)?;
             // What lld has started and left behind is not waited for.
             if over {
                 return self.child.wait();
@@ -317,17 +367,25 @@ impl Engine<'_> {
         }
     }
 
-    /// How long to wait for lld before objects are to be kept.
+    /// How long to wait for lld before there is something else to do.
     fn timeout(&self) -> PollTimeout {
-        if self.waiting.is_empty() {
+        let Some(at) = self.keep_at().into_iter().chain(self.look_at).min() else {
             return PollTimeout::NONE;
-        }
-        let left = if self.compiles.is_empty() {
+        };
+        // Rounded up: poll(2) knows no less than a millisecond.
+        let left = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)
+    }
+
+    /// When objects are to be kept.
+    fn keep_at(&self) -> Option<Instant> {
+        let over = self.compiles.is_empty() && self.held.is_empty();
+        let after = if over {
             KEEP_AFTER_BACKENDS
         } else {
-            KEEP_AFTER.saturating_sub(self.kept_at.elapsed()) + Duration::from_millis(1)
+            KEEP_AFTER
         };
-        PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)
+        (!self.waiting.is_empty()).then(|| self.kept_at + after)
     }
 
     fn answer(&mut self, call: Notification) -> Result<(), Unanswered> {
@@ -387,19 +445,129 @@ impl Engine<'_> {
             _ => None,
         };
         // A call that was interrupted comes again.
-        let lookup = (thread, key.to_vec());
+        self.held.retain(|held| held.thread != thread);
+        if let Some(compile) = self.compiles.remove(&thread) {
+            self.free.push(compile.permit);
+        }
+        self.end_threads(|ending| ending == thread);
+        let key = key.to_vec();
         match found {
             Some(object) => {
-                self.hits.insert(lookup);
-                self.compiles.remove(&thread);
+                self.hits.insert((thread, key));
                 self.listener.hand_over(id, object.as_fd())
             }
             None => {
-                self.misses.insert(lookup);
-                let key = key.to_vec();
-                self.compiles.insert(thread, Compile { key, pure: true });
-                self.listener.fail(id, libc::ENOENT)
+                let since = Instant::now();
+                self.held.push(Held {
+                    id,
+                    thread,
+                    key,
+                    since,
+                });
+                self.admit()
             }
+        }
+    }
+
+    /// Lets lookups go for which there are permits. The last comes first: its thread has just compiled
+    /// something, and finds its memory where it was (fewer threads than wait are enough).
+    fn admit(&mut self) -> Result<(), Unanswered> {
+        while !self.held.is_empty() {
+            let free = self.free.pop();
+            let Some(permit) = free.or_else(|| self.admission.try_permit(self.child.id())) else {
+                break;
+            };
+            if let Some(held) = self.held.pop() {
+                self.begin(held, permit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A thread may compile; unless another link has made its object meanwhile.
+    fn begin(&mut self, held: Held, permit: Permit) -> Result<(), Unanswered> {
+        let lookup = (held.thread, held.key.clone());
+        if held.since.elapsed() > LOOK
+            && let (Some(cache), Some(Some(context))) = (self.link.cache, &self.context)
+            && let Some(object) = cache.find(&context.key(&held.key))
+        {
+            self.hits.insert(lookup);
+            self.free.push(permit);
+            return self.listener.hand_over(held.id, object.as_fd());
+        }
+        if self.misses.is_empty() {
+            self.memory_before = procfs::resident(self.child.id());
+        }
+        self.misses.insert(lookup);
+        let compile = Compile {
+            key: held.key,
+            pure: true,
+            permit,
+        };
+        self.compiles.insert(held.thread, compile);
+        self.most_compiles = self.most_compiles.max(self.compiles.len());
+        self.listener.fail(held.id, libc::ENOENT)
+    }
+
+    /// These threads are done with what they made: their permits are free.
+    fn end_threads(&mut self, has_ended: impl Fn(u32) -> bool) {
+        for (thread, permit) in std::mem::take(&mut self.ending) {
+            if !has_ended(thread) {
+                self.ending.push((thread, permit));
+            } else if self.admission.may_keep(&permit) {
+                self.free.push(permit);
+            } else {
+                self.admission.give_back(permit);
+            }
+        }
+    }
+
+    /// Looks whether lookups may go on, if it is time; permits that no lookup wants are given back.
+    fn look(&mut self) -> Result<(), Unanswered> {
+        let now = Instant::now();
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            // One that sleeps waits for more to do.
+            self.end_threads(|thread| matches!(procfs::state(thread), Some(b'S') | None));
+            self.admit()?;
+            for permit in self.free.drain(..) {
+                self.admission.give_back(permit);
+            }
+        }
+        if self.look_at.is_none() {
+            self.look_at = if !self.free.is_empty() || !self.ending.is_empty() {
+                Some(now + NEXT_LOOKUP)
+            } else if !self.held.is_empty() {
+                Some(now + LOOK)
+            } else {
+                None
+            };
+        }
+        Ok(())
+    }
+
+    /// Remembers what the link has cost, if most of it was compiled.
+    fn remember_cost(&self) {
+        use nix::sys::resource::{UsageWho, getrusage};
+        let Some(history) = self.link.history else {
+            return;
+        };
+        let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else {
+            return;
+        };
+        if self.misses.is_empty() || self.misses.len() < self.hits.len() {
+            return;
+        }
+        let peak = u64::try_from(usage.max_rss()).unwrap_or(0) << 10;
+        let base = self.memory_before.min(peak);
+        let backend = (peak - base) / self.most_compiles.max(1) as u64;
+        let cost = Cost {
+            peak,
+            base,
+            backend,
+        };
+        if let Err(e) = history.write(cost) {
+            log::info!("what the link has cost cannot be remembered: {e}");
         }
     }
 
@@ -505,7 +673,11 @@ impl Engine<'_> {
     fn end_object(&mut self, thread: u32, name: &[u8], key: &[u8]) {
         let compile = self.compiles.remove(&thread);
         let object = self.new_objects.remove(name);
-        if let (Some(compile), Some(object)) = (compile, object)
+        let Some(compile) = compile else {
+            return;
+        };
+        self.ending.push((thread, compile.permit));
+        if let Some(object) = object
             && compile.pure
             && compile.key == key
             && matches!(self.context, Some(Some(_)))

@@ -2,6 +2,7 @@
 
 pub mod parallel;
 pub mod process;
+pub mod procfs;
 pub mod scratch;
 pub mod signals;
 

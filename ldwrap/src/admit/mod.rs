@@ -1,0 +1,258 @@
+//! Who may compile now, over all links of the machine and the build.
+//!
+//! A backend needs a permit: a token of the jobserver that started this link (make, ninja, cargo; "POSIX
+//! Jobserver Interaction" in GNU make's manual), where each job has one token from the start; and where
+//! there is no jobserver, one of the slots that all links of a user on this machine share. Beyond that it
+//! needs memory: what is free has to cover what a backend is expected to take. Where it does not, one
+//! backend of all may run nevertheless, since waiting would free nothing.
+//!
+//! Whatever one waits for here is a file's lock or a jobserver's token: no process has to be asked, and
+//! none that dies takes anything along but tokens, which are its jobserver's.
+
+mod history;
+mod memory;
+mod slots;
+mod tokens;
+mod turn;
+
+pub use history::{Cost, History};
+pub use turn::Turn;
+
+use crate::sys::procfs::resident;
+use slots::{Queue, Slot, Slots};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokens::Tokens;
+
+/// What a backend takes, if it is not known (bytes).
+const BACKEND: u64 = 96 << 20;
+/// So much memory is left free.
+const RESERVE: u64 = 32 << 20;
+/// How long what was found out about memory holds.
+const MEMORY_HOLDS: Duration = Duration::from_millis(100);
+/// How often one that waits looks again.
+pub const LOOK: Duration = Duration::from_millis(5);
+/// After this time of waiting, processes that are stopped do not count.
+const STOPPED: Duration = Duration::from_millis(500);
+/// A link that others wait for gives its slots away after this time.
+const QUANTUM: Duration = Duration::from_secs(1);
+
+/// What is shared with whom, and how much of it there is.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How many backends at once: of all links where they share slots, and of each link in any case.
+    pub jobs: usize,
+    /// How much memory all large links may take together (bytes), if the user says.
+    pub memory: Option<u64>,
+    /// Where locks are; none where nothing can be shared.
+    pub dir: Option<PathBuf>,
+}
+
+impl Limits {
+    /// With the directory of this user on this machine.
+    #[must_use]
+    pub fn new(jobs: usize, memory: Option<u64>) -> Self {
+        let dir = slots::directory();
+        if let Err(e) = &dir {
+            log::warn!("links of this machine cannot share its processors: {e}");
+        }
+        let dir = dir.ok();
+        Self { jobs, memory, dir }
+    }
+}
+
+/// The right to run one backend. Dropped, what is shared is given back.
+#[derive(Debug)]
+pub struct Permit {
+    right: Right,
+    /// Of one that runs though memory is short.
+    _lone: Option<Slot>,
+    since: Instant,
+}
+
+#[derive(Debug)]
+enum Right {
+    /// The token that this link was started with.
+    Own,
+    Token(#[expect(dead_code, reason = "given back when dropped")] tokens::Token),
+    Slot(#[expect(dead_code, reason = "given back when dropped")] Slot),
+    /// Nothing is shared.
+    Any,
+}
+
+#[derive(Debug)]
+enum Source {
+    Tokens {
+        tokens: Tokens,
+        /// Whether the token that this link was started with is free.
+        own: bool,
+    },
+    Slots {
+        slots: Slots,
+        queue: Queue,
+        /// Our place in it, while we wait.
+        place: Option<Slot>,
+    },
+    Nothing,
+}
+
+/// Admission of one link's backends.
+#[derive(Debug)]
+pub struct Admission {
+    limits: Limits,
+    source: Source,
+    lone: Option<Slots>,
+    /// What lld takes without backends, and what each of them takes (bytes).
+    base: u64,
+    backend: u64,
+    available: Option<(Instant, u64)>,
+    running: usize,
+    waits_since: Option<Instant>,
+    /// Others come first until then.
+    not_before: Option<Instant>,
+}
+
+impl Admission {
+    /// For a link of which this is known. Reads the environment for a jobserver: to be called before
+    /// files are opened.
+    #[must_use]
+    pub fn new(limits: Limits, before: Option<Cost>) -> Self {
+        let source = match (Tokens::of_environment(), &limits.dir) {
+            (Some(tokens), _) => Source::Tokens { tokens, own: true },
+            (None, Some(dir)) => Source::Slots {
+                slots: Slots::new(dir, "slot", limits.jobs),
+                queue: Queue::new(dir),
+                place: None,
+            },
+            (None, None) => Source::Nothing,
+        };
+        let lone = limits.dir.as_deref().map(|dir| Slots::new(dir, "lone", 1));
+        Self {
+            limits,
+            source,
+            lone,
+            base: before.map_or(0, |cost| cost.base),
+            backend: before.map_or(BACKEND, |cost| cost.backend),
+            available: None,
+            running: 0,
+            waits_since: None,
+            not_before: None,
+        }
+    }
+
+    /// A permit for a backend of the lld with this process number, if there may be one more now.
+    pub fn try_permit(&mut self, lld: u32) -> Option<Permit> {
+        let now = Instant::now();
+        if self.not_before.is_some_and(|t| now < t) || self.running >= self.limits.jobs {
+            return None;
+        }
+        let patient = self.waits_since.is_some_and(|t| now - t > STOPPED);
+        let lone = if self.has_memory(lld) {
+            None
+        } else {
+            // Where there are no locks, nothing is known of others.
+            match &mut self.lone {
+                Some(lone) => Some(taken(lone, patient)?),
+                None => None,
+            }
+        };
+        let Some(right) = self.right(patient) else {
+            self.waits_since.get_or_insert(now);
+            return None;
+        };
+        self.waits_since = None;
+        self.running += 1;
+        Some(Permit {
+            right,
+            _lone: lone,
+            since: now,
+        })
+    }
+
+    /// The backend has ended, and no other is to run in its place.
+    pub fn give_back(&mut self, permit: Permit) {
+        self.running -= 1;
+        if let (Right::Own, Source::Tokens { own, .. }) = (&permit.right, &mut self.source) {
+            *own = true;
+        }
+    }
+
+    /// Whether a permit may be used for another backend, or is to be given back first since others wait:
+    /// then they come next.
+    pub fn may_keep(&mut self, permit: &Permit) -> bool {
+        let Source::Slots { queue, .. } = &self.source else {
+            return true;
+        };
+        if permit.since.elapsed() < QUANTUM || queue.is_empty() {
+            return true;
+        }
+        self.not_before = Some(Instant::now() + 2 * LOOK);
+        false
+    }
+
+    fn right(&mut self, patient: bool) -> Option<Right> {
+        match &mut self.source {
+            Source::Tokens { own, .. } if *own => {
+                *own = false;
+                Some(Right::Own)
+            }
+            Source::Tokens { tokens, .. } => match tokens.try_take() {
+                Ok(token) => token.map(Right::Token),
+                Err(e) => {
+                    log::warn!("the jobserver is not usable: {e}");
+                    self.source = Source::Nothing;
+                    Some(Right::Any)
+                }
+            },
+            Source::Slots {
+                slots,
+                queue,
+                place,
+            } => match slots.try_take(patient) {
+                Ok(Some(slot)) => {
+                    *place = None;
+                    Some(Right::Slot(slot))
+                }
+                Ok(None) => {
+                    if place.is_none() {
+                        *place = queue.join();
+                    }
+                    None
+                }
+                Err(e) => {
+                    log::warn!("links of this machine cannot share its processors: {e}");
+                    self.source = Source::Nothing;
+                    Some(Right::Any)
+                }
+            },
+            Source::Nothing => Some(Right::Any),
+        }
+    }
+
+    /// Whether one more backend has room beside those that run and have not yet taken all that they will.
+    fn has_memory(&mut self, lld: u32) -> bool {
+        let now = Instant::now();
+        let available = match self.available {
+            Some((at, available)) if now - at < MEMORY_HOLDS => available,
+            _ => {
+                let Some(available) = memory::available() else {
+                    return true;
+                };
+                self.available = Some((now, available));
+                available
+            }
+        };
+        let expected = self.base + self.backend * self.running as u64;
+        let wanted = self.backend + RESERVE;
+        // What it has taken already is not available any more.
+        expected + wanted <= available
+            || expected.saturating_sub(resident(lld)) + wanted <= available
+    }
+}
+
+fn taken(slots: &mut Slots, patient: bool) -> Option<Slot> {
+    slots.try_take(patient).unwrap_or_else(|e| {
+        log::warn!("{e}");
+        None
+    })
+}

@@ -1,0 +1,224 @@
+//! Slots that all processes of a user on this machine share: files, each locked by who has it.
+//!
+//! A lock and not a counter, since the kernel gives it back however its process ends. No server and
+//! nothing to clean up: the files stay, empty but for the number of the process that had one last.
+
+use crate::sys::procfs;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The slots of one kind.
+#[derive(Debug)]
+pub struct Slots {
+    dir: PathBuf,
+    kind: &'static str,
+    count: usize,
+    /// Open and not ours.
+    files: Vec<Option<File>>,
+}
+
+/// A slot, until it is dropped.
+#[derive(Debug)]
+pub struct Slot(Flock<File>);
+
+impl Slot {
+    /// Says which process uses the slot, and how many bytes of memory it is expected to take.
+    pub fn used_by(&self, pid: u32, memory: u64) {
+        // Who reads it can do without.
+        let text = format!("{pid:<10} {memory:<20}\n");
+        let _ = self.0.write_all_at(text.as_bytes(), 0);
+    }
+}
+
+impl Slots {
+    /// So many slots in a directory of [`directory`].
+    #[must_use]
+    pub fn new(dir: &Path, kind: &'static str, count: usize) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            kind,
+            count,
+            files: Vec::new(),
+        }
+    }
+
+    /// Takes a slot if one is free. One whose process is stopped (`SIGSTOP`, Ctrl-Z), which could take
+    /// for ever, makes room for another if `stopped_too`.
+    pub fn try_take(&mut self, stopped_too: bool) -> io::Result<Option<Slot>> {
+        for n in 0..self.count {
+            if let Some(slot) = self.try_number(n)? {
+                slot.used_by(std::process::id(), 0);
+                return Ok(Some(slot));
+            }
+        }
+        if !stopped_too {
+            return Ok(None);
+        }
+        let users = self.users();
+        let stopped = users.iter().filter(|user| is_stopped(user.0)).count();
+        for n in self.count..self.count + stopped {
+            if let Some(slot) = self.try_number(n)? {
+                slot.used_by(std::process::id(), 0);
+                return Ok(Some(slot));
+            }
+        }
+        Ok(None)
+    }
+
+    fn try_number(&mut self, n: usize) -> io::Result<Option<Slot>> {
+        if self.files.len() <= n {
+            self.files.resize_with(n + 1, || None);
+        }
+        let place = &mut self.files[n];
+        let file = match place.take() {
+            Some(file) => file,
+            None => open(&self.dir.join(format!("{}-{n}", self.kind)))?,
+        };
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Slot(lock))),
+            Err((file, Errno::EWOULDBLOCK)) => {
+                *place = Some(file);
+                Ok(None)
+            }
+            Err((_, e)) => Err(e.into()),
+        }
+    }
+
+    /// The processes that use slots which others have, each with the memory that it is expected to take.
+    pub fn users(&mut self) -> Vec<(u32, u64)> {
+        let user = |file: &File| {
+            let mut text = [0; 31];
+            file.read_exact_at(&mut text, 0).ok()?;
+            let mut words = std::str::from_utf8(&text).ok()?.split_ascii_whitespace();
+            Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+        };
+        let mut users = Vec::new();
+        for n in 0..self.count {
+            // One that is free is so again at once.
+            if !matches!(self.try_number(n), Ok(Some(_)))
+                && let Some(Some(file)) = self.files.get(n)
+            {
+                users.extend(user(file));
+            }
+        }
+        users
+    }
+}
+
+/// Whether any process waits for a slot.
+#[derive(Debug)]
+pub struct Queue(PathBuf);
+
+impl Queue {
+    /// In a directory of [`directory`].
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self(dir.join("queue"))
+    }
+
+    /// Waits in it until what is returned is dropped; none if that fails.
+    pub fn join(&self) -> Option<Slot> {
+        let file = open(&self.0).ok()?;
+        Flock::lock(file, FlockArg::LockSharedNonblock)
+            .ok()
+            .map(Slot)
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        open(&self.0).is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        // Whatever somebody put there is not waited for.
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+}
+
+/// Whether a process is stopped by a signal or a debugger; not if that cannot be told.
+fn is_stopped(pid: u32) -> bool {
+    matches!(procfs::state(pid), Some(b'T' | b't'))
+}
+
+/// The directory for what this user's processes on this machine share. It depends on no variable, so
+/// that all of them find the same one; and nobody else can write to it.
+pub fn directory() -> io::Result<PathBuf> {
+    let user = nix::unistd::geteuid().as_raw();
+    let run = PathBuf::from(format!("/run/user/{user}"));
+    let dir = if fs::symlink_metadata(&run).is_ok_and(|m| m.is_dir() && m.uid() == user) {
+        run.join("ldwrap")
+    } else {
+        PathBuf::from(format!("/tmp/ldwrap-{user}"))
+    };
+    match DirBuilder::new().mode(0o700).create(&dir) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        done => done?,
+    }
+    let metadata = fs::symlink_metadata(&dir)?;
+    if metadata.is_dir() && metadata.uid() == user && metadata.mode() & 0o077 == 0 {
+        Ok(dir)
+    } else {
+        let why = format!("{} is not a directory of this user's alone", dir.display());
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_so_many_and_they_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut one = Slots::new(dir.path(), "test", 2);
+        let mut other = Slots::new(dir.path(), "test", 2);
+        let first = one.try_take(false).unwrap().unwrap();
+        let second = other.try_take(false).unwrap().unwrap();
+        assert!(one.try_take(false).unwrap().is_none());
+        // Ours run.
+        assert!(other.try_take(true).unwrap().is_none());
+        assert_eq!(other.users()[0], (std::process::id(), 0));
+        drop(first);
+        let third = other.try_take(false).unwrap().unwrap();
+        assert!(one.try_take(false).unwrap().is_none());
+        drop((second, third));
+        assert!(one.try_take(false).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sleeper = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = nix::unistd::Pid::from_raw(sleeper.id() as i32);
+        let mut one = Slots::new(dir.path(), "test", 1);
+        let mut other = Slots::new(dir.path(), "test", 1);
+        let slot = one.try_take(false).unwrap().unwrap();
+        slot.used_by(sleeper.id(), 1);
+        assert_eq!(other.users(), [(sleeper.id(), 1)]);
+        assert!(other.try_take(true).unwrap().is_none());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        while !is_stopped(sleeper.id()) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(other.try_take(false).unwrap().is_none());
+        let extra = other.try_take(true).unwrap().unwrap();
+        assert!(one.try_take(true).unwrap().is_none());
+        drop((slot, extra));
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+    }
+}

@@ -1,0 +1,49 @@
+//! What the kernel tells of processes and threads (proc(5)).
+
+use std::fs;
+
+/// The state of a process or thread: `R` runs, `S` sleeps, `T` is stopped; none if it is gone.
+#[must_use]
+pub fn state(id: u32) -> Option<u8> {
+    let stat = fs::read(format!("/proc/{id}/stat")).ok()?;
+    // The name is in parentheses and may have any byte in it.
+    let name_ends = stat.iter().rposition(|&b| b == b')')?;
+    stat.get(name_ends + 2).copied()
+}
+
+/// The resident memory of a process, in bytes; 0 if it is gone.
+#[must_use]
+pub fn resident(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    field(&text, "VmRSS:").unwrap_or(0) << 10
+}
+
+/// The number behind a name at the beginning of a line.
+#[must_use]
+pub fn field(text: &str, name: &str) -> Option<u64> {
+    let line = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        (words.next() == Some(name)).then(|| words.next()?.parse().ok())?
+    };
+    text.lines().find_map(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_known_and_none_that_is_not() {
+        let own = std::process::id();
+        assert!(resident(own) > 1 << 20);
+        assert!(matches!(state(own), Some(b'R' | b'S')));
+        assert_eq!((resident(u32::MAX), state(u32::MAX)), (0, None));
+    }
+
+    #[test]
+    fn fields_are_found() {
+        let text = "A: 1\nAB: 2 kB\n\nC:\n";
+        let found = ["A:", "AB:", "C:", "D:"].map(|name| field(text, name));
+        assert_eq!(found, [Some(1), Some(2), None, None]);
+    }
+}
