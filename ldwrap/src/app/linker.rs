@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Bitcode is counted up to this (bytes): more is large too.
@@ -107,7 +108,7 @@ fn locally(
     let dir = config.cache_dir.as_deref();
     let major = toolchain::lld_major(real, dir)
         .ok_or_else(|| format!("cannot tell the version of {}", real.display()))?;
-    let cache = cache(config);
+    let cache = cache(config).map(Arc::new);
     let memory = dir.map(|dir| dir.join("digests"));
     let files = memory.map(Files::remembering).unwrap_or_default();
     let limits = Limits::new(split::default_jobs(config, None), config.memory);
@@ -118,14 +119,14 @@ fn locally(
         argv0: shim::lld::arg0(argv0, real),
         args,
         cmd,
-        cache: cache.as_ref(),
+        cache: cache.clone(),
         files: &files,
         major,
         limits: &limits,
         history: history.as_ref(),
         bitcode,
     })?;
-    if let Some(Err(e)) = cache.as_ref().map(Cache::settle) {
+    if let Some(Err(e)) = cache.map(|cache| cache.settle()) {
         log::warn!("the cache cannot be counted: {e}");
     }
     if let Err(e) = files.settle() {

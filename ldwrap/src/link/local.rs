@@ -21,14 +21,16 @@
 //! output or error meanwhile is not kept, since a hit would lose the message; and neither is one whose
 //! thread has opened a file that no key covers (`.incbin`).
 
-use crate::admit::{Admission, Cost, History, LOOK, Limits, Permit, Turn};
+use crate::admit::{Admission, History, LOOK, Limits, Permit, Turn};
 use crate::cache::context::{self, Context};
 use crate::cache::files::{Files, Identity};
-use crate::cache::objects::{Cache, Key};
+use crate::cache::objects::Cache;
+use crate::link::backends::{Backends, Held};
 use crate::link::cached_names::{CachedNames, FIRST_IN_TASK_ORDER};
 use crate::link::code_options::{CodeOptions, CoveredFiles};
+use crate::link::inputs_read::InputsRead;
+use crate::link::keeper::Keeper;
 use crate::link::old_lld;
-use crate::sys::procfs;
 use crate::sys::signals::Forwarded;
 use crate::watch::{self, Call, Calls, Listener, Notification, Unanswered, Watched};
 use nix::errno::Errno;
@@ -43,9 +45,9 @@ use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::mpsc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// lld's cache directory: one that is always there, and in which no file can be made. A call that we
@@ -74,15 +76,8 @@ const KEEP_AFTER: Duration = Duration::from_millis(500);
 const KEEP_AFTER_BACKENDS: Duration = Duration::from_millis(2);
 /// ... or until there are so many, since each is an open file.
 const KEEP_AT: usize = 100;
-/// A file that has changed within this time may change again without another time on it: the kernel's
-/// clock for files ticks every 4 ms or 10 ms.
-const TICK: Duration = Duration::from_millis(20);
-/// The same where times are told in whole seconds.
-const COARSE_TICK: Duration = Duration::from_secs(2);
 /// So much is taken of one write at most; lld writes the rest in another.
 const MOST_WRITTEN: u64 = 1 << 20;
-/// When a thread that has made its object is looked at: mostly its next lookup comes before.
-const NEXT_LOOKUP: Duration = Duration::from_millis(1);
 /// How long lld may take to clean up when it is ended.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -98,7 +93,7 @@ pub struct Link<'a> {
     /// The same, parsed.
     pub cmd: &'a CommandLine,
     /// Where objects are kept.
-    pub cache: Option<&'a Cache>,
+    pub cache: Option<Arc<Cache>>,
     /// Digests of files that options name.
     pub files: &'a Files,
     /// lld's major version.
@@ -168,77 +163,32 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
     let Watched { child, listener } =
         watch::spawn(command, Calls::RenamesAndMessages).map_err(|e| e.to_string())?;
     turn.begun(child.id());
-    let engine = |keeper| Engine {
+    let backends = Backends::new(child.id(), admission);
+    let engine = Engine {
         link,
         options,
         listener,
         child,
         context: None,
         covered: HashMap::new(),
-        inputs: HashMap::new(),
-        unsteady: false,
-        admission,
-        held: Vec::new(),
-        ending: Vec::new(),
-        free: Vec::new(),
-        look_at: None,
-        memory_before: 0,
-        most_compiles: 0,
-        compiles: HashMap::new(),
+        inputs: InputsRead::default(),
+        backends,
         new_objects: HashMap::new(),
         waiting: Vec::new(),
         kept_at: begin,
-        keeper,
+        keeper: link.cache.clone().map(Keeper::new),
         hits: HashSet::new(),
         misses: HashSet::new(),
         names,
         said: [0; 2],
         held_back: [Vec::new(), Vec::new()],
     };
-    std::thread::scope(|scope| {
-        let (keeper, objects) = mpsc::sync_channel(KEEP_AT);
-        let keeping = std::thread::Builder::new().name(String::from("keeper"));
-        // Without it nothing is kept.
-        if let Some(cache) = link.cache
-            && let Err(e) = keeping.spawn_scoped(scope, move || put_all(cache, &objects))
-        {
-            log::warn!("no thread for the cache: {e}");
-        }
-        engine(keeper).run(&signals, [arrived, begin])
-    })
-}
-
-/// Puts objects into the cache as they come: beside the thread that lld waits for.
-fn put_all(cache: &Cache, objects: &mpsc::Receiver<(Key, File)>) {
-    for (key, object) in objects {
-        if let Err(e) = cache.put(&key, &object) {
-            log::warn!("the cache cannot be written: {e}");
-            return;
-        }
-    }
+    engine.run(&signals, [arrived, begin])
 }
 
 fn is_procfs(path: &str) -> bool {
     nix::sys::statfs::statfs(path)
         .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
-}
-
-/// A thread of lld's that compiles a module.
-#[derive(Debug)]
-struct Compile {
-    key: Vec<u8>,
-    /// Whether its object may be kept.
-    pure: bool,
-    permit: Permit,
-}
-
-/// A lookup that waits, since no cache has its object and no backend may begin yet.
-#[derive(Debug)]
-struct Held {
-    id: u64,
-    thread: u32,
-    key: Vec<u8>,
-    since: Instant,
 }
 
 struct Engine<'a> {
@@ -250,30 +200,14 @@ struct Engine<'a> {
     context: Option<Option<Context>>,
     /// Files whose content is in the context, by the name that lld opens.
     covered: CoveredFiles,
-    /// Files that lld has read, as they were then.
-    inputs: HashMap<Vec<u8>, Identity>,
-    /// Whether something that lld has read cannot be told to be unchanged: nothing more is kept.
-    unsteady: bool,
-    admission: Admission,
-    held: Vec<Held>,
-    /// Threads that have made an object, and have still to clear up after that.
-    ending: Vec<(u32, Permit)>,
-    /// Permits that no thread uses.
-    free: Vec<Permit>,
-    /// When lookups that wait, permits that are free and threads that end are to be looked at.
-    look_at: Option<Instant>,
-    /// lld's memory when its first backend was to begin (bytes).
-    memory_before: u64,
-    most_compiles: usize,
-    /// By thread.
-    compiles: HashMap<u32, Compile>,
+    inputs: InputsRead,
+    backends: Backends,
     /// Objects that are being written, by name.
     new_objects: HashMap<Vec<u8>, File>,
     /// Objects to be kept, by lld's key.
     waiting: Vec<(Vec<u8>, File)>,
     kept_at: Instant,
-    /// To the thread that writes to the cache.
-    keeper: mpsc::SyncSender<(Key, File)>,
+    keeper: Option<Keeper>,
     hits: HashSet<(u32, Vec<u8>)>,
     misses: HashSet<(u32, Vec<u8>)>,
     /// What an old lld calls objects, which it would not without a cache.
@@ -369,7 +303,12 @@ impl Engine<'_> {
 
     /// How long to wait for lld before there is something else to do.
     fn timeout(&self) -> PollTimeout {
-        let Some(at) = self.keep_at().into_iter().chain(self.look_at).min() else {
+        let Some(at) = self
+            .keep_at()
+            .into_iter()
+            .chain(self.backends.look_at())
+            .min()
+        else {
             return PollTimeout::NONE;
         };
         // Rounded up: poll(2) knows no less than a millisecond.
@@ -379,8 +318,7 @@ impl Engine<'_> {
 
     /// When objects are to be kept.
     fn keep_at(&self) -> Option<Instant> {
-        let over = self.compiles.is_empty() && self.held.is_empty();
-        let after = if over {
+        let after = if self.backends.are_idle() {
             KEEP_AFTER_BACKENDS
         } else {
             KEEP_AFTER
@@ -418,9 +356,7 @@ impl Engine<'_> {
                 address,
                 length,
             } => {
-                if let Some(compile) = self.compiles.get_mut(&thread) {
-                    compile.pure = false;
-                }
+                self.backends.taint(thread);
                 let stream = usize::from(stream != libc::STDOUT_FILENO);
                 if self.names.is_some() {
                     return self.write(id, thread, stream, address, length);
@@ -440,16 +376,11 @@ impl Engine<'_> {
             });
             self.context = Some(context);
         }
-        let found = match (self.link.cache, &self.context) {
+        let found = match (&self.link.cache, &self.context) {
             (Some(cache), Some(Some(context))) => cache.find(&context.key(key)),
             _ => None,
         };
-        // A call that was interrupted comes again.
-        self.held.retain(|held| held.thread != thread);
-        if let Some(compile) = self.compiles.remove(&thread) {
-            self.free.push(compile.permit);
-        }
-        self.end_threads(|ending| ending == thread);
+        self.backends.arrives(thread);
         let key = key.to_vec();
         match found {
             Some(object) => {
@@ -458,7 +389,7 @@ impl Engine<'_> {
             }
             None => {
                 let since = Instant::now();
-                self.held.push(Held {
+                self.backends.hold(Held {
                     id,
                     thread,
                     key,
@@ -469,17 +400,10 @@ impl Engine<'_> {
         }
     }
 
-    /// Lets lookups go for which there are permits. The last comes first: its thread has just compiled
-    /// something, and finds its memory where it was (fewer threads than wait are enough).
+    /// Lets lookups go for which there are permits.
     fn admit(&mut self) -> Result<(), Unanswered> {
-        while !self.held.is_empty() {
-            let free = self.free.pop();
-            let Some(permit) = free.or_else(|| self.admission.try_permit(self.child.id())) else {
-                break;
-            };
-            if let Some(held) = self.held.pop() {
-                self.begin(held, permit)?;
-            }
+        while let Some((held, permit)) = self.backends.next_to_begin() {
+            self.begin(held, permit)?;
         }
         Ok(())
     }
@@ -488,85 +412,37 @@ impl Engine<'_> {
     fn begin(&mut self, held: Held, permit: Permit) -> Result<(), Unanswered> {
         let lookup = (held.thread, held.key.clone());
         if held.since.elapsed() > LOOK
-            && let (Some(cache), Some(Some(context))) = (self.link.cache, &self.context)
+            && let (Some(cache), Some(Some(context))) = (&self.link.cache, &self.context)
             && let Some(object) = cache.find(&context.key(&held.key))
         {
             self.hits.insert(lookup);
-            self.free.push(permit);
+            self.backends.unused(permit);
             return self.listener.hand_over(held.id, object.as_fd());
         }
-        if self.misses.is_empty() {
-            self.memory_before = procfs::resident(self.child.id());
-        }
         self.misses.insert(lookup);
-        let compile = Compile {
-            key: held.key,
-            pure: true,
-            permit,
-        };
-        self.compiles.insert(held.thread, compile);
-        self.most_compiles = self.most_compiles.max(self.compiles.len());
+        self.backends.begin(held.thread, held.key, permit);
         self.listener.fail(held.id, libc::ENOENT)
     }
 
-    /// These threads are done with what they made: their permits are free.
-    fn end_threads(&mut self, has_ended: impl Fn(u32) -> bool) {
-        for (thread, permit) in std::mem::take(&mut self.ending) {
-            if !has_ended(thread) {
-                self.ending.push((thread, permit));
-            } else if self.admission.may_keep(&permit) {
-                self.free.push(permit);
-            } else {
-                self.admission.give_back(permit);
-            }
-        }
-    }
-
-    /// Looks whether lookups may go on, if it is time; permits that no lookup wants are given back.
+    /// Looks whether lookups may go on, if it is time.
     fn look(&mut self) -> Result<(), Unanswered> {
-        let now = Instant::now();
-        if self.look_at.is_some_and(|at| at <= now) {
-            self.look_at = None;
-            // One that sleeps waits for more to do.
-            self.end_threads(|thread| matches!(procfs::state(thread), Some(b'S') | None));
+        if self.backends.look() {
             self.admit()?;
-            for permit in self.free.drain(..) {
-                self.admission.give_back(permit);
-            }
+            self.backends.looked();
         }
-        if self.look_at.is_none() {
-            self.look_at = if !self.free.is_empty() || !self.ending.is_empty() {
-                Some(now + NEXT_LOOKUP)
-            } else if !self.held.is_empty() {
-                Some(now + LOOK)
-            } else {
-                None
-            };
-        }
+        self.backends.schedule();
         Ok(())
     }
 
     /// Remembers what the link has cost, if most of it was compiled.
     fn remember_cost(&self) {
-        use nix::sys::resource::{UsageWho, getrusage};
-        let Some(history) = self.link.history else {
-            return;
-        };
-        let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else {
-            return;
-        };
-        if self.misses.is_empty() || self.misses.len() < self.hits.len() {
+        // What came from the cache cost nothing.
+        if self.misses.len() < self.hits.len() {
             return;
         }
-        let peak = u64::try_from(usage.max_rss()).unwrap_or(0) << 10;
-        let base = self.memory_before.min(peak);
-        let backend = (peak - base) / self.most_compiles.max(1) as u64;
-        let cost = Cost {
-            peak,
-            base,
-            backend,
-        };
-        if let Err(e) = history.write(cost) {
+        if let (Some(history), Some(cost)) = (self.link.history, self.backends.cost())
+            && let Err(e) = history.write(cost)
+        {
             log::info!("what the link has cost cannot be remembered: {e}");
         }
     }
@@ -643,18 +519,17 @@ impl Engine<'_> {
         let programs = context::programs(thread)?;
         let (options, covered) = self.options.with_content(self.link.files)?;
         let context = Context::of(&programs, &options, self.link.files)?;
-        self.inputs
-            .extend(covered.iter().map(|(p, i)| (p.clone(), *i)));
+        for (path, identity) in &covered {
+            self.inputs.add(path, *identity);
+        }
         self.covered = covered;
         for program in &programs {
             // The loader has opened libraries under our eyes, by some name; it is the file itself that
             // is not to change any more.
             let identity = Identity::of_path(program)?;
-            self.inputs
-                .entry(program.as_os_str().as_bytes().to_vec())
-                .or_insert(identity);
+            self.inputs.add(program.as_os_str().as_bytes(), identity);
         }
-        if !self.inputs_are_unchanged() {
+        if !self.inputs.are_unchanged() {
             return Err(io::Error::other("lld's own files have changed meanwhile"));
         }
         Ok(Some(context))
@@ -671,21 +546,16 @@ impl Engine<'_> {
 
     /// An object is whole.
     fn end_object(&mut self, thread: u32, name: &[u8], key: &[u8]) {
-        let compile = self.compiles.remove(&thread);
+        let made = self.backends.made(thread);
         let object = self.new_objects.remove(name);
-        let Some(compile) = compile else {
-            return;
-        };
-        self.ending.push((thread, compile.permit));
-        if let Some(object) = object
-            && compile.pure
-            && compile.key == key
+        if let (Some(made), Some(object)) = (made, object)
+            && made == key
             && matches!(self.context, Some(Some(_)))
         {
             if self.waiting.is_empty() {
                 self.kept_at = Instant::now();
             }
-            self.waiting.push((compile.key, object));
+            self.waiting.push((made, object));
         }
     }
 
@@ -694,56 +564,15 @@ impl Engine<'_> {
         if ALLOCATOR.contains(&path.as_slice()) {
             return;
         }
-        if let Some(compile) = self.compiles.get_mut(&thread)
-            && !self.covered.contains_key(&path)
-        {
+        if self.backends.compiles(thread) && !self.covered.contains_key(&path) {
             log::info!("{}: read by a backend", String::from_utf8_lossy(&path));
-            compile.pure = false;
+            self.backends.taint(thread);
         }
         // All that backends read is open before the first of them begins. Later on lld reads what is of
         // no concern to them, among that its own old output while that is being replaced.
-        if self.context.is_some() || self.link.cache.is_none() || self.inputs.contains_key(&path) {
-            return;
+        if self.context.is_none() && self.link.cache.is_some() {
+            self.inputs.note(path);
         }
-        // Another file to us than to lld.
-        let of_process = [&b"/proc/self/"[..], b"/dev/fd/", b"/dev/stdin"];
-        if of_process.iter().any(|dir| path.starts_with(dir)) {
-            self.unsteady = true;
-            return;
-        }
-        let at = PathBuf::from(OsStr::from_bytes(&path));
-        let Ok(mut metadata) = std::fs::metadata(&at) else {
-            return;
-        };
-        // What is no plain file is read into memory, once.
-        if !metadata.is_file() || path.starts_with(b"/proc/") || path.starts_with(b"/sys/") {
-            return;
-        }
-        let mut identity = Identity::of(&metadata);
-        for _ in 0..3 {
-            let tick = if identity.is_coarse() {
-                COARSE_TICK
-            } else {
-                TICK
-            };
-            match identity.age() {
-                Some(age) if age >= tick => break,
-                Some(age) if !identity.is_coarse() => std::thread::sleep(tick - age),
-                _ => self.unsteady = true,
-            }
-            let Ok(now) = std::fs::metadata(&at) else {
-                return;
-            };
-            metadata = now;
-            identity = Identity::of(&metadata);
-        }
-        self.inputs.insert(path, identity);
-    }
-
-    fn inputs_are_unchanged(&self) -> bool {
-        self.inputs.iter().all(|(path, identity)| {
-            Identity::of_path(Path::new(OsStr::from_bytes(path))).is_ok_and(|now| now == *identity)
-        })
     }
 
     /// Gives the objects that wait to the cache, if all inputs are as they were.
@@ -756,14 +585,14 @@ impl Engine<'_> {
         let Some(Some(context)) = &self.context else {
             return;
         };
-        if self.unsteady || !self.inputs_are_unchanged() {
-            log::info!("an input has changed meanwhile: nothing is kept");
-            self.unsteady = true;
+        if !self.inputs.are_unchanged() {
             return;
         }
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
         for (key, object) in waiting {
-            // It has given up when nobody listens.
-            let _ = self.keeper.send((context.key(&key), object));
+            keeper.keep(context.key(&key), object);
         }
     }
 
