@@ -1,10 +1,10 @@
 //! Who may compile now, over all links of the machine and the build.
 //!
-//! A backend needs a permit: a token of the jobserver that started this link (make, ninja, cargo; "POSIX
-//! Jobserver Interaction" in GNU make's manual), where each job has one token from the start; and where
-//! there is no jobserver, one of the slots that all links of a user on this machine share. Beyond that it
-//! needs memory: what is free has to cover what a backend is expected to take. Where it does not, one
-//! backend of all may run nevertheless, since waiting would free nothing.
+//! A backend needs a permit. That is one of the slots that all links of a user on this machine share; and
+//! where a jobserver started this link (make, ninja, cargo; "POSIX Jobserver Interaction" in GNU make's
+//! manual), one of its tokens as well, of which each job has one from the start. Beyond that it needs
+//! memory: what is free has to cover what a backend is expected to take. Where it does not, one backend
+//! of all may run nevertheless, since waiting would free nothing.
 //!
 //! Whatever one waits for here is a file's lock or a jobserver's token: no process has to be asked, and
 //! none that dies takes anything along but tokens, which are its jobserver's.
@@ -30,8 +30,9 @@ const BACKEND: u64 = 96 << 20;
 const RESERVE: u64 = 32 << 20;
 /// How long what was found out about memory holds.
 const MEMORY_HOLDS: Duration = Duration::from_millis(100);
-/// How often one that waits looks again.
+/// How often one that waits looks again, at first and at last.
 pub const LOOK: Duration = Duration::from_millis(5);
+const LOOK_SELDOM: Duration = Duration::from_millis(20);
 /// After this time of waiting, processes that are stopped do not count.
 const STOPPED: Duration = Duration::from_millis(500);
 /// A link that others wait for gives its slots away after this time.
@@ -70,37 +71,41 @@ pub struct Permit {
     since: Instant,
 }
 
+/// What it is made of. Each is given back when it is dropped, but for the own token.
 #[derive(Debug)]
-enum Right {
-    /// The token that this link was started with.
-    Own,
-    Token(#[expect(dead_code, reason = "given back when dropped")] tokens::Token),
-    Slot(#[expect(dead_code, reason = "given back when dropped")] Slot),
-    /// Nothing is shared.
-    Any,
+struct Right {
+    token: Option<Token>,
+    _slot: Option<Slot>,
 }
 
 #[derive(Debug)]
-enum Source {
-    Tokens {
-        tokens: Tokens,
-        /// Whether the token that this link was started with is free.
-        own: bool,
-    },
-    Slots {
-        slots: Slots,
-        queue: Queue,
-        /// Our place in it, while we wait.
-        place: Option<Slot>,
-    },
-    Nothing,
+enum Token {
+    /// The one that this link was started with.
+    Own,
+    Another(#[expect(dead_code, reason = "given back when dropped")] tokens::Token),
+}
+
+/// A jobserver, and whether the token that this link was started with is free.
+#[derive(Debug)]
+struct Jobserver {
+    tokens: Tokens,
+    own: bool,
+}
+
+/// The machine's slots, and our place among those who wait for one.
+#[derive(Debug)]
+struct Machine {
+    slots: Slots,
+    queue: Queue,
+    place: Option<Slot>,
 }
 
 /// Admission of one link's backends.
 #[derive(Debug)]
 pub struct Admission {
     limits: Limits,
-    source: Source,
+    jobserver: Option<Jobserver>,
+    machine: Option<Machine>,
     lone: Option<Slots>,
     /// What lld takes without backends, and what each of them takes (bytes).
     base: u64,
@@ -117,19 +122,18 @@ impl Admission {
     /// files are opened.
     #[must_use]
     pub fn new(limits: Limits, before: Option<Cost>) -> Self {
-        let source = match (Tokens::of_environment(), &limits.dir) {
-            (Some(tokens), _) => Source::Tokens { tokens, own: true },
-            (None, Some(dir)) => Source::Slots {
-                slots: Slots::new(dir, "slot", limits.jobs),
-                queue: Queue::new(dir),
-                place: None,
-            },
-            (None, None) => Source::Nothing,
-        };
+        let jobserver = Tokens::of_environment();
+        let jobserver = jobserver.map(|tokens| Jobserver { tokens, own: true });
+        let machine = limits.dir.as_deref().map(|dir| Machine {
+            slots: Slots::new(dir, "slot", limits.jobs),
+            queue: Queue::new(dir),
+            place: None,
+        });
         let lone = limits.dir.as_deref().map(|dir| Slots::new(dir, "lone", 1));
         Self {
             limits,
-            source,
+            jobserver,
+            machine,
             lone,
             base: before.map_or(0, |cost| cost.base),
             backend: before.map_or(BACKEND, |cost| cost.backend),
@@ -172,18 +176,18 @@ impl Admission {
     /// The backend has ended, and no other is to run in its place.
     pub fn give_back(&mut self, permit: Permit) {
         self.running -= 1;
-        if let (Right::Own, Source::Tokens { own, .. }) = (&permit.right, &mut self.source) {
-            *own = true;
+        if let (Some(Token::Own), Some(jobserver)) = (permit.right.token, &mut self.jobserver) {
+            jobserver.own = true;
         }
     }
 
     /// Whether a permit may be used for another backend, or is to be given back first since others wait:
     /// then they come next.
     pub fn may_keep(&mut self, permit: &Permit) -> bool {
-        let Source::Slots { queue, .. } = &self.source else {
+        let Some(machine) = &self.machine else {
             return true;
         };
-        if permit.since.elapsed() < QUANTUM || queue.is_empty() {
+        if permit.since.elapsed() < QUANTUM || machine.queue.is_empty() {
             return true;
         }
         self.not_before = Some(Instant::now() + 2 * LOOK);
@@ -191,42 +195,49 @@ impl Admission {
     }
 
     fn right(&mut self, patient: bool) -> Option<Right> {
-        match &mut self.source {
-            Source::Tokens { own, .. } if *own => {
-                *own = false;
-                Some(Right::Own)
-            }
-            Source::Tokens { tokens, .. } => match tokens.try_take() {
-                Ok(token) => token.map(Right::Token),
-                Err(e) => {
-                    log::warn!("the jobserver is not usable: {e}");
-                    self.source = Source::Nothing;
-                    Some(Right::Any)
-                }
-            },
-            Source::Slots {
-                slots,
-                queue,
-                place,
-            } => match slots.try_take(patient) {
-                Ok(Some(slot)) => {
-                    *place = None;
-                    Some(Right::Slot(slot))
-                }
+        let slot = match &mut self.machine {
+            Some(machine) => match machine.slots.try_take(patient) {
                 Ok(None) => {
-                    if place.is_none() {
-                        *place = queue.join();
+                    if machine.place.is_none() {
+                        machine.place = machine.queue.join();
                     }
-                    None
+                    return None;
+                }
+                Ok(Some(slot)) => {
+                    machine.place = None;
+                    Some(slot)
                 }
                 Err(e) => {
                     log::warn!("links of this machine cannot share its processors: {e}");
-                    self.source = Source::Nothing;
-                    Some(Right::Any)
+                    self.machine = None;
+                    None
                 }
             },
-            Source::Nothing => Some(Right::Any),
-        }
+            None => None,
+        };
+        let token = match &mut self.jobserver {
+            Some(jobserver) if jobserver.own => {
+                jobserver.own = false;
+                Some(Token::Own)
+            }
+            Some(jobserver) => match jobserver.tokens.try_take() {
+                Ok(token) => Some(Token::Another(token?)),
+                Err(e) => {
+                    log::warn!("the jobserver is not usable: {e}");
+                    self.jobserver = None;
+                    None
+                }
+            },
+            None => None,
+        };
+        Some(Right { token, _slot: slot })
+    }
+
+    /// How long to wait before it may be worth to try again.
+    #[must_use]
+    pub fn look_after(&self) -> Duration {
+        let waited = self.waits_since.map_or(Duration::ZERO, |t| t.elapsed());
+        (waited / 10).clamp(LOOK, LOOK_SELDOM)
     }
 
     /// Whether one more backend has room beside those that run and have not yet taken all that they will.

@@ -11,7 +11,7 @@ use crate::sys::procfs::resident;
 use std::time::{Duration, Instant};
 
 /// A link of less bitcode (bytes) waits for nothing.
-const LARGE: u64 = 1 << 20;
+const LARGE: u64 = 512 << 10;
 /// What an lld takes that is not known: so many bytes, and so many times its bitcode.
 const LLD: u64 = 96 << 20;
 const PER_BITCODE: u64 = 16;

@@ -1,6 +1,6 @@
 //! lld's backend threads: which of them compile, which wait, and the permits for that.
 
-use crate::admit::{Admission, Cost, LOOK, Permit};
+use crate::admit::{Admission, Cost, Permit};
 use crate::sys::procfs;
 use nix::sys::resource::{UsageWho, getrusage};
 use std::collections::HashMap;
@@ -169,7 +169,7 @@ impl Backends {
             let after = if !self.free.is_empty() || !self.ending.is_empty() {
                 Some(NEXT_LOOKUP)
             } else {
-                (!self.held.is_empty()).then_some(LOOK)
+                (!self.held.is_empty()).then(|| self.admission.look_after())
             };
             self.look_at = after.map(|after| Instant::now() + after);
         }
