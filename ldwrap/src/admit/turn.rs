@@ -56,8 +56,9 @@ impl Turn {
                 turn._gate = taken(&mut gate, patient);
             }
             if turn._gate.is_some() {
-                turn.slot = taken(&mut large, patient);
+                // Before one of them is ours.
                 let others = large.users();
+                turn.slot = taken(&mut large, patient);
                 let room = others.is_empty() || has_memory(limits, peak, &others);
                 if room && (turn.slot.is_some() || begin.elapsed() > patience) {
                     return turn;

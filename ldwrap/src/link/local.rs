@@ -159,6 +159,9 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
     command.arg0(link.argv0).args(link.args);
     command.arg(format!("--thinlto-cache-dir={DIRECTORY}"));
     command.arg(NO_PRUNING);
+    if let Some(threads) = threads(link.cmd, link.limits.jobs) {
+        command.arg(format!("--thinlto-jobs={threads}"));
+    }
     let begin = Instant::now();
     let Watched { child, listener } =
         watch::spawn(command, Calls::RenamesAndMessages).map_err(|e| e.to_string())?;
@@ -184,6 +187,23 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
         held_back: [Vec::new(), Vec::new()],
     };
     engine.run(&signals, [arrived, begin])
+}
+
+/// How many backend threads lld is to be told to make, if it is to be told: not more than may compile,
+/// since each keeps the memory that it once had. lld's own number knows nothing of control groups.
+fn threads(cmd: &CommandLine, jobs: usize) -> Option<usize> {
+    // --threads is also the default of --thinlto-jobs (lld/ELF/Driver.cpp).
+    let asked = cmd.last(Id::ThinltoJobs).or_else(|| cmd.last(Id::Threads));
+    let Some(asked) = asked else {
+        // SAFETY: no pointers.
+        let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+        return (i64::try_from(jobs) != Ok(processors)).then_some(jobs);
+    };
+    let many = match asked.to_str()?.parse::<usize>() {
+        Ok(asked) => asked == 0 || asked > jobs,
+        Err(_) => asked == "all",
+    };
+    many.then_some(jobs)
 }
 
 fn is_procfs(path: &str) -> bool {
@@ -637,4 +657,24 @@ fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel just made this descriptor for us, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lld_has_no_more_threads_than_may_compile() {
+        let told = |line: &str| {
+            let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            threads(&CommandLine::parse(&args).unwrap(), 5)
+        };
+        assert_eq!(told("--threads=3"), None);
+        assert_eq!(told("--threads=9 --thinlto-jobs=5"), None);
+        assert_eq!(told("--threads=1 --thinlto-jobs=6"), Some(5));
+        assert_eq!(told("--plugin-opt=jobs=all"), Some(5));
+        assert_eq!(told("--thinlto-jobs=0"), Some(5));
+        // An error, which is lld's to say.
+        assert_eq!(told("--thinlto-jobs=some"), None);
+    }
 }
