@@ -292,6 +292,14 @@ impl CommandLine {
             .unwrap_or(OsStr::new("a.out"))
     }
 
+    /// How many backend threads are asked for, as it is written; none where that is left to lld.
+    /// `--threads` is also the default of `--thinlto-jobs` (lld/ELF/Driver.cpp).
+    #[must_use]
+    pub fn thinlto_jobs(&self) -> Option<&OsStr> {
+        self.last(Id::ThinltoJobs)
+            .or_else(|| self.last(Id::Threads))
+    }
+
     /// The files that lld may write, by name: the output, and those of options.
     #[must_use]
     pub fn outputs(&self) -> Vec<OsString> {

@@ -39,7 +39,7 @@ const STOPPED: Duration = Duration::from_millis(500);
 const QUANTUM: Duration = Duration::from_secs(1);
 
 /// What is shared with whom, and how much of it there is.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Limits {
     /// How many backends at once: of all links where they share slots, and of each link in any case.
     pub jobs: usize,
@@ -103,7 +103,7 @@ struct Machine {
 /// Admission of one link's backends.
 #[derive(Debug)]
 pub struct Admission {
-    limits: Limits,
+    jobs: usize,
     jobserver: Option<Jobserver>,
     machine: Option<Machine>,
     lone: Option<Slots>,
@@ -121,7 +121,7 @@ impl Admission {
     /// For a link of which this is known. Reads the environment for a jobserver: to be called before
     /// files are opened.
     #[must_use]
-    pub fn new(limits: Limits, before: Option<Cost>) -> Self {
+    pub fn new(limits: &Limits, before: Option<Cost>) -> Self {
         let jobserver = Tokens::of_environment();
         let jobserver = jobserver.map(|tokens| Jobserver { tokens, own: true });
         let machine = limits.dir.as_deref().map(|dir| Machine {
@@ -131,7 +131,7 @@ impl Admission {
         });
         let lone = limits.dir.as_deref().map(|dir| Slots::new(dir, "lone", 1));
         Self {
-            limits,
+            jobs: limits.jobs,
             jobserver,
             machine,
             lone,
@@ -147,7 +147,7 @@ impl Admission {
     /// A permit for a backend of the lld with this process number, if there may be one more now.
     pub fn try_permit(&mut self, lld: u32) -> Option<Permit> {
         let now = Instant::now();
-        if self.not_before.is_some_and(|t| now < t) || self.running >= self.limits.jobs {
+        if self.not_before.is_some_and(|t| now < t) || self.running >= self.jobs {
             return None;
         }
         let patient = self.waits_since.is_some_and(|t| now - t > STOPPED);

@@ -1,13 +1,14 @@
 //! Slots that all processes of a user on this machine share: files, each locked by who has it.
 //!
 //! A lock and not a counter, since the kernel gives it back however its process ends. No server and
-//! nothing to clean up: the files stay, empty but for the number of the process that had one last.
+//! nothing to clean up: the files stay, with a line on the process that had one last.
 
 use crate::sys::procfs;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -49,18 +50,17 @@ impl Slots {
     /// Takes a slot if one is free. One whose process is stopped (`SIGSTOP`, Ctrl-Z), which could take
     /// for ever, makes room for another if `stopped_too`.
     pub fn try_take(&mut self, stopped_too: bool) -> io::Result<Option<Slot>> {
-        for n in 0..self.count {
-            if let Some(slot) = self.try_number(n)? {
-                slot.used_by(std::process::id(), 0);
-                return Ok(Some(slot));
-            }
-        }
-        if !stopped_too {
-            return Ok(None);
+        let free = self.first_free(0..self.count)?;
+        if free.is_some() || !stopped_too {
+            return Ok(free);
         }
         let users = self.users();
         let stopped = users.iter().filter(|user| is_stopped(user.0)).count();
-        for n in self.count..self.count + stopped {
+        self.first_free(self.count..self.count + stopped)
+    }
+
+    fn first_free(&mut self, numbers: Range<usize>) -> io::Result<Option<Slot>> {
+        for n in numbers {
             if let Some(slot) = self.try_number(n)? {
                 slot.used_by(std::process::id(), 0);
                 return Ok(Some(slot));

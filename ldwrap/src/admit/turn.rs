@@ -28,7 +28,7 @@ pub struct Turn {
     slot: Option<Slot>,
     peak: u64,
     /// Held until lld has been started.
-    _gate: Option<Slot>,
+    gate: Option<Slot>,
 }
 
 impl Turn {
@@ -41,7 +41,7 @@ impl Turn {
         let mut turn = Self {
             slot: None,
             peak,
-            _gate: None,
+            gate: None,
         };
         let Some(dir) = limits.dir.as_deref().filter(|_| bitcode >= LARGE) else {
             return turn;
@@ -52,10 +52,10 @@ impl Turn {
         let patience = PATIENCE.max(Duration::from_secs(bitcode / SPEED * PATIENCE_FACTOR));
         loop {
             let patient = begin.elapsed() > STOPPED;
-            if turn._gate.is_none() {
-                turn._gate = taken(&mut gate, patient);
+            if turn.gate.is_none() {
+                turn.gate = taken(&mut gate, patient);
             }
-            if turn._gate.is_some() {
+            if turn.gate.is_some() {
                 // Before one of them is ours.
                 let others = large.users();
                 turn.slot = taken(&mut large, patient);
@@ -76,7 +76,7 @@ impl Turn {
         if let Some(slot) = &self.slot {
             slot.used_by(lld, self.peak);
         }
-        self._gate = None;
+        self.gate = None;
     }
 }
 

@@ -10,6 +10,7 @@ use super::lookups::{Answer, Opening};
 use crate::executor::{BackendError, Order, Outcome};
 use crate::jobs::failure::Failure;
 use crate::jobs::job::Jobs;
+use crate::link::NO_PRUNING;
 use crate::link::lookups::{Cache, Lookups, Naming};
 use crate::link::split::Plan;
 use crate::sys::process::{self, Role, Running};
@@ -27,11 +28,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// A policy that prunes nothing and therefore warns about nothing: each limit off
-/// (llvm/include/llvm/Support/CachePruning.h).
-const NO_PRUNING: &str =
-    "--thinlto-cache-policy=prune_after=0s:cache_size=0%:cache_size_bytes=0:cache_size_files=0";
 
 /// How lookups are told apart with this lld (fact 23).
 #[must_use]

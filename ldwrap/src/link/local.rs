@@ -25,6 +25,7 @@ use crate::admit::{Admission, History, LOOK, Limits, Permit, Turn};
 use crate::cache::context::{self, Context};
 use crate::cache::files::{Files, Identity};
 use crate::cache::objects::Cache;
+use crate::link::NO_PRUNING;
 use crate::link::backends::{Backends, Held};
 use crate::link::cached_names::{CachedNames, FIRST_IN_TASK_ORDER};
 use crate::link::code_options::{CodeOptions, CoveredFiles};
@@ -57,11 +58,6 @@ const DIRECTORY: &str = "/proc";
 const ENTRY: &[u8] = b"/proc/llvmcache-";
 /// How the names of new objects begin.
 const TEMPORARY: &[u8] = b"/proc/Thin-";
-/// A policy that prunes nothing and therefore warns about nothing: each limit off
-/// (llvm/include/llvm/Support/CachePruning.h).
-const NO_PRUNING: &str =
-    "--thinlto-cache-policy=prune_after=0s:cache_size=0%:cache_size_bytes=0:cache_size_files=0";
-
 /// What the C library's allocator reads in any thread (`check_may_shrink_heap` and `__get_nprocs` of
 /// glibc): the objects know nothing of it.
 const ALLOCATOR: [&[u8]; 3] = [
@@ -152,7 +148,7 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
     }
     let arrived = Instant::now();
     let before = link.history.and_then(History::read);
-    let admission = Admission::new(link.limits.clone(), before);
+    let admission = Admission::new(link.limits, before);
     let mut turn = Turn::wait(link.limits, link.bitcode, before);
     let signals = Forwarded::block().map_err(|e| format!("signals: {e}"))?;
     let mut command = Command::new(link.lld);
@@ -192,9 +188,7 @@ pub fn run(link: &Link<'_>) -> Result<Done, Alone> {
 /// How many backend threads lld is to be told to make, if it is to be told: not more than may compile,
 /// since each keeps the memory that it once had. lld's own number knows nothing of control groups.
 fn threads(cmd: &CommandLine, jobs: usize) -> Option<usize> {
-    // --threads is also the default of --thinlto-jobs (lld/ELF/Driver.cpp).
-    let asked = cmd.last(Id::ThinltoJobs).or_else(|| cmd.last(Id::Threads));
-    let Some(asked) = asked else {
+    let Some(asked) = cmd.thinlto_jobs() else {
         // SAFETY: no pointers.
         let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
         return (i64::try_from(jobs) != Ok(processors)).then_some(jobs);

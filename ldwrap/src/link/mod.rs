@@ -12,3 +12,8 @@ pub mod lookups;
 pub mod old_lld;
 pub mod selftest;
 pub mod split;
+
+/// A policy that prunes nothing and therefore warns about nothing: each limit off
+/// (llvm/include/llvm/Support/CachePruning.h).
+const NO_PRUNING: &str =
+    "--thinlto-cache-policy=prune_after=0s:cache_size=0%:cache_size_bytes=0:cache_size_files=0";

@@ -381,10 +381,13 @@ pub fn with_scratch<T>(f: impl FnOnce(&Scratch) -> T) -> io::Result<T> {
 /// processors that we may use.
 #[must_use]
 pub fn default_jobs(config: &shim::config::Config, cmd: Option<&CommandLine>) -> usize {
-    // --threads is also the default of --thinlto-jobs (lld/ELF/Driver.cpp); "all" is all processors.
+    // "all" is all processors.
     let users = || {
-        let jobs = cmd.and_then(|cmd| cmd.last(Id::ThinltoJobs).or_else(|| cmd.last(Id::Threads)));
-        jobs?.to_str()?.parse().ok().filter(|&n: &usize| n > 0)
+        cmd?.thinlto_jobs()?
+            .to_str()?
+            .parse()
+            .ok()
+            .filter(|&n: &usize| n > 0)
     };
     config
         .jobs
