@@ -151,16 +151,7 @@ impl Admission {
             return None;
         }
         let patient = self.waits_since.is_some_and(|t| now - t > STOPPED);
-        let lone = if self.has_memory(lld) {
-            None
-        } else {
-            // Where there are no locks, nothing is known of others.
-            match &mut self.lone {
-                Some(lone) => Some(taken(lone, patient)?),
-                None => None,
-            }
-        };
-        let Some(right) = self.right(patient) else {
+        let Some((right, lone)) = self.right_and_memory(lld, patient) else {
             self.waits_since.get_or_insert(now);
             return None;
         };
@@ -171,6 +162,16 @@ impl Admission {
             _lone: lone,
             since: now,
         })
+    }
+
+    fn right_and_memory(&mut self, lld: u32, patient: bool) -> Option<(Right, Option<Slot>)> {
+        let enough = self.has_memory(lld);
+        let lone = match &mut self.lone {
+            Some(lone) if !enough => Some(taken(lone, patient)?),
+            // Where there are no locks, nothing is known of others.
+            _ => None,
+        };
+        Some((self.right(patient)?, lone))
     }
 
     /// The backend has ended, and no other is to run in its place.
@@ -266,4 +267,35 @@ fn taken(slots: &mut Slots, patient: bool) -> Option<Slot> {
         log::warn!("{e}");
         None
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The one that may run though memory is short is stopped: another takes its place.
+    #[test]
+    fn memory_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            jobs: 2,
+            memory: None,
+            dir: Some(dir.path().to_owned()),
+        };
+        let huge = Cost {
+            peak: 1 << 60,
+            base: 1 << 60,
+            backend: 1 << 50,
+        };
+        let mut admission = Admission::new(&limits, Some(huge));
+        let mut others = Slots::new(dir.path(), "lone", 1);
+        let lone = others.try_take(false).unwrap().unwrap();
+        let mut stopped = slots::tests::stopped_process();
+        lone.used_by(stopped.id(), 0);
+        assert!(admission.try_permit(std::process::id()).is_none());
+        std::thread::sleep(STOPPED + LOOK);
+        assert!(admission.try_permit(std::process::id()).is_some());
+        stopped.kill().unwrap();
+        stopped.wait().unwrap();
+    }
 }

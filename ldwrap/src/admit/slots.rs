@@ -175,8 +175,9 @@ pub fn directory() -> io::Result<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use std::process::{Child, Command};
 
     #[test]
     fn there_are_so_many_and_they_come_back() {
@@ -196,29 +197,34 @@ mod tests {
         assert!(one.try_take(false).unwrap().is_some());
     }
 
-    #[test]
-    fn a_process_that_is_stopped_makes_room() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut sleeper = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
+    /// A process that is stopped, and has to be killed.
+    pub(in crate::admit) fn stopped_process() -> Child {
+        let sleeper = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = nix::unistd::Pid::from_raw(sleeper.id() as i32);
-        let mut one = Slots::new(dir.path(), "test", 1);
-        let mut other = Slots::new(dir.path(), "test", 1);
-        let slot = one.try_take(false).unwrap().unwrap();
-        slot.used_by(sleeper.id(), 1);
-        assert_eq!(other.users(), [(sleeper.id(), 1)]);
-        assert!(other.try_take(true).unwrap().is_none());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
         while !is_stopped(sleeper.id()) {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
+        sleeper
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut one = Slots::new(dir.path(), "test", 1);
+        let mut other = Slots::new(dir.path(), "test", 1);
+        let slot = one.try_take(false).unwrap().unwrap();
+        slot.used_by(std::process::id(), 1);
+        assert_eq!(other.users(), [(std::process::id(), 1)]);
+        assert!(other.try_take(true).unwrap().is_none());
+        let mut stopped = stopped_process();
+        slot.used_by(stopped.id(), 1);
+        assert_eq!(other.users(), [(stopped.id(), 1)]);
         assert!(other.try_take(false).unwrap().is_none());
         let extra = other.try_take(true).unwrap().unwrap();
         assert!(one.try_take(true).unwrap().is_none());
         drop((slot, extra));
-        sleeper.kill().unwrap();
-        sleeper.wait().unwrap();
+        stopped.kill().unwrap();
+        stopped.wait().unwrap();
     }
 }
