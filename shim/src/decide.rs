@@ -5,7 +5,7 @@
 //! lld then says its own error (DESIGN.md, invariant 2).
 
 use crate::cmdline::CommandLine;
-use crate::config::{Config, Executor, Split};
+use crate::config::{Config, Split};
 use crate::inputs;
 use crate::options::Id;
 use std::ffi::{OsStr, OsString};
@@ -24,6 +24,8 @@ pub enum Decision {
     Split {
         /// The output.
         output: String,
+        /// How much bitcode it has, in bytes, as far as that was counted.
+        bitcode: u64,
     },
 }
 
@@ -37,15 +39,17 @@ const NEVER_SPLIT: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--vers
 /// would be a noticeable part of it (DESIGN.md, "What a link costs"). configure's links are among these.
 pub const WORTH_CACHING: u64 = 100 << 10;
 
-/// The reason of a link for which there is no cache.
-pub const NO_CACHE: &str = "LDWRAP_CACHE_SIZE=0: without a cache lld is left alone";
-
 /// The reason of a link that is too small for a cache to pay.
 pub const TOO_SMALL: &str = "LDWRAP_SPLIT=auto: too little bitcode for a cache to pay";
 
-/// Decides about the link with these arguments (argv without its first).
+/// Decides about the link with these arguments (argv without its first). Bitcode is counted up to `count_to`
+/// bytes, and further than that only as far as the decision needs it.
 #[must_use]
-pub fn decide<'a>(args: impl ExactSizeIterator<Item = &'a OsStr>, config: &Config) -> Decision {
+pub fn decide<'a>(
+    args: impl ExactSizeIterator<Item = &'a OsStr>,
+    config: &Config,
+    count_to: u64,
+) -> Decision {
     let output = |cmd: &CommandLine| cmd.output().to_string_lossy().into_owned();
     let forward = |reason: String, cmd: Option<&CommandLine>| Decision::Forward {
         reason,
@@ -81,18 +85,16 @@ pub fn decide<'a>(args: impl ExactSizeIterator<Item = &'a OsStr>, config: &Confi
         // lld's own variable, the same as --reproduce.
         return forward("LLD_REPRODUCE: lld packs what it reads".into(), Some(&cmd));
     }
-    let weigh = config.split == Split::Auto && config.executor() != Executor::Remote;
-    if weigh && config.executor() == Executor::Local && config.cache_size == Some(0) {
-        return forward(NO_CACHE.into(), Some(&cmd));
-    }
+    let weigh = config.split == Split::Auto;
     // Of many objects some were left out above.
     let scale = (count / args.len().max(1)).max(1) as u64;
     let enough = if weigh { WORTH_CACHING / scale } else { 1 };
-    match inputs::bitcode_bytes(&cmd, sample, enough) {
+    match inputs::bitcode_bytes(&cmd, sample, enough.max(count_to / scale)) {
         Ok(0) => forward(NO_BITCODE.into(), Some(&cmd)),
         Ok(bytes) if bytes < enough => forward(TOO_SMALL.into(), Some(&cmd)),
-        Ok(_) => Decision::Split {
+        Ok(bytes) => Decision::Split {
             output: output(&cmd),
+            bitcode: bytes.saturating_mul(scale),
         },
         Err(e) => forward(e.to_string(), Some(&cmd)),
     }

@@ -40,7 +40,7 @@ fn link(argv: Argv) -> String {
 
     // Logging and verifying are ldwrap's, which decides the same.
     let talk = config.log.is_some() || config.verify.is_some() || !config.complaints.is_empty();
-    let (reason, output) = match decide(argv.args(), &config) {
+    let (reason, output) = match decide(argv.args(), &config, 1) {
         Decision::Forward { reason, output } if !talk => (reason, output),
         _ => match ldwrap() {
             Some(ldwrap) => {

@@ -12,7 +12,7 @@ pub struct Report {
     pub output: String,
     /// Split, or forwarded to the real lld.
     pub split: bool,
-    /// Why it was forwarded; empty for a split.
+    /// Why it was forwarded; for a split, why lld compiled what was to be compiled elsewhere.
     pub reason: String,
     /// Versions of lld and clang where they were asked for.
     pub lld: Option<String>,
@@ -22,7 +22,9 @@ pub struct Report {
     pub executor: Option<&'static str>,
     /// How many ThinLTO modules took part.
     pub modules: Option<usize>,
-    /// Backends answered from a cache, and those compiled.
+    /// How many of them lld's own threads compiled.
+    pub compiled_by_lld: Option<usize>,
+    /// Modules whose objects came from a cache, and those compiled.
     pub cache: Option<(usize, usize)>,
     /// What a Remote Execution server did.
     pub remote: Option<Remote>,
@@ -75,6 +77,9 @@ impl Report {
         }
         if let Some(n) = self.modules {
             put("modules", n.into());
+        }
+        if let Some(n) = self.compiled_by_lld {
+            put("compiled_by_lld", n.into());
         }
         if let Some((hits, misses)) = self.cache {
             let mut c = Map::new();

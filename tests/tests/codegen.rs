@@ -155,7 +155,7 @@ fn check(s: &Session, command: &str, base: &[Vec<u8>], outcome: Outcome) {
     );
     let both = s.link_both_with(&[save], command);
     if let Forwards(why) = outcome {
-        both.forwards(why);
+        both.is_lld_s(why);
         return;
     }
     both.splits();

@@ -487,7 +487,7 @@ fn the_users_own_cache_is_llds() {
         sources(s);
         let own = format!("{LINK} -Wl,--thinlto-cache-dir=X");
         let both = link(s, &own);
-        both.forwards("--thinlto-cache-dir").prints("14\n");
+        both.is_lld_s("--thinlto-cache-dir").prints("14\n");
         assert!(
             both.split
                 .file_names()
@@ -500,7 +500,7 @@ fn the_users_own_cache_is_llds() {
             "OUT=../other; {filled}; ls -i Y/llvmcache-* >before"
         ));
         link(s, &filled)
-            .forwards("--thinlto-cache-dir")
+            .is_lld_s("--thinlto-cache-dir")
             .prints("14\n");
         s.sh("ls -i Y/llvmcache-* | cmp - before");
         link(s, &format!("{own} -Wl,--thinlto-cache-dir=")).splits();
@@ -517,7 +517,7 @@ fn small_links_are_left_to_lld() {
             "char pthread_create(void); int main(void) { return 0; }",
         );
         s.sh("clang-$N -c -O2 -flto=thin conftest.c");
-        link_with(s, &auto, LINK).forwards("too little bitcode");
+        link_with(s, &auto, LINK).is_lld_s("too little bitcode");
         sources(s);
         let functions =
             (0..2000).map(|n| format!("int fun{n}(int x) {{ return x * {n} + x / ({n} + 1); }}\n"));
@@ -532,7 +532,7 @@ fn small_links_are_left_to_lld() {
         had(&link_with(s, &auto, LINK), 0, MODULES);
         let none = [("LDWRAP_SPLIT", ""), ("LDWRAP_CACHE_SIZE", "0")];
         link_with(s, &none, LINK)
-            .forwards("without a cache")
+            .is_lld_s("without a cache")
             .prints("14\n");
         // Asked for, it is done: nothing is found, and nothing is kept.
         let none = [("LDWRAP_CACHE_SIZE", "0")];
@@ -576,13 +576,13 @@ fn side_outputs() {
             ),
             ("--reproduce=r.tar", "--reproduce"),
         ] {
-            link(s, &format!("{LINK} -Wl,{option}")).forwards(reason);
+            link(s, &format!("{LINK} -Wl,{option}")).is_lld_s(reason);
         }
         link(
             s,
             &format!("{LINK} -Wl,--time-trace; test -s $OUT.time-trace; rm $OUT.time-trace"),
         )
-        .forwards("--time-trace")
+        .is_lld_s("--time-trace")
         .prints("14\n");
         had(&link(s, LINK), MODULES, 0);
     });

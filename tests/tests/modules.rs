@@ -19,25 +19,27 @@ fn identical_modules() {
         );
         s.sh("clang-$N -c -O2 -flto=thin main.c ctor.c; cp ctor.o copy.o; mkdir a b; cp ctor.o a; cp ctor.o b");
         s.sh("llvm-ar-$N rcs a/libsame.a a/ctor.o; llvm-ar-$N rcs b/libsame.a b/ctor.o");
+        // Lookups with one key, one after the other, are not told apart by their order.
+        let lost = u64::from(s.llvm < 16);
         s.link_both(&format!("{LINK} main.o ctor.o copy.o"))
-            .splits()
+            .splits_but(lost)
             .modules(3)
             .prints("up\nup\n");
         s.link_both(&format!("{LINK} main.o a/ctor.o b/ctor.o copy.o"))
-            .splits()
+            .splits_but(2 * lost)
             .modules(4)
             .prints("up\nup\nup\n");
         s.link_both(&format!(
             "{LINK} main.o -Wl,--whole-archive a/libsame.a b/libsame.a -Wl,--no-whole-archive"
         ))
-        .splits()
+        .splits_but(lost)
         .modules(3)
         .prints("up\nup\n");
         s.sh("llvm-ar-$N qcs twice.a ctor.o ctor.o");
         s.link_both(&format!(
             "{LINK} main.o -Wl,--whole-archive twice.a -Wl,--no-whole-archive"
         ))
-        .splits()
+        .splits_but(lost)
         .modules(3)
         .prints("up\nup\n");
     });
@@ -108,17 +110,15 @@ fn modules_without_a_hash() {
             let both = s.link_both(&format!("{LINK} {order}"));
             // lld compiles two.o itself; before 18 it orders such objects otherwise.
             if s.llvm >= 18 {
-                let both = both.splits().modules(4);
-                assert_eq!(both.report()["cache"]["misses"], 3, "LLVM {}", s.llvm);
-                both.prints("10 11 12\n");
+                both.splits().modules(3).prints("10 11 12\n");
             } else {
-                both.forwards("1 of 4 modules have no hash")
+                both.is_lld_s("modules have no hash")
                     .prints("10 11 12\n");
             }
         }
         s.sh("for f in main one three; do opt-$N -module-summary $f.o -o x.o; mv x.o $f.o; done");
         s.link_both(&format!("{LINK} main.o one.o two.o three.o"))
-            .forwards("4 of 4 modules have no hash")
+            .is_lld_s("")
             .prints("10 11 12\n");
     });
 }

@@ -251,7 +251,7 @@ fn settings_that_are_wrong() {
             (("LDWRAP_EXECUTOR", "remote"), "names no server"),
         ] {
             s.link_both_with(&[env, LENIENT], &link("one"))
-                .forwards(why)
+                .is_lld_s(why)
                 .prints("8\n");
         }
     });

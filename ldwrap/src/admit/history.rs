@@ -1,15 +1,17 @@
-//! What links cost when they were done before, by their outputs.
+//! What links cost when they were done before, and what they were made of, by their outputs.
 //!
 //! A file each of one line, and nothing is lost with it: a link that is not known is taken to be an
 //! ordinary one.
 
 use sha2::{Digest as _, Sha256};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The meaning of the numbers.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// What a link cost: memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +24,41 @@ pub struct Cost {
     pub backend: u64,
 }
 
-/// Where costs are remembered.
+/// What is remembered of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// What it cost when it was compiled last.
+    pub cost: Cost,
+    /// What it was made of when it was done last.
+    pub made_of: MadeOf,
+}
+
+/// A link's arguments, and its inputs as make knows them. Equal ones need not be the same link, but most
+/// likely are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MadeOf(u64);
+
+impl MadeOf {
+    /// Of arguments, and the inputs among them.
+    pub fn new<'a>(args: &[OsString], inputs: impl Iterator<Item = &'a OsStr>) -> Self {
+        let mut hasher = Sha256::new();
+        for arg in args {
+            hasher.update((arg.len() as u64).to_le_bytes());
+            hasher.update(arg.as_encoded_bytes());
+        }
+        for input in inputs {
+            if let Ok(m) = fs::metadata(input) {
+                for number in [m.ino(), m.size(), m.mtime() as u64, m.mtime_nsec() as u64] {
+                    hasher.update(number.to_le_bytes());
+                }
+            }
+        }
+        let digest = hasher.finalize();
+        Self(digest.iter().take(8).fold(0, |n, &b| n << 8 | u64::from(b)))
+    }
+}
+
+/// Where links are remembered.
 #[derive(Debug)]
 pub struct History(PathBuf);
 
@@ -36,9 +72,9 @@ impl History {
         Self(cache.join("links").join(name))
     }
 
-    /// What it cost last, if that is known.
+    /// What was there before, if that is known.
     #[must_use]
-    pub fn read(&self) -> Option<Cost> {
+    pub fn read(&self) -> Option<Before> {
         // No FIFO is waited for.
         if !self.0.symlink_metadata().ok()?.is_file() {
             return None;
@@ -49,20 +85,27 @@ impl History {
             return None;
         }
         let mut number = || words.next()?.parse().ok();
-        Some(Cost {
+        let cost = Cost {
             peak: number()?,
             base: number()?,
             backend: number()?,
-        })
+        };
+        let made_of = MadeOf(number()?);
+        Some(Before { cost, made_of })
     }
 
-    /// Remembers what it cost, unless that is about as before.
-    pub fn write(&self, cost: Cost) -> io::Result<()> {
+    /// Remembers what it was made of, and what it cost if it was compiled, unless that is about as before.
+    pub fn write(&self, cost: Option<Cost>, made_of: MadeOf) -> io::Result<()> {
+        let old = self.read();
+        let Some(cost) = cost.or(old.map(|old| old.cost)) else {
+            return Ok(());
+        };
         let close = |new: u64, old: u64| new.abs_diff(old) <= old / 10;
-        if self.read().is_some_and(|old| {
-            close(cost.peak, old.peak)
-                && close(cost.base, old.base)
-                && close(cost.backend, old.backend)
+        if old.is_some_and(|old| {
+            close(cost.peak, old.cost.peak)
+                && close(cost.base, old.cost.base)
+                && close(cost.backend, old.cost.backend)
+                && made_of == old.made_of
         }) {
             return Ok(());
         }
@@ -71,8 +114,8 @@ impl History {
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         writeln!(
             file,
-            "{FORMAT} {} {} {}",
-            cost.peak, cost.base, cost.backend
+            "{FORMAT} {} {} {} {}",
+            cost.peak, cost.base, cost.backend, made_of.0
         )?;
         file.persist(&self.0)?;
         Ok(())
@@ -84,6 +127,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_link_is_made_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.o");
+        let of = |args: &[&str]| {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            MadeOf::new(&args, [file.as_os_str(), OsStr::new("not there")].into_iter())
+        };
+        let none = of(&["a.o"]);
+        fs::write(&file, "1").unwrap();
+        let one = of(&["a.o"]);
+        assert!(one == of(&["a.o"]) && one != none && one != of(&["a", ".o"]));
+        fs::write(&file, "12").unwrap();
+        assert_ne!(one, of(&["a.o"]));
+    }
+
+    #[test]
     fn costs_are_remembered() {
         let dir = tempfile::tempdir().unwrap();
         let history = History::new(dir.path(), Path::new("a.out"));
@@ -93,16 +152,24 @@ mod tests {
             base: 500,
             backend: 100,
         };
-        history.write(cost).unwrap();
-        assert_eq!(history.read(), Some(cost));
+        let made_of = MadeOf(7);
+        let read = || history.read().map(|before| before.cost);
+        history.write(None, made_of).unwrap();
+        assert_eq!(read(), None);
+        history.write(Some(cost), made_of).unwrap();
+        assert_eq!(history.read(), Some(Before { cost, made_of }));
         assert_eq!(History::new(dir.path(), Path::new("b")).read(), None);
         // About the same.
-        history.write(Cost { peak: 1050, ..cost }).unwrap();
-        assert_eq!(history.read(), Some(cost));
+        let close = Cost { peak: 1050, ..cost };
+        history.write(Some(close), made_of).unwrap();
+        assert_eq!(read(), Some(cost));
         cost.peak = 2000;
-        history.write(cost).unwrap();
-        assert_eq!(history.read(), Some(cost));
-        for damaged in ["", "1 2", "2 1 2 3", "1 -1 2 3", "\0"] {
+        history.write(Some(cost), made_of).unwrap();
+        assert_eq!(read(), Some(cost));
+        let made_of = MadeOf(u64::MAX);
+        history.write(None, made_of).unwrap();
+        assert_eq!(history.read(), Some(Before { cost, made_of }));
+        for damaged in ["", "2 2", "2 1 2 3", "1 1 2 3 4", "2 -1 2 3 4", "\0"] {
             fs::write(&history.0, damaged).unwrap();
             assert_eq!(history.read(), None, "{damaged}");
         }

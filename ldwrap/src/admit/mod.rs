@@ -15,7 +15,7 @@ mod slots;
 mod tokens;
 mod turn;
 
-pub use history::{Cost, History};
+pub use history::{Before, Cost, History, MadeOf};
 pub use turn::Turn;
 
 use crate::sys::procfs::resident;
@@ -59,6 +59,16 @@ impl Limits {
         }
         let dir = dir.ok();
         Self { jobs, memory, dir }
+    }
+
+    /// Of one link by itself.
+    #[must_use]
+    pub fn of_one_link(jobs: usize) -> Self {
+        Self {
+            jobs,
+            memory: None,
+            dir: None,
+        }
     }
 }
 
@@ -107,6 +117,8 @@ pub struct Admission {
     jobserver: Option<Jobserver>,
     machine: Option<Machine>,
     lone: Option<Slots>,
+    /// All large links, and what they may take together (bytes).
+    bound: Option<(Slots, u64)>,
     /// What lld takes without backends, and what each of them takes (bytes).
     base: u64,
     backend: u64,
@@ -130,7 +142,9 @@ impl Admission {
             place: None,
         });
         let lone = limits.dir.as_deref().map(|dir| Slots::new(dir, "lone", 1));
+        let large = limits.dir.as_deref().map(|dir| turn::large(dir, limits.jobs));
         Self {
+            bound: large.zip(limits.memory),
             jobs: limits.jobs,
             jobserver,
             machine,
@@ -142,6 +156,12 @@ impl Admission {
             waits_since: None,
             not_before: None,
         }
+    }
+
+    /// Whether there may be a permit now, for all that is known.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.running < self.jobs && self.waits_since.is_none()
     }
 
     /// A permit for a backend of the lld with this process number, if there may be one more now.
@@ -247,7 +267,8 @@ impl Admission {
         let available = match self.available {
             Some((at, available)) if now - at < MEMORY_HOLDS => available,
             _ => {
-                let Some(available) = memory::available() else {
+                let bound = self.bound.as_mut().map(|(large, most)| turn::left(*most, large));
+                let Some(available) = memory::available().into_iter().chain(bound).min() else {
                     return true;
                 };
                 self.available = Some((now, available));

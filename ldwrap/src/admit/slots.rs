@@ -54,7 +54,7 @@ impl Slots {
         if free.is_some() || !stopped_too {
             return Ok(free);
         }
-        let users = self.users();
+        let users = self.users(false);
         let stopped = users.iter().filter(|user| is_stopped(user.0)).count();
         self.first_free(self.count..self.count + stopped)
     }
@@ -88,8 +88,9 @@ impl Slots {
         }
     }
 
-    /// The processes that use slots which others have, each with the memory that it is expected to take.
-    pub fn users(&mut self) -> Vec<(u32, u64)> {
+    /// The processes that use slots which others have, each with the memory that it is expected to take;
+    /// with `patient`, only those that are not stopped.
+    pub fn users(&mut self, patient: bool) -> Vec<(u32, u64)> {
         let user = |file: &File| {
             let mut text = [0; 31];
             file.read_exact_at(&mut text, 0).ok()?;
@@ -102,7 +103,7 @@ impl Slots {
             if !matches!(self.try_number(n), Ok(Some(_)))
                 && let Some(Some(file)) = self.files.get(n)
             {
-                users.extend(user(file));
+                users.extend(user(file).filter(|(pid, _)| !patient || !is_stopped(*pid)));
             }
         }
         users
@@ -189,7 +190,7 @@ pub(super) mod tests {
         assert!(one.try_take(false).unwrap().is_none());
         // Ours run.
         assert!(other.try_take(true).unwrap().is_none());
-        assert_eq!(other.users()[0], (std::process::id(), 0));
+        assert_eq!(other.users(false)[0], (std::process::id(), 0));
         drop(first);
         let third = other.try_take(false).unwrap().unwrap();
         assert!(one.try_take(false).unwrap().is_none());
@@ -215,11 +216,11 @@ pub(super) mod tests {
         let mut other = Slots::new(dir.path(), "test", 1);
         let slot = one.try_take(false).unwrap().unwrap();
         slot.used_by(std::process::id(), 1);
-        assert_eq!(other.users(), [(std::process::id(), 1)]);
+        assert_eq!(other.users(false), [(std::process::id(), 1)]);
         assert!(other.try_take(true).unwrap().is_none());
         let mut stopped = stopped_process();
         slot.used_by(stopped.id(), 1);
-        assert_eq!(other.users(), [(stopped.id(), 1)]);
+        assert_eq!(other.users(false), [(stopped.id(), 1)]);
         assert!(other.try_take(false).unwrap().is_none());
         let extra = other.try_take(true).unwrap().unwrap();
         assert!(one.try_take(true).unwrap().is_none());

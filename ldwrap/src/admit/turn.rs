@@ -6,8 +6,9 @@
 //! work. The next to begin holds a lock until it has begun: two cannot count on the same memory.
 
 use super::slots::{Slot, Slots};
-use super::{Cost, LOOK, Limits, RESERVE, STOPPED, memory, taken};
+use super::{Before, LOOK, Limits, MadeOf, RESERVE, STOPPED, memory, taken};
 use crate::sys::procfs::resident;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A link of less bitcode (bytes) waits for nothing.
@@ -32,22 +33,24 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Waits for the turn of a link with so much bitcode (bytes, as far as that was counted) that cost
-    /// this before; returns at once for a small one.
+    /// Waits for the turn of a link with so much bitcode (bytes, as far as that was counted), of which this
+    /// is known; returns at once for a small one, and for one that is as it was: its objects are cached.
     #[must_use]
-    pub fn wait(limits: &Limits, bitcode: u64, before: Option<Cost>) -> Self {
+    pub fn wait(limits: &Limits, bitcode: u64, before: Option<Before>, made_of: MadeOf) -> Self {
         let unknown = LLD + PER_BITCODE * bitcode;
-        let peak = before.map_or(unknown, |cost| cost.peak);
+        let peak = before.map_or(unknown, |before| before.cost.peak);
         let mut turn = Self {
             slot: None,
             peak,
             gate: None,
         };
-        let Some(dir) = limits.dir.as_deref().filter(|_| bitcode >= LARGE) else {
+        let as_it_was = before.is_some_and(|before| before.made_of == made_of);
+        let dir = limits.dir.as_deref();
+        let Some(dir) = dir.filter(|_| bitcode >= LARGE && !as_it_was) else {
             return turn;
         };
         let mut gate = Slots::new(dir, "gate", 1);
-        let mut large = Slots::new(dir, "large", limits.jobs);
+        let mut large = large(dir, limits.jobs);
         let begin = Instant::now();
         let patience = PATIENCE.max(Duration::from_secs(bitcode / SPEED * PATIENCE_FACTOR));
         loop {
@@ -57,7 +60,7 @@ impl Turn {
             }
             if turn.gate.is_some() {
                 // Before one of them is ours.
-                let others = large.users();
+                let others = large.users(patient);
                 turn.slot = taken(&mut large, patient);
                 let room = others.is_empty() || has_memory(limits, peak, &others);
                 if room && (turn.slot.is_some() || begin.elapsed() > patience) {
@@ -78,6 +81,17 @@ impl Turn {
         }
         self.gate = None;
     }
+}
+
+/// The places of large links that are at work.
+pub(super) fn large(dir: &Path, jobs: usize) -> Slots {
+    Slots::new(dir, "large", jobs)
+}
+
+/// What large links have left of so much memory (bytes).
+pub(super) fn left(most: u64, large: &mut Slots) -> u64 {
+    let users = large.users(true).into_iter();
+    most.saturating_sub(users.map(|(pid, _)| resident(pid)).sum())
 }
 
 /// Whether so much memory is free beside what others will still take.

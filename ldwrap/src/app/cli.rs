@@ -5,7 +5,7 @@
 use crate::cache::objects::Cache;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::selftest;
-use crate::link::split;
+use crate::app::linker::default_jobs;
 use clap::{Parser, Subcommand};
 use shim::config::Config;
 use std::ffi::{OsStr, OsString};
@@ -234,7 +234,7 @@ fn doctor(config: &Config) -> Result<(), String> {
                     toolchain.version
                 )),
             );
-            let jobs = split::default_jobs(config, None);
+            let jobs = default_jobs(config, None);
             let tested = selftest::run(&toolchain, jobs).map_err(|f| f.reason);
             if tested.is_ok() {
                 toolchain.prove();

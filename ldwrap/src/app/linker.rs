@@ -1,4 +1,4 @@
-//! ldwrap as the linker: decide, split, and where that fails, be the real lld.
+//! ldwrap as the linker: decide, watch lld, and where that fails, be the real lld.
 
 use crate::admit::{History, Limits};
 use crate::cache::files::Files;
@@ -6,27 +6,35 @@ use crate::cache::objects::{Cache, DEFAULT_SIZE};
 use crate::executor::remote::settings::Settings;
 use crate::jobs::action::Tool;
 use crate::jobs::failure::Failure;
-use crate::jobs::invocation::Invocation;
 use crate::jobs::shipped;
 use crate::jobs::store::Store;
 use crate::jobs::toolchain::{self, Toolchain};
 use crate::link::alone;
-use crate::link::local::{self, Alone};
+use crate::link::attribution::Naming;
+use crate::link::code_options::CodeOptions;
+use crate::link::elsewhere::Elsewhere;
+use crate::link::engine::{self, Alone, Done, Link};
 use crate::link::selftest;
-use crate::link::split::{self, Done, Plan};
-use crate::sys::signals;
+use crate::link::supply::{self, Plan, Supplied};
+use crate::sys::signals::{self, Forwarded};
 use shim::cmdline::CommandLine;
-use shim::config::{Config, Executor};
+use shim::config::{Config, Executor, Split};
 use shim::decide::{Decision, decide};
 use shim::lld::Argv;
+use shim::options::Id;
 use shim::report::Report;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread::Builder;
+use std::time::{Duration, Instant};
 
+/// A link of less bitcode (bytes) is done here before a server has answered its questions.
+const WORTH_SENDING: u64 = 512 << 10;
+/// How long cores here wait for a server's first word.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Bitcode is counted up to this (bytes): more is large too.
 const COUNTED: u64 = 64 << 20;
 
@@ -47,20 +55,26 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     if let Some(found) = &config.verify {
         return crate::app::verify::link(argv0, args, &real, found, config);
     }
-    let (reason, output, strict) = match decide(args.iter().map(OsString::as_os_str), config) {
-        Decision::Forward { reason, output } => (reason, output, false),
-        Decision::Split { output } if config.executor() == Executor::Local => {
-            match locally(argv0, args, &real, config) {
-                Ok(done) => {
-                    report_local(config, &output, &done, start);
-                    signals::end_as(done.status)
+    let (reason, output) = match decide(args.iter().map(OsString::as_os_str), config, COUNTED) {
+        Decision::Forward { reason, output } => (reason, output),
+        Decision::Split { output, bitcode } => {
+            let asked = Asked {
+                argv0: shim::lld::arg0(argv0, &real),
+                args,
+                real: &real,
+                config,
+                bitcode,
+            };
+            match watched(&asked) {
+                Ok(done) => return finish(config, &output, &done, start),
+                Err(alone) if config.strict && !alone.planned => {
+                    return refuse(&output, &alone.reason);
                 }
-                Err(alone) if alone.said == [0; 2] => (alone.reason, output, false),
+                Err(alone) if alone.said == [0; 2] => (alone.reason, output),
                 Err(alone) => {
                     report_forward(config, &output, &alone.reason, start);
-                    let argv0 = shim::lld::arg0(argv0, &real);
-                    let colour = CommandLine::parse(args).is_ok_and(|cmd| split::colours(&cmd));
-                    match alone::run(&real, argv0, args, alone.said, colour) {
+                    let colour = CommandLine::parse(args).is_ok_and(|cmd| colours(&cmd));
+                    match alone::run(&real, asked.argv0, args, alone.said, colour) {
                         Ok(status) => signals::end_as(status),
                         Err(e) => {
                             eprintln!("ldwrap: cannot run {}: {e}", real.display());
@@ -70,25 +84,8 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
                 }
             }
         }
-        Decision::Split { output } => match attempt(argv0, args, &real, config) {
-            Ok((toolchain, done)) => {
-                return finish(config, &output, &toolchain, &done, start);
-            }
-            Err(failure) => {
-                let strict = config.strict && !failure.planned;
-                if strict && !failure.said.is_empty() {
-                    let _ = std::io::stderr().write_all(&failure.said);
-                }
-                (failure.reason, output, strict)
-            }
-        },
     };
-    crate::sys::process::yield_to_signals();
     report_forward(config, &output, &reason, start);
-    if strict {
-        eprintln!("ldwrap: {output}: not split, and LDWRAP_STRICT is set: {reason}");
-        return 1;
-    }
     signals::restore();
     eprintln!(
         "ldwrap: {}",
@@ -97,42 +94,218 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     1
 }
 
-/// Links with lld's own threads; an error is the reason to leave the link to lld alone.
-fn locally(
-    argv0: &OsStr,
-    args: &[OsString],
-    real: &Path,
-    config: &Config,
-) -> Result<local::Done, Alone> {
+/// A link that is to be split.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    argv0: &'a OsStr,
+    args: &'a [OsString],
+    real: &'a Path,
+    config: &'a Config,
+    /// Bytes, as far as they were counted.
+    bitcode: u64,
+}
+
+/// How a link was done.
+struct Linked {
+    done: Done,
+    /// What was done elsewhere, if anyone was there for it.
+    supplied: Option<Supplied>,
+    /// Why nothing, or no more, came from elsewhere, where that was asked for.
+    failure: Option<Failure>,
+}
+
+/// Links with one lld that is watched; an error is the reason to leave the link to lld alone.
+fn watched(asked: &Asked<'_>) -> Result<Linked, Alone> {
+    let Asked { args, config, .. } = *asked;
     let cmd = &CommandLine::parse(args).map_err(|e| e.to_string())?;
     let dir = config.cache_dir.as_deref();
-    let major = toolchain::lld_major(real, dir)
-        .ok_or_else(|| format!("cannot tell the version of {}", real.display()))?;
+    let major = toolchain::lld_major(asked.real, dir)
+        .ok_or_else(|| format!("cannot tell the version of {}", asked.real.display()))?;
+    let options = engine::check(cmd, major)?;
     let cache = cache(config).map(Arc::new);
-    let memory = dir.map(|dir| dir.join("digests"));
-    let files = memory.map(Files::remembering).unwrap_or_default();
-    let limits = Limits::new(split::default_jobs(config, None), config.memory);
+    let files = files(config);
+    let limits = Limits::new(default_jobs(config, None), config.memory);
     let history = dir.map(|dir| History::new(dir, Path::new(cmd.output())));
-    let bitcode = shim::inputs::bitcode_bytes(cmd, true, COUNTED).unwrap_or(0);
-    let done = local::run(&local::Link {
-        lld: real,
-        argv0: shim::lld::arg0(argv0, real),
+    let signals = Forwarded::block().map_err(|e| format!("signals: {e}"))?;
+    let link = Link {
+        lld: asked.real,
+        argv0: asked.argv0,
         args,
         cmd,
-        cache: cache.clone(),
+        cache: cache.as_ref(),
         files: &files,
         major,
         limits: &limits,
         history: history.as_ref(),
-        bitcode,
-    })?;
+        bitcode: asked.bitcode,
+        elsewhere: None,
+        signals: Some(&signals),
+        quiet: false,
+    };
+    let linked = match wanted(asked, cmd, major) {
+        Ok(Some(place)) => with_jobs(asked, &place, &link, options)?,
+        none => Linked {
+            done: engine::run(&link, options)?,
+            supplied: None,
+            failure: none.err(),
+        },
+    };
     if let Some(Err(e)) = cache.map(|cache| cache.settle()) {
         log::warn!("the cache cannot be counted: {e}");
     }
     if let Err(e) = files.settle() {
         log::info!("the digests of files cannot be remembered: {e}");
     }
-    Ok(done)
+    Ok(linked)
+}
+
+/// Where the jobs of a link are to be done, if jobs are to be made of it; an error is why they are not,
+/// though they were asked for.
+fn wanted(asked: &Asked<'_>, cmd: &CommandLine, major: u32) -> Result<Option<Place>, Failure> {
+    let config = asked.config;
+    let place = match config.executor() {
+        Executor::Local => return Ok(None),
+        Executor::Distributor => {
+            let why = "LDWRAP_EXECUTOR=distributor is not there yet";
+            return Err(Failure::new(why.into()));
+        }
+        Executor::Clang => Place::Here,
+        Executor::Remote => Place::Server(Settings::of(config).map_err(Failure::new)?),
+    };
+    supply::check(asked.args, cmd, major).map_err(Failure::planned)?;
+    let small = config.split == Split::Auto && asked.bitcode < WORTH_SENDING;
+    if small && matches!(place, Place::Server(_)) {
+        let why = "too little bitcode for a server's round trips";
+        return Err(Failure::planned(why.into()));
+    }
+    Ok(Some(place))
+}
+
+/// Where jobs are done.
+enum Place {
+    /// As clang processes on this machine.
+    Here,
+    /// On a server.
+    Server(Settings),
+}
+
+/// Links beside a thread that makes jobs and has them done elsewhere.
+fn with_jobs(
+    asked: &Asked<'_>,
+    place: &Place,
+    link: &Link<'_>,
+    options: CodeOptions,
+) -> Result<Linked, Alone> {
+    let (patience, jobs) = match place {
+        Place::Here => (None, default_jobs(asked.config, Some(link.cmd))),
+        Place::Server(server) => ((!server.fallback_only).then_some(PATIENCE), server.jobs),
+    };
+    let remote = matches!(place, Place::Server(_));
+    let elsewhere = Elsewhere::new(patience).map_err(|e| format!("no event descriptor: {e}"))?;
+    let by_order = Naming::of(link.major) == Naming::ByOrder;
+    // What was linked here before is mostly in the cache.
+    if by_order || (remote && link.history.is_none_or(|history| history.read().is_none())) {
+        elsewhere.begin(true);
+    }
+    std::thread::scope(|scope| {
+        let make = || supply::beside(&elsewhere, || make_jobs(asked, place, &elsewhere));
+        let thread = Builder::new().name("jobs".into()).spawn_scoped(scope, make);
+        if let Err(e) = &thread {
+            elsewhere.end(Some(Failure::new(format!("no thread: {e}"))));
+        }
+        let interrupted = || link.signals.is_some_and(Forwarded::have_come);
+        let there = !by_order || elsewhere.wait_for_index(interrupted);
+        let done = engine::run(
+            &Link {
+                elsewhere: there.then_some((&elsewhere, jobs)),
+                ..*link
+            },
+            options,
+        );
+        elsewhere.stop();
+        crate::sys::process::kill_children();
+        let supplied = thread.ok().and_then(|thread| thread.join().ok());
+        Ok(Linked {
+            done: done?,
+            supplied,
+            failure: elsewhere.failure(),
+        })
+    })
+}
+
+/// Makes the jobs of a link and has them done.
+fn make_jobs(
+    asked: &Asked<'_>,
+    place: &Place,
+    elsewhere: &Elsewhere,
+) -> Result<Supplied, Failure> {
+    let Asked { args, config, .. } = *asked;
+    let mut toolchain =
+        Toolchain::find(asked.real, config).map_err(|e| Failure::new(e.to_string()))?;
+    // Now that the release is known, its own grammar.
+    let cmd = &CommandLine::parse_for(args, Some(toolchain.major))
+        .map_err(|e| Failure::planned(e.to_string()))?;
+    if let Some(unknown) = cmd.first_unknown() {
+        let unknown = unknown.to_string_lossy();
+        return Err(Failure::planned(format!("unknown option {unknown}")));
+    }
+    if !crate::jobs::modules::any_thin(cmd)? {
+        let why = "no ThinLTO bitcode, only regular LTO";
+        return Err(Failure::planned(why.into()));
+    }
+    let threads = default_jobs(config, Some(cmd));
+    if !toolchain.proven {
+        selftest::run(&toolchain, threads)?;
+        toolchain.prove();
+    }
+    let server = match place {
+        Place::Server(server) => Some((server, Arc::new(store(&toolchain, config, server)?))),
+        Place::Here => None,
+    };
+    let supplied = supply::supply(
+        &Plan {
+            argv0: asked.argv0,
+            args,
+            cmd,
+            toolchain: &toolchain,
+            threads,
+            remote: server.as_ref().map(|(settings, store)| (*settings, store)),
+            save_objects: config.save_objects.as_deref(),
+            max_failures: supply::MAX_FAILURES,
+        },
+        elsewhere,
+    )?;
+    if let Some((_, store)) = server {
+        store.settle();
+    }
+    Ok(supplied)
+}
+
+/// Whether lld would colour its messages if it wrote to our stderr: it would if that is a terminal
+/// and nobody said otherwise.
+fn colours(cmd: &CommandLine) -> bool {
+    !cmd.has(Id::ColorDiagnostics) && std::io::stderr().is_terminal()
+}
+
+/// The number of backends at once: the setting, or lld's own (`--thinlto-jobs`, `--threads`), or the
+/// processors that we may use.
+pub(crate) fn default_jobs(config: &Config, cmd: Option<&CommandLine>) -> usize {
+    // "all" is all processors.
+    let users = || {
+        let jobs = cmd?.thinlto_jobs()?.to_str()?.parse().ok();
+        jobs.filter(|&n: &usize| n > 0)
+    };
+    config
+        .jobs
+        .or_else(users)
+        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+        .unwrap_or(1)
+}
+
+/// Digests of files, remembered where there is a cache directory.
+fn files(config: &Config) -> Files {
+    let memory = config.cache_dir.as_deref().map(|dir| dir.join("digests"));
+    memory.map(Files::remembering).unwrap_or_default()
 }
 
 /// The local cache, unless there is to be none.
@@ -159,135 +332,21 @@ fn report_forward(config: &Config, output: &str, reason: &str, start: Instant) {
     );
 }
 
-fn report_local(config: &Config, output: &str, done: &local::Done, start: Instant) {
-    let modules = done.hits + done.misses;
-    if modules == 0 {
-        return report_forward(
-            config,
-            output,
-            "lld looked for no object: no module of ThinLTO took part",
-            start,
-        );
-    }
-    log::info!(
-        "{output}: {} of {modules} modules from the cache",
-        done.hits
-    );
-    let [arrived, began, ended] = done.times;
-    report(
-        config,
-        Report {
-            output: output.to_owned(),
-            split: true,
-            executor: Some("local"),
-            modules: Some(modules),
-            cache: Some((done.hits, done.misses)),
-            phases_ms: vec![
-                ("plan", millis(arrived - start)),
-                ("turn", millis(began - arrived)),
-                ("lld", millis(ended - began)),
-                ("end", millis(ended.elapsed())),
-            ],
-            total_ms: millis(start.elapsed()),
-            ..Report::default()
-        },
-    );
-}
-
-fn attempt(
-    argv0: &OsStr,
-    args: &[OsString],
-    real: &Path,
-    config: &Config,
-) -> Result<(Toolchain, Done), Failure> {
-    let remote = match config.executor() {
-        Executor::Local | Executor::Clang => None,
-        Executor::Remote => Some(Settings::of(config).map_err(Failure::new)?),
-        Executor::Distributor => {
-            return Err(Failure::new(
-                "LDWRAP_EXECUTOR=distributor is not there yet".into(),
-            ));
-        }
-    };
-    // Before anything is started: most links that cannot be split are known by their options.
-    let mut toolchain = Toolchain::find(real, config).map_err(|e| Failure::new(e.to_string()))?;
-    // Now that the release is known, its own grammar.
-    let cmd = &CommandLine::parse_for(args, Some(toolchain.major))
-        .map_err(|e| Failure::planned(e.to_string()))?;
-    if let Some(unknown) = cmd.first_unknown() {
-        return Err(Failure::planned(format!(
-            "unknown option {}",
-            unknown.to_string_lossy()
-        )));
-    }
-    crate::jobs::codegen::Codegen::of(cmd, toolchain.major).map_err(Failure::planned)?;
-    let jobs = split::default_jobs(config, Some(cmd));
-    if !crate::jobs::modules::any_thin(cmd)? {
-        return Err(Failure::planned(
-            "no ThinLTO bitcode, only regular LTO".into(),
-        ));
-    }
-    crate::sys::process::take_signals().map_err(|e| Failure::new(format!("signals: {e}")))?;
-    if !toolchain.proven {
-        selftest::run(&toolchain, jobs)?;
-        toolchain.prove();
-    }
-    let argv0 = shim::lld::arg0(argv0, real);
-    let store = store(&toolchain, config, remote.as_ref())?;
-    let done = split::with_scratch(|scratch| {
-        split::split(&Plan {
-            lld: Invocation {
-                program: &toolchain.lld,
-                argv0,
-                args,
-                cmd,
-                scratch,
-            },
-            toolchain: &toolchain,
-            jobs,
-            colour: split::colours(cmd),
-            max_failures: split::MAX_FAILURES,
-            store: store.as_ref(),
-            remote: remote.as_ref(),
-            save_objects: config.save_objects.as_deref(),
-        })
-    })
-    .map_err(|e| Failure::new(format!("no scratch directory: {e}")))??;
-    if let Some(store) = &store {
-        store.settle();
-    }
-    Ok((toolchain, done))
-}
-
-/// The compiler as keys have it, and the cache; none where nothing asks for keys.
-fn store(
-    toolchain: &Toolchain,
-    config: &Config,
-    remote: Option<&Settings>,
-) -> Result<Option<Store>, Failure> {
-    let dir = config.cache_dir.as_deref();
-    let cache = cache(config);
-    if cache.is_none() && remote.is_none() {
-        return Ok(None);
-    }
-    let memory = dir.map(|dir| dir.join("digests"));
-    let files = memory.map(Files::remembering).unwrap_or_default();
+/// The compiler as keys have it, and the cache.
+fn store(toolchain: &Toolchain, config: &Config, settings: &Settings) -> Result<Store, Failure> {
+    let files = files(config);
     let shipped = shipped::collect(toolchain, &files);
-    let tool = match remote {
-        Some(settings) if settings.clang.is_none() => {
-            shipped.map_err(|e| Failure::new(e.to_string()))?
-        }
-        settings => {
+    let failure = |e: std::io::Error| Failure::new(e.to_string());
+    let tool = match &settings.clang {
+        None => shipped.map_err(failure)?,
+        Some(clang) => {
             // Two builds may say the same version: which one this is, its files say.
             let build = match shipped {
                 Ok(tool) => tool.content(),
-                Err(_) => files
-                    .digest(&toolchain.clang)
-                    .map_err(|e| Failure::new(e.to_string()))?,
+                Err(_) => files.digest(&toolchain.clang).map_err(failure)?,
             };
-            let clang = settings.and_then(|s| s.clang.clone());
             Tool {
-                command: vec![clang.unwrap_or("clang".into())],
+                command: vec![clang.clone()],
                 banner: toolchain.banner.clone(),
                 build: Some(build),
                 files: BTreeMap::new(),
@@ -295,42 +354,80 @@ fn store(
             }
         }
     };
-    let platform = remote.map(|s| s.platform.clone()).unwrap_or_default();
-    Ok(Some(Store::new(Tool { platform, ..tool }, files, cache)))
+    let platform = settings.platform.clone();
+    Ok(Store::new(
+        Tool { platform, ..tool },
+        files,
+        cache(config),
+    ))
 }
 
-fn finish(config: &Config, output: &str, toolchain: &Toolchain, done: &Done, start: Instant) -> u8 {
-    log::info!("{output}: split, {} modules", done.modules);
-    if let Some(remote) = &done.remote
-        && let Some(trouble) = &remote.trouble
+/// Fails a link for a reason that is only good enough under `LDWRAP_STRICT`.
+fn refuse(output: &str, reason: &str) -> u8 {
+    eprintln!("ldwrap: {output}: LDWRAP_STRICT is set: {reason}");
+    1
+}
+
+/// Reports a link, and ends as its lld has ended.
+fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 {
+    let Linked { done, supplied, .. } = linked;
+    let modules = done.hits + done.compiled + done.given;
+    let remote = supplied.as_ref().and_then(|s| s.remote.clone());
+    if config.strict
+        && let Some(Failure { reason, planned: false }) = &linked.failure
     {
-        eprintln!(
-            "ldwrap: {output}: remote execution: {trouble}; {} of {} backends ran here",
-            remote.local, done.modules
-        );
+        return refuse(output, reason);
     }
+    let reason = linked.failure.as_ref().map(|failure| failure.reason.clone());
+    if let Some(reason) = &reason {
+        log::info!("{output}: lld's own threads: {reason}");
+    }
+    if modules == 0 {
+        let why = "lld looked for no object: no module of ThinLTO took part";
+        report_forward(config, output, why, start);
+        signals::end_as(done.status);
+    }
+    let trouble = remote.as_ref().and_then(|r| r.trouble.clone());
+    if let Some(why) = trouble.or_else(|| reason.clone())
+        && std::io::stderr().is_terminal()
+    {
+        let compiled = done.compiled;
+        eprintln!("ldwrap: {output}: {why}; {compiled} of {modules} modules were compiled by lld");
+    }
+    let elsewhere = supplied.as_ref().map_or(0, |s| s.hits.min(done.given));
+    let hits = done.hits + elsewhere;
+    log::info!("{output}: {hits} of {modules} modules from a cache");
+    let [arrived, began, objects_there, ended] = done.times;
+    let version = supplied.as_ref().and_then(|s| s.version.clone());
     report(
         config,
         Report {
             output: output.to_owned(),
             split: true,
-            lld: Some(toolchain.version.clone()),
-            clang: Some(toolchain.version.clone()),
-            executor: Some(done.executor),
-            remote: done.remote.clone(),
-            modules: Some(done.modules),
-            cache: Some((done.hits, done.compiled)),
-            phases_ms: done
-                .phases
-                .iter()
-                .map(|&(name, t)| (name, millis(t)))
-                .collect(),
+            lld: version.clone(),
+            clang: version,
+            reason: reason.unwrap_or_default(),
+            executor: Some(match (supplied, config.executor()) {
+                (None, _) | (_, Executor::Local | Executor::Distributor) => "local",
+                (Some(_), Executor::Clang) => "clang",
+                (Some(_), Executor::Remote) => "remote",
+            }),
+            remote,
+            modules: Some(modules),
+            compiled_by_lld: Some(done.compiled),
+            cache: Some((hits, modules - hits)),
+            phases_ms: vec![
+                ("plan", millis(arrived - start)),
+                ("turn", millis(began - arrived)),
+                ("backends", millis(objects_there - began)),
+                ("final", millis(ended - objects_there)),
+                ("end", millis(ended.elapsed())),
+            ],
             total_ms: millis(start.elapsed()),
             ..Report::default()
         },
     );
-    let code = done.status.and_then(|s| s.code()).unwrap_or(0);
-    u8::try_from(code).unwrap_or(1)
+    signals::end_as(done.status)
 }
 
 fn report(config: &Config, report: Report) {

@@ -34,7 +34,7 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
     let (program, args) = command.split_first().ok_or("no command to verify")?;
     let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
     process::take_signals().map_err(|e| format!("signals: {e}"))?;
-    let done = crate::link::split::with_scratch(|scratch| -> io::Result<_> {
+    let done = process::with_scratch(|scratch| -> io::Result<_> {
         let (bin, found) = (scratch.file("bin"), scratch.file("found"));
         fs::create_dir(&bin)?;
         fs::create_dir(&found)?;
@@ -73,6 +73,7 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
             )
         })?;
         let status = Running::new(child, Role::Tool).wait()?;
+        process::yield_to_signals(status);
         let findings = read_findings(&found)?;
         if let Some(keep) = keep {
             copy_tree(&found.join(KEPT), keep)?;
@@ -155,8 +156,8 @@ pub fn link(argv0: &OsStr, args: &[OsString], real: &Path, found: &Path, config:
         split: config::Split::Always,
         ..config.clone()
     };
-    let decision = decide(args.iter().map(OsString::as_os_str), &always);
-    let (Decision::Split { output } | Decision::Forward { output, .. }) = &decision;
+    let decision = decide(args.iter().map(OsString::as_os_str), &always, 1);
+    let (Decision::Split { output, .. } | Decision::Forward { output, .. }) = &decision;
     let leave = |verdict: &str, text: &str, differences: &[String]| {
         let finding = json!({
             "output": output, "verdict": verdict, "text": text, "differences": differences,
@@ -463,6 +464,7 @@ fn joined(option: &str, path: &Path) -> OsString {
 
 fn run(command: Command) -> io::Result<Run> {
     let out = process::output(command, Role::Tool)?;
+    process::yield_to_signals(out.status);
     Ok(Run {
         status: out.status,
         stdout: out.stdout,

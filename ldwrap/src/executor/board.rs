@@ -3,20 +3,25 @@
 //! Each job is on the board from the moment its object is known not to be in the local cache until it
 //! is done. First the server's cache is asked for it; then it is in line. A remote slot takes the first
 //! in line. A core that is free here takes, in this order: a job that failed elsewhere; the last in
-//! line, since remote slots take from the front; one that waits for a worker on the server, or too
-//! long for an answer; one that takes long there. In the last three both compile, and the first to end
-//! wins: a straggler never holds up a link that a free core could finish.
+//! line, since remote slots take from the front; one that is not on the board yet, where the server's
+//! cache has had little; one that waited too long for an answer or a worker; one that takes long there.
+//! In the last two both compile, and the first to end wins: a straggler never holds up a link that a
+//! free core could finish.
+//!
+//! A core here is a thread of lld's own, which can compile only modules that lld has asked for, and is
+//! not to be stopped once it has begun ([`Board::choose_here`]). With an lld whose lookups can only be
+//! told apart when it has a single thread, it is a clang process ([`Board::take_local`]).
 
 use crate::jobs::action::Action;
 use crate::jobs::job::Job;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// A remote execution is a straggler when it takes this many times as long as most do.
 const STRAGGLES: u32 = 2;
-/// So long the server's cache may take to answer before a core here begins with the job.
+/// So long a core here waits for the server: for its first word, an answer of its cache, a worker.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How often waiting cores look for stragglers.
 const LOOK: Duration = Duration::from_millis(50);
@@ -28,7 +33,7 @@ pub struct Task {
     pub job: Job,
     /// Its Action.
     pub action: Action,
-    /// ObjectSource when the job is done, or no longer to be done remotely.
+    /// Told when the job is done, or no longer to be done remotely.
     pub over: Notify,
 }
 
@@ -63,7 +68,7 @@ enum Remote {
     /// In line.
     Waits,
     /// Sent, and not known to run.
-    Sent,
+    Sent(Instant),
     /// Runs.
     Runs(Instant),
     /// Not to be tried any more.
@@ -107,7 +112,7 @@ impl Lines {
             Remote::Unknown => (&mut self.unknown, None),
             Remote::Asked(since) => (&mut self.asked, Some(since)),
             Remote::Waits => (&mut self.waits, None),
-            Remote::Sent => (&mut self.sent, None),
+            Remote::Sent(since) => (&mut self.sent, Some(since)),
             Remote::Runs(since) => (&mut self.runs, Some(since)),
             Remote::Failed => (&mut self.failed, None),
         }
@@ -134,6 +139,10 @@ impl Lines {
 #[derive(Debug, Default)]
 struct State {
     entries: HashMap<Place, Entry>,
+    /// The places of jobs, by their numbers.
+    places: HashMap<usize, Place>,
+    /// Numbers of jobs that are not for the board: done here or begun before they came to it.
+    settled: HashSet<usize>,
     lines: Lines,
     next: Place,
     /// No more jobs will come.
@@ -146,6 +155,10 @@ struct State {
     fallback_only: bool,
     /// How long remote executions took, the shortest first.
     took: Vec<Duration>,
+    /// How many jobs the server's cache did not have.
+    missed: usize,
+    /// How many objects came from the server.
+    received: usize,
 }
 
 impl State {
@@ -168,14 +181,77 @@ impl State {
 
     fn put(&mut self, place: Place, entry: Entry) {
         self.lines.enter(place, &entry);
+        self.places.insert(entry.task.job.number, place);
         self.entries.insert(place, entry);
     }
 
     fn remove(&mut self, place: Place) -> Option<Entry> {
         let entry = self.entries.remove(&place)?;
         self.lines.leave(place, &entry);
+        self.places.remove(&entry.task.job.number);
         Some(entry)
     }
+
+    /// How good it is to have a thread of lld's compile a job whose lookup has waited so long: the less
+    /// the better; none if that is better left to the server. Among those of the same class, the second
+    /// number decides.
+    fn rank(&self, number: Option<usize>, waited: Duration) -> Option<(Class, u64)> {
+        if self.alone || self.stopped {
+            return Some((Class::Failed, 0));
+        }
+        let oldest_first = |since: Instant| u64::MAX - since.elapsed().as_millis() as u64;
+        let late = |since: Instant| {
+            (since.elapsed() > ANSWER).then(|| (Class::Unanswered, oldest_first(since)))
+        };
+        if number.is_some_and(|n| self.settled.contains(&n)) {
+            return None;
+        }
+        let place = number.and_then(|n| self.places.get(&n).copied());
+        let entry = place.and_then(|place| Some((place, self.entries.get(&place)?)));
+        let Some((place, entry)) = entry else {
+            // Not known yet, or not on the board yet.
+            let mostly_missing = self.missed > self.received;
+            let class = if waited > ANSWER {
+                Class::Unanswered
+            } else if number.is_some() && mostly_missing {
+                Class::NotThereYet
+            } else {
+                return None;
+            };
+            return (!self.fallback_only).then_some((class, 0));
+        };
+        if entry.local {
+            return None;
+        }
+        if entry.remote == Remote::Failed {
+            return Some((Class::Failed, 0));
+        }
+        if self.fallback_only {
+            return None;
+        }
+        match entry.remote {
+            Remote::Failed => None,
+            Remote::Waits => Some((Class::InLine, u64::MAX - place as u64)),
+            Remote::Unknown => (waited > ANSWER).then_some((Class::Unanswered, 0)),
+            Remote::Asked(since) | Remote::Sent(since) => late(since),
+            Remote::Runs(since) => match self.took.get(self.took.len() / 2) {
+                Some(&usual) => (since.elapsed() > usual * STRAGGLES).then(|| (Class::Straggler, oldest_first(since))),
+                // It has never given anything: the smallest, which a server that works ends first.
+                None => (since.elapsed() > ANSWER && self.received == 0)
+                    .then_some((Class::Straggler, entry.task.job.size)),
+            },
+        }
+    }
+}
+
+/// Why a core here takes a job, the best reason first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Failed,
+    InLine,
+    NotThereYet,
+    Unanswered,
+    Straggler,
 }
 
 /// How many tasks may be on a board.
@@ -192,11 +268,11 @@ pub struct Room {
 #[derive(Debug, Default)]
 pub struct Board {
     state: Mutex<State>,
-    /// ObjectSource when there may be room for a task.
+    /// Told when there may be room for a task.
     room: Condvar,
-    /// ObjectSource when there may be something for a core here.
+    /// Told when there may be something for a core here.
     local: Condvar,
-    /// ObjectSource when there may be something for a remote slot.
+    /// Told when there may be something for a remote slot.
     pub remote: Notify,
 }
 
@@ -251,6 +327,9 @@ impl Board {
             .unwrap_or_else(PoisonError::into_inner);
         let place = state.next;
         state.next += 1;
+        if state.settled.contains(&task.job.number) {
+            return;
+        }
         let remote = if state.alone {
             Remote::Failed
         } else {
@@ -325,7 +404,7 @@ impl Board {
         state.change(place, |entry| {
             entry.remote = match next {
                 Next::Ask => Remote::Asked(Instant::now()),
-                Next::Execute => Remote::Sent,
+                Next::Execute => Remote::Sent(Instant::now()),
             }
         });
         let task = state.entries.get(&place)?.task.clone();
@@ -345,13 +424,14 @@ impl Board {
                 entry.remote = Remote::Waits;
             }
         });
+        state.missed += 1;
         self.tell(state);
     }
 
     /// A remote execution has begun.
     pub fn runs(&self, place: Place) {
         self.state().change(place, |entry| {
-            if entry.remote == Remote::Sent {
+            if let Remote::Sent(_) = entry.remote {
                 entry.remote = Remote::Runs(Instant::now());
             }
         });
@@ -369,7 +449,10 @@ impl Board {
     pub fn wanted_remotely(&self, place: Place) -> bool {
         let state = self.state();
         let wanted =
-            |e: &Entry| matches!(e.remote, Remote::Asked(_) | Remote::Sent | Remote::Runs(_));
+            |e: &Entry| matches!(
+                e.remote,
+                Remote::Asked(_) | Remote::Sent(_) | Remote::Runs(_)
+            );
         !state.stopped && state.entries.get(&place).is_some_and(wanted)
     }
 
@@ -379,6 +462,7 @@ impl Board {
         let Some(entry) = state.remove(place) else {
             return false;
         };
+        state.settled.insert(entry.task.job.number);
         if let Remote::Runs(since) = entry.remote
             && !entry.local
         {
@@ -391,7 +475,53 @@ impl Board {
         true
     }
 
-    /// The next task for a core here; waits for one, and ends when all is done.
+    /// An object has come from the server.
+    pub fn received(&self) {
+        self.state().received += 1;
+    }
+
+    /// Which of these jobs a thread of lld's is to compile now, if any: the position of one. Each is given
+    /// by its number, if that is known, and how long lld has waited for its object.
+    #[must_use]
+    pub fn choose_here(&self, held: &[(Option<usize>, Duration)]) -> Option<usize> {
+        let state = self.state();
+        let ranked = held.iter().enumerate().filter_map(|(at, &(number, waited))| {
+            // The last that lld has asked for is its smallest.
+            Some((state.rank(number, waited)?, usize::MAX - at, at))
+        });
+        ranked.min().map(|(.., at)| at)
+    }
+
+    /// A thread of lld's compiles a job.
+    pub fn begun_here(&self, number: usize) {
+        let mut state = self.state();
+        match state.places.get(&number).copied() {
+            Some(place) => state.change(place, |entry| entry.local = true),
+            None => {
+                state.settled.insert(number);
+            }
+        }
+    }
+
+    /// lld has a job's object, made by itself or from its own cache. Gives the job if it was on the board.
+    pub fn done_here(&self, number: usize) -> Option<Arc<Task>> {
+        let place = {
+            let mut state = self.state();
+            state.settled.insert(number);
+            *state.places.get(&number)?
+        };
+        let task = self.state().entries.get(&place)?.task.clone();
+        self.done(place).then_some(task)
+    }
+
+    /// Whether a job is still to be put on the board.
+    #[must_use]
+    pub fn wants(&self, number: usize) -> bool {
+        let state = self.state();
+        !state.stopped && !state.settled.contains(&number)
+    }
+
+    /// The next task for a clang process here; waits for one, and ends when all is done.
     pub fn take_local(&self) -> Option<(Place, Arc<Task>)> {
         let mut state = self.state();
         loop {

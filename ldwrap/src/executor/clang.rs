@@ -1,30 +1,28 @@
-//! Backends on this machine as processes: a pool of threads, each with one clang at a time.
+//! Backends on this machine as processes: a pool of threads, each with one clang at a time. lld's own
+//! threads compile only what clang could not.
 
-use super::{BackendError, Done, Executor, ObjectSource, Order, Outcome, Queue};
+use super::{BackendError, Done, Executor, ObjectSource, Order, Outcome, Queue, Waiting};
 use crate::jobs::job::{Job, OBJECT, SHARD};
-use crate::jobs::store::Store;
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
+use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// The pool.
 #[derive(Debug)]
-pub struct Clang<'a> {
-    /// The compiler.
-    pub clang: &'a Path,
-    /// Where the jobs' directories are made.
-    pub scratch: &'a Scratch,
-    /// How many at once.
-    pub jobs: usize,
-    /// Where objects are kept from link to link.
-    pub store: Option<&'a Store>,
+pub struct Clang {
+    clang: PathBuf,
+    scratch: Arc<Scratch>,
+    jobs: usize,
+    stopped: AtomicBool,
 }
 
-impl Executor for Clang<'_> {
+impl Executor for Clang {
     fn name(&self) -> &'static str {
         "clang"
     }
@@ -34,14 +32,13 @@ impl Executor for Clang<'_> {
     }
 
     fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {
-        let stop = AtomicBool::new(false);
         let work = || {
             while let Some(job) = jobs.next(done)
-                && !stop.load(Ordering::Relaxed)
+                && !self.stopped.load(Ordering::Relaxed)
             {
-                let result = self.object(&job).map_err(|why| BackendError::of(&job, why));
+                let result = self.compile(&job).map_err(|why| BackendError::of(&job, why));
                 if !done(job.number, result) {
-                    stop.store(true, Ordering::Relaxed);
+                    self.stop();
                 }
             }
         };
@@ -51,31 +48,48 @@ impl Executor for Clang<'_> {
             }
         });
     }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn choose_here(&self, _: &[Waiting]) -> Option<usize> {
+        None
+    }
+
+    fn begun_here(&self, _: usize) {}
+
+    fn done_here(&self, _: usize, _: Option<&File>) {}
+
+    fn wants(&self, _: usize) -> bool {
+        !self.stopped.load(Ordering::Relaxed)
+    }
 }
 
-impl Clang<'_> {
-    /// A job's object, from the cache or compiled.
-    fn object(&self, job: &Job) -> Result<Outcome, String> {
-        let Some(store) = self.store else {
-            return self.compile(job);
-        };
-        let key = store.action(job).map_err(|e| e.to_string())?.digest;
-        let to = self.scratch.received(job.number);
-        if let Some(object) = store.find(&key, &to) {
-            return Ok(Outcome::Object(object, ObjectSource::Cache));
+impl Clang {
+    /// With a compiler, where the jobs' directories are made, and how many there are at once.
+    #[must_use]
+    pub fn new(clang: PathBuf, scratch: Arc<Scratch>, jobs: usize) -> Self {
+        let stopped = AtomicBool::new(false);
+        Self {
+            clang,
+            scratch,
+            jobs,
+            stopped,
         }
-        let outcome = self.compile(job)?;
-        if let Outcome::Object(object, _) = &outcome {
-            store.keep(&key, object);
-        }
-        Ok(outcome)
+    }
+
+    /// How many there are at once.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        self.jobs
     }
 
     /// Compiles one.
     pub fn compile(&self, job: &Job) -> Result<Outcome, String> {
         let dir = self.scratch.backend(job.number);
         lay_out(&dir, job).map_err(|e| format!("cannot write in {}: {e}", dir.display()))?;
-        let mut command = Command::new(self.clang);
+        let mut command = Command::new(&self.clang);
         command.args(&job.args).current_dir(&dir);
         self.scratch.confine(&mut command);
         let begin = Instant::now();

@@ -1,46 +1,39 @@
-//! Why a link is not split.
+//! Why no jobs are made of a link, or no more of them.
 
+use crate::sys::process::gist;
 use std::process::ExitStatus;
 
-/// Why a link was not split after all.
-#[derive(Debug)]
+/// Why no jobs are made of a link, or no more of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// For the report, the log and, under `LDWRAP_STRICT`, the user.
     pub reason: String,
-    /// What the real lld said, where it was it that failed.
-    pub said: Vec<u8>,
-    /// The link is not one to be split, rather than a split that went wrong: no error, however
-    /// strict.
+    /// The link is not one for jobs, rather than one that went wrong: no error, however strict.
     pub planned: bool,
 }
 
 impl Failure {
-    /// A failure of our own.
+    /// Something went wrong.
     #[must_use]
     pub fn new(reason: String) -> Self {
-        Self {
-            reason,
-            said: Vec::new(),
-            planned: false,
-        }
+        let planned = false;
+        Self { reason, planned }
     }
 
-    /// lld ended badly in a phase.
+    /// lld ended badly in a phase, and said this.
     #[must_use]
     pub fn lld(phase: &str, status: ExitStatus, said: &[u8]) -> Self {
-        Self {
-            reason: format!("lld failed in the {phase} phase ({status})"),
-            said: said.to_vec(),
-            planned: false,
-        }
+        let said = String::from_utf8_lossy(said);
+        Self::new(format!(
+            "lld failed in the {phase} phase ({status}): {}",
+            gist(&said)
+        ))
     }
 
-    /// A link that is not to be split.
+    /// A link of which no jobs are to be made.
     #[must_use]
     pub fn planned(reason: String) -> Self {
-        Self {
-            planned: true,
-            ..Self::new(reason)
-        }
+        let planned = true;
+        Self { reason, planned }
     }
 }

@@ -106,6 +106,13 @@ impl<'a> Jobs<'a> {
         modules.iter().filter_map(number_of).collect()
     }
 
+    /// Whether assembly in a module, or in one that it imports from, reads files that no job has.
+    #[must_use]
+    pub fn reads_files(&self, number: usize) -> bool {
+        let reads = |&n: &usize| self.modules.get(n).is_some_and(|m| m.reads_files);
+        self.needs(number).iter().any(reads) || reads(&number)
+    }
+
     /// Makes the job of a module.
     pub fn make(&self, number: usize) -> Result<Job, BackendError> {
         let named = self.index.modules.get(number);

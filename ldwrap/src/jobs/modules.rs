@@ -27,6 +27,8 @@ pub struct Module {
     /// GUIDs whose summary in the file's regular-LTO part says `dso_local`, and those whose
     /// summary there does not.
     pub regular: Vec<(u64, bool)>,
+    /// Its assembly reads other files when it is compiled.
+    pub reads_files: bool,
 }
 
 impl Module {
@@ -79,6 +81,7 @@ impl Module {
                 names,
                 defines,
                 regular,
+                reads_files: scanned.iter().any(|m| m.reads_files),
             })
         })
         .map_err(|why| fail(&why))
@@ -131,9 +134,17 @@ fn fat_section(elf: &[u8]) -> Option<&[u8]> {
     file.section_by_name(".llvm.lto")?.data().ok()
 }
 
-/// Reads all modules of the index, some at a time, in its order.
-pub fn read_all(jobs: usize, scratch: &Scratch, index: &Index) -> Result<Vec<Module>, Failure> {
+/// Reads all modules of the index, some at a time, in its order, unless that is `over`.
+pub fn read_all(
+    jobs: usize,
+    scratch: &Scratch,
+    index: &Index,
+    over: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Module>, Failure> {
     crate::sys::parallel::map(jobs, &index.modules, |number, m| {
+        if over() {
+            return Err(Failure::new("lld has ended".into()));
+        }
         Module::read(scratch, number, &m.identifier)
     })
     .into_iter()

@@ -51,9 +51,22 @@ impl Store {
     }
 
     /// Keeps an object.
-    pub fn keep(&self, key: &Digest, object: &Path) {
-        if let Some(cache) = &self.cache
-            && let Err(e) = File::open(object).and_then(|file| cache.put(&key.hash, &file))
+    pub fn keep(&self, key: &Digest, object: &File) {
+        if let Some(cache) = &self.cache {
+            self.note(cache.put(&key.hash, object));
+        }
+    }
+
+    /// The same with an object that has a name.
+    pub fn keep_file(&self, key: &Digest, object: &Path) {
+        match File::open(object) {
+            Ok(object) => self.keep(key, &object),
+            Err(e) => self.note(Err(e)),
+        }
+    }
+
+    fn note(&self, kept: io::Result<()>) {
+        if let Err(e) = kept
             && !self.failed.swap(true, Ordering::Relaxed)
         {
             log::warn!("the cache cannot be written: {e}");

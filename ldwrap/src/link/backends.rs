@@ -1,11 +1,14 @@
 //! lld's backend threads: which of them compile, which wait, and the permits for that.
 
 use crate::admit::{Admission, Cost, Permit};
+use crate::link::attribution::Module;
 use crate::sys::procfs;
 use nix::sys::resource::{UsageWho, getrusage};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+/// A thread that compiles and sleeps for so long waits for another one.
+const ASLEEP: Duration = Duration::from_millis(100);
 /// When a thread that has made its object is looked at: mostly its next lookup comes before.
 const NEXT_LOOKUP: Duration = Duration::from_millis(1);
 
@@ -18,17 +21,30 @@ pub struct Held {
     pub thread: u32,
     /// lld's key.
     pub key: Vec<u8>,
+    /// The module, where that matters and is known.
+    pub module: Option<Module>,
     /// Since when.
     pub since: Instant,
+}
+
+/// What a thread compiles.
+#[derive(Debug)]
+pub struct Made {
+    /// lld's key.
+    pub key: Vec<u8>,
+    /// The module, where that matters and is known.
+    pub module: Option<Module>,
+    /// Whether its object may be kept.
+    pub pure: bool,
 }
 
 /// A thread that compiles.
 #[derive(Debug)]
 struct Compile {
-    key: Vec<u8>,
-    /// Whether its object may be kept.
-    pure: bool,
-    permit: Permit,
+    made: Made,
+    /// None while it waits for another thread.
+    permit: Option<Permit>,
+    asleep_since: Option<Instant>,
 }
 
 /// The backends of one link.
@@ -67,14 +83,24 @@ impl Backends {
         }
     }
 
-    /// A thread makes a lookup: whatever it has done before is done. (A call that was interrupted comes
-    /// again.)
-    pub fn arrives(&mut self, thread: u32) {
-        self.held.retain(|held| held.thread != thread);
-        if let Some(compile) = self.compiles.remove(&thread) {
-            self.free.push(compile.permit);
-        }
+    /// A thread makes a lookup: whatever it has done before is done. A call that was interrupted comes
+    /// again: then, what was held of it.
+    pub fn arrives(&mut self, thread: u32) -> Option<Held> {
+        let held = self.held.iter().position(|held| held.thread == thread);
+        let permit = self.compiles.remove(&thread).and_then(|c| c.permit);
+        self.free.extend(permit);
         self.end_threads(|ending| ending == thread);
+        held.map(|at| self.held.remove(at))
+    }
+
+    /// Takes a held lookup out of which something is made.
+    pub fn take_held<T>(&mut self, make: impl Fn(&Held) -> Option<T>) -> Option<(Held, T)> {
+        let (at, made) = self
+            .held
+            .iter()
+            .enumerate()
+            .find_map(|(at, held)| Some((at, make(held)?)))?;
+        Some((self.held.remove(at), made))
     }
 
     /// It is to wait until there is a permit for it.
@@ -82,28 +108,39 @@ impl Backends {
         self.held.push(held);
     }
 
-    /// The next that may compile. The last to come is the first: its thread has just compiled
-    /// something, and finds its memory where it was (with very many threads, few of them do it all).
-    pub fn next_to_begin(&mut self) -> Option<(Held, Permit)> {
-        if self.held.is_empty() {
-            return None;
-        }
+    /// The next that may compile, which `choose` finds among those that are held.
+    pub fn next_to_begin(
+        &mut self,
+        choose: impl Fn(&[Held]) -> Option<usize>,
+    ) -> Option<(Held, Permit)> {
+        let at = choose(&self.held)?;
         let free = self.free.pop();
         let permit = free.or_else(|| self.admission.try_permit(self.lld))?;
-        Some((self.held.pop()?, permit))
+        Some((self.held.remove(at), permit))
     }
 
-    /// It compiles now.
-    pub fn begin(&mut self, thread: u32, key: Vec<u8>, permit: Permit) {
+    /// Whether lookups wait that may not begin, since as many compile as may.
+    #[must_use]
+    pub fn are_too_many(&self) -> bool {
+        !self.held.is_empty() && !self.admission.has_room()
+    }
+
+    /// A held one compiles now.
+    pub fn begin(&mut self, held: Held, permit: Permit) {
         if self.most == 0 {
             self.memory_before = procfs::resident(self.lld);
         }
-        let compile = Compile {
-            key,
+        let made = Made {
+            key: held.key,
+            module: held.module,
             pure: true,
-            permit,
         };
-        self.compiles.insert(thread, compile);
+        let compile = Compile {
+            made,
+            permit: Some(permit),
+            asleep_since: None,
+        };
+        self.compiles.insert(held.thread, compile);
         self.most = self.most.max(self.compiles.len());
     }
 
@@ -121,15 +158,15 @@ impl Backends {
     /// The object that a thread compiles is not to be kept.
     pub fn taint(&mut self, thread: u32) {
         if let Some(compile) = self.compiles.get_mut(&thread) {
-            compile.pure = false;
+            compile.made.pure = false;
         }
     }
 
-    /// A thread has made an object: its key, if the object may be kept.
-    pub fn made(&mut self, thread: u32) -> Option<Vec<u8>> {
+    /// A thread has made an object.
+    pub fn made(&mut self, thread: u32) -> Option<Made> {
         let compile = self.compiles.remove(&thread)?;
-        self.ending.push((thread, compile.permit));
-        compile.pure.then_some(compile.key)
+        self.ending.extend(compile.permit.map(|permit| (thread, permit)));
+        Some(compile.made)
     }
 
     /// Whether no thread compiles or waits.
@@ -152,8 +189,24 @@ impl Backends {
             self.look_at = None;
             // One that sleeps waits for more to do.
             self.end_threads(|thread| matches!(procfs::state(thread), Some(b'S') | None));
+            if self.are_too_many() {
+                self.free_sleepers();
+            }
         }
         due
+    }
+
+    /// A thread that waits for others in the middle of its module, as when lld is about to exit with an
+    /// error, may wait for one that has no permit.
+    fn free_sleepers(&mut self) {
+        let now = Instant::now();
+        for (&thread, compile) in &mut self.compiles {
+            if !procfs::waits_for_another(thread) {
+                compile.asleep_since = None;
+            } else if now - *compile.asleep_since.get_or_insert(now) > ASLEEP {
+                self.free.extend(compile.permit.take());
+            }
+        }
     }
 
     /// Gives back permits that no lookup wants.

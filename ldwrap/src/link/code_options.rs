@@ -30,12 +30,6 @@ pub struct CodeOptions {
 impl CodeOptions {
     /// Of a command line; `Err` is the reason to leave the link to lld alone.
     pub fn of(cmd: &CommandLine) -> Result<Self, String> {
-        if cmd
-            .last(Id::ThinltoCacheDir)
-            .is_some_and(|dir| !dir.is_empty())
-        {
-            return Err("--thinlto-cache-dir: lld's own cache is used".into());
-        }
         if cmd.last(Id::Lto) == Some(OsStr::new("full")) {
             return Err("--lto=full".into());
         }
@@ -142,7 +136,6 @@ mod tests {
             "-mllvm -opt-bisect-limit=5",
             "-mllvm -sample-profile-file=x/y",
             "--opt-remarks-filename r",
-            "--thinlto-cache-dir=c",
             "--lto=full",
         ] {
             assert!(of(line).is_err(), "{line}");

@@ -1,17 +1,20 @@
-//! One link from its start to its end: with lld's own threads ([`local`]), or as jobs ([`split`]).
+//! One link from its start to its end: one lld, watched ([`engine`]), and beside it those who make objects
+//! elsewhere ([`supply`]).
 
 pub mod alone;
+pub mod attribution;
 pub mod backends;
 pub mod cached_names;
 pub mod code_options;
-pub mod final_link;
+pub mod elsewhere;
+pub mod engine;
+pub mod entries;
 pub mod inputs_read;
 pub mod keeper;
-pub mod local;
-pub mod lookups;
 pub mod old_lld;
+pub mod output;
 pub mod selftest;
-pub mod split;
+pub mod supply;
 
 /// A policy that prunes nothing and therefore warns about nothing: each limit off
 /// (llvm/include/llvm/Support/CachePruning.h).

@@ -6,10 +6,14 @@
 //! the output, modules of different sizes, a shared and an executable output) is made by the real lld
 //! alone and split, and must come out the same to the byte, with every object from a backend.
 
+use crate::admit::Limits;
+use crate::cache::files::Files;
 use crate::jobs::failure::Failure;
-use crate::jobs::invocation::Invocation;
 use crate::jobs::toolchain::Toolchain;
-use crate::link::split::{self, Done, Plan};
+use crate::link::attribution::Naming;
+use crate::link::elsewhere::Elsewhere;
+use crate::link::engine::{self, Done, Link};
+use crate::link::supply::{self, Plan};
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
@@ -45,15 +49,13 @@ const SOURCES: [(&str, &str); 5] = [
 
 /// Runs the test; an error says what differed.
 pub fn run(toolchain: &Toolchain, jobs: usize) -> Result<(), Failure> {
-    split::with_scratch(|scratch| {
-        let dir = scratch.file("selftest");
-        std::fs::create_dir(&dir).map_err(|e| fail(&format!("{}: {e}", dir.display())))?;
-        for pic in [false, true] {
-            both_ways(toolchain, jobs, scratch, &dir, pic)?;
-        }
-        Ok(())
-    })
-    .map_err(|e| fail(&format!("no scratch directory: {e}")))?
+    let scratch = Scratch::new().map_err(|e| fail(&format!("no scratch directory: {e}")))?;
+    let dir = scratch.file("selftest");
+    std::fs::create_dir(&dir).map_err(|e| fail(&format!("{}: {e}", dir.display())))?;
+    for pic in [false, true] {
+        both_ways(toolchain, jobs, &scratch, &dir, pic)?;
+    }
+    Ok(())
 }
 
 fn fail(why: &str) -> Failure {
@@ -99,45 +101,65 @@ fn both_ways(
     let expected = read()?;
     std::fs::remove_file(&output).map_err(|e| fail(&e.to_string()))?;
 
-    let done = split(toolchain, jobs, dir, &args)?;
+    let done = split(toolchain, jobs, &args)?;
     let got = read()?;
     if got != expected {
         return Err(fail("the split link's output differs from lld's own"));
     }
-    if done.compiled != done.modules || done.modules != 4 {
+    if done.given != 4 || done.compiled > 0 {
         return Err(fail(&format!(
-            "lld took {} objects of backends for {} modules",
-            done.compiled, done.modules
+            "lld took {} objects of backends and compiled {} modules itself",
+            done.given, done.compiled
         )));
     }
     Ok(())
 }
 
-fn split(
-    toolchain: &Toolchain,
-    jobs: usize,
-    dir: &Path,
-    args: &[OsString],
-) -> Result<Done, Failure> {
+/// Links with objects from clang.
+fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<Done, Failure> {
     let cmd = CommandLine::parse(args).map_err(|e| fail(&e.to_string()))?;
-    let scratch = Scratch::new_in(dir).map_err(|e| fail(&e.to_string()))?;
+    let options = engine::check(&cmd, toolchain.major).map_err(|e| fail(&e))?;
+    let elsewhere = Elsewhere::new(None).map_err(|e| fail(&e.to_string()))?;
     let plan = Plan {
-        lld: Invocation {
-            program: &toolchain.lld,
-            argv0: toolchain.lld.as_os_str(),
-            args,
-            cmd: &cmd,
-            scratch: &scratch,
-        },
+        argv0: toolchain.lld.as_os_str(),
+        args,
+        cmd: &cmd,
         toolchain,
-        jobs,
-        colour: false,
-        max_failures: 0,
-        store: None,
+        threads: jobs,
         remote: None,
         save_objects: None,
+        max_failures: 0,
     };
-    split::split(&plan).map_err(|f| fail(&f.reason))
+    elsewhere.begin(true);
+    let done = std::thread::scope(|scope| {
+        scope.spawn(|| supply::beside(&elsewhere, || supply::supply(&plan, &elsewhere)));
+        let by_order = Naming::of(toolchain.major) == Naming::ByOrder;
+        let there = !by_order || elsewhere.wait_for_index(|| false);
+        let done = engine::run(
+            &Link {
+                lld: &toolchain.lld,
+                argv0: plan.argv0,
+                args,
+                cmd: &cmd,
+                cache: None,
+                files: &Files::default(),
+                major: toolchain.major,
+                limits: &Limits::of_one_link(jobs),
+                history: None,
+                bitcode: 0,
+                elsewhere: there.then_some((&elsewhere, jobs)),
+                signals: None,
+                quiet: true,
+            },
+            options,
+        );
+        elsewhere.stop();
+        done
+    });
+    match elsewhere.failure() {
+        Some(failure) => Err(fail(&failure.reason)),
+        None => done.map_err(|alone| fail(&alone.reason)),
+    }
 }
 
 fn compile(

@@ -17,7 +17,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -40,7 +40,6 @@ pub enum Role {
 struct State {
     children: HashMap<u32, Role>,
     scratch: Option<PathBuf>,
-    temporaries: Vec<PathBuf>,
     stopping: bool,
 }
 
@@ -99,22 +98,19 @@ fn pending_signal() -> Option<Signal> {
         .find(|&s| unsafe { libc::sigismember(&raw const set, s as i32) } == 1)
 }
 
-/// Waits for the end when a signal is about to end us: nothing else is to be done then.
-pub fn yield_to_signals() {
+/// Waits for the end when a signal is about to end us, as it has ended a child: nothing else is to be done
+/// then.
+pub fn yield_to_signals(ended: ExitStatus) {
+    // An interrupt goes to the whole group, and may reach a child just before it reaches us.
+    let by = ended.signal();
+    if by.is_some_and(|n| ENDING.iter().any(|&s| s as i32 == n)) {
+        let end = Instant::now() + Duration::from_millis(50);
+        while pending_signal().is_none() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
     while pending_signal().is_some() {
         std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Names a file that a child is making and removes itself, unless it dies at the wrong moment.
-pub fn note_temporary(path: PathBuf) {
-    with(|s| s.temporaries.push(path));
-}
-
-/// Removes what dead children left of the files that were noted.
-pub fn remove_temporaries() {
-    for path in with(|s| std::mem::take(&mut s.temporaries)) {
-        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -127,18 +123,19 @@ fn is_ignored(signal: Signal) -> bool {
     }
 }
 
-/// Makes the directory that a signal has removed. A signal in the middle waits until it is whole.
-pub fn make_scratch(make: impl FnOnce() -> io::Result<Scratch>) -> io::Result<Scratch> {
-    with(|s| {
-        let scratch = make()?;
+/// Runs `f` with a scratch directory that a signal removes too.
+pub fn with_scratch<T>(f: impl FnOnce(&Scratch) -> T) -> io::Result<T> {
+    // A signal in the middle waits until it is whole.
+    let scratch = with(|s| {
+        let scratch = Scratch::new()?;
         s.scratch = Some(scratch.root().to_owned());
-        Ok(scratch)
-    })
-}
-
-/// The directory is gone.
-pub fn forget_scratch() {
+        Ok::<_, io::Error>(scratch)
+    })?;
+    let result = f(&scratch);
+    // In this order: a signal in between has it removed twice rather than not at all.
+    drop(scratch);
     with(|s| s.scratch = None);
+    Ok(result)
 }
 
 fn stop(signal: Signal) -> ! {
@@ -165,7 +162,6 @@ fn stop(signal: Signal) -> ! {
     while Instant::now() < end && children.iter().any(|&child| runs(child)) {
         std::thread::sleep(Duration::from_millis(1));
     }
-    remove_temporaries();
     if let Some(dir) = scratch {
         // A worker may have been about to make a file: a later try finds what an earlier one missed.
         for _ in 0..20 {
@@ -195,6 +191,27 @@ pub fn kill_backends() {
             let _ = signal::kill(Pid::from_raw(child as i32), Signal::SIGKILL);
         }
     });
+}
+
+/// Kills all children that are known here, and those that will be.
+pub fn kill_children() {
+    with(|s| {
+        s.stopping = true;
+        for &child in s.children.keys() {
+            let _ = signal::kill(Pid::from_raw(child as i32), Signal::SIGKILL);
+        }
+    });
+}
+
+/// A descriptor that is readable when a child has ended.
+pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Whether a child of ours has not ended yet. Does not reap it: its own thread may be about to.
@@ -233,23 +250,19 @@ impl Running {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         while waitid(Id::Pid(Pid::from_raw(self.child.id() as i32)), flags) == Err(Errno::EINTR) {}
         self.forget();
-        let status = self.child.wait();
-        // An interrupt goes to the whole group, and may reach a child just before it reaches us.
-        let signal = status.as_ref().ok().and_then(ExitStatusExt::signal);
-        if signal.is_some_and(|n| ENDING.iter().any(|&s| s as i32 == n)) {
-            let end = Instant::now() + Duration::from_millis(50);
-            while pending_signal().is_none() && Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-        yield_to_signals();
-        status
+        self.child.wait()
     }
 
     /// Its process number, as long as it has not been waited for.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it has not ended yet.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        runs(self.child.id())
     }
 
     fn forget(&mut self) {

@@ -11,6 +11,15 @@ pub fn state(id: u32) -> Option<u8> {
     stat.get(name_ends + 2).copied()
 }
 
+/// Whether a thread sleeps until another one wakes it, rather than for input; where the kernel does not
+/// tell for what it sleeps, whether it sleeps.
+#[must_use]
+pub fn waits_for_another(thread: u32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{thread}/syscall")).ok();
+    let number = call.and_then(|text| text.split_ascii_whitespace().next()?.parse().ok());
+    state(thread) == Some(b'S') && number.is_none_or(|n: libc::c_long| n == libc::SYS_futex)
+}
+
 /// The resident memory of a process, in bytes; 0 if it is gone.
 #[must_use]
 pub fn resident(pid: u32) -> u64 {

@@ -4,6 +4,7 @@
 //! us is for it: we block all, and pass on what comes. lld removes its temporary files, or ignores the
 //! signal, or dies of it, and then so do we ([`end_as`]).
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
@@ -80,6 +81,13 @@ impl Forwarded {
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
         Ok(Self(fd))
+    }
+
+    /// Whether any has come.
+    #[must_use]
+    pub fn have_come(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
     }
 
     /// Sends what has come to a child that was not waited for yet.

@@ -33,13 +33,13 @@ pub(super) const RENAMES: &[(c_long, [usize; 2])] = &[
 pub(super) const RENAMES: &[(c_long, [usize; 2])] =
     &[(SYS_renameat, [1, 3]), (SYS_renameat2, [1, 3])];
 
-/// Which calls are reported, beside opens for reading and opens that make a new file.
+/// Which opens are reported, beside renames and writes to standard output and standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Calls {
-    /// All opens.
+    /// All.
     EveryOpen,
-    /// Renames, and writes to standard output and standard error.
-    RenamesAndMessages,
+    /// Those for reading, and those that make a new file.
+    OpensForReading,
 }
 
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
@@ -92,7 +92,7 @@ pub(super) fn program(calls: Calls) -> Vec<sock_filter> {
         let writes = (libc::O_WRONLY | libc::O_RDWR) as u32;
         match calls {
             Calls::EveryOpen => on(number, &[NOTIFY]),
-            Calls::RenamesAndMessages => on(
+            Calls::OpensForReading => on(
                 number,
                 &[
                     load_argument(flags),
@@ -104,21 +104,19 @@ pub(super) fn program(calls: Calls) -> Vec<sock_filter> {
             ),
         }
     }
-    if calls == Calls::RenamesAndMessages {
-        for &(number, _) in RENAMES {
-            on(number, &[NOTIFY]);
-        }
-        on(
-            SYS_write,
-            &[
-                load_argument(0),
-                jump(JUMP_EQUAL, libc::STDOUT_FILENO as u32, 1, 0),
-                jump(JUMP_EQUAL, libc::STDERR_FILENO as u32, 0, 1),
-                NOTIFY,
-                ALLOW,
-            ],
-        );
+    for &(number, _) in RENAMES {
+        on(number, &[NOTIFY]);
     }
+    on(
+        SYS_write,
+        &[
+            load_argument(0),
+            jump(JUMP_EQUAL, libc::STDOUT_FILENO as u32, 1, 0),
+            jump(JUMP_EQUAL, libc::STDERR_FILENO as u32, 0, 1),
+            NOTIFY,
+            ALLOW,
+        ],
+    );
     program.push(ALLOW);
     program
 }

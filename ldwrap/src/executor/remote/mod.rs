@@ -2,9 +2,9 @@
 //!
 //! A few threads make each job's Action and look for its object in the local cache; what is not there
 //! goes on the board ([`super::board`]). From the board, one thread with many calls in flight asks the
-//! server's action cache, sends what the server lacks, has it executed and gets the object; and this
-//! machine's cores compile. Whatever goes wrong elsewhere is done here: a server can make a link
-//! slower, never fail it.
+//! server's action cache, sends what the server lacks, has it executed and gets the object; and lld's
+//! own threads take jobs from it, to compile them here. Whatever goes wrong elsewhere is done here: a
+//! server never fails a link, and no core here waits for it for long.
 
 mod auth;
 mod blobs;
@@ -14,7 +14,7 @@ pub mod settings;
 
 use super::board::{Board, Next, Place, Room, Task, shares};
 use super::clang::Clang;
-use super::{BackendError, Done, Executor, ObjectSource, Order, Outcome, Queue};
+use super::{BackendError, Done, Executor, ObjectSource, Order, Outcome, Queue, Waiting};
 use crate::jobs::action::{Action, Content, Digest};
 use crate::jobs::job::{Job, OBJECT};
 use crate::jobs::store::Store;
@@ -22,14 +22,17 @@ use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use client::{Client, Stage, in_short};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use crate::sys::scratch::Scratch;
 use settings::Settings;
 use shim::report::Remote as Report;
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tonic::{Code, Status};
 
 /// So many jobs that fail in a row, and the server is not asked any more.
@@ -41,22 +44,33 @@ const AHEAD: usize = 64;
 const MOST_FETCHING: usize = 1000;
 /// After the last job is done, so long may results that were made here take to reach the server, and
 /// files to be written.
-const PARTING: Duration = Duration::from_secs(1);
+const PARTING: Duration = Duration::from_millis(200);
 
 /// A server and this machine.
 #[derive(Debug)]
-pub struct Remote<'a> {
-    /// This machine.
-    pub local: Clang<'a>,
+pub struct Remote {
+    /// Where received objects go.
+    scratch: Arc<Scratch>,
+    /// How many jobs are prepared at once.
+    threads: usize,
+    /// Compiles here, where threads of lld's cannot.
+    here: Option<Clang>,
+    board: Board,
+    /// Takes what was made here, for the server's action cache.
+    made_here: UnboundedSender<MadeHere>,
+    to_tell: Mutex<Option<UnboundedReceiver<MadeHere>>>,
     /// Keys and the local cache.
-    pub store: &'a Store,
+    store: Arc<Store>,
     /// The server.
-    pub settings: &'a Settings,
+    settings: Settings,
     /// What happened.
-    pub counts: Counts,
+    counts: Counts,
     /// Whether the server has as many executions as it may have, or is gone.
-    pub full: AtomicBool,
+    full: AtomicBool,
 }
+
+/// A job that was done here, and its object.
+type MadeHere = (Arc<Task>, Vec<u8>);
 
 /// What happened, for the report and the user.
 #[derive(Debug, Default)]
@@ -75,20 +89,17 @@ pub struct Counts {
 
 impl Counts {
     /// All of it.
-    #[must_use]
-    pub fn told(self) -> Report {
-        let (bytes_up, bytes_down) = self
-            .traffic
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        let trouble = self.trouble.into_inner();
+    fn report(&self) -> Report {
+        let (bytes_up, bytes_down) = *self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
         Report {
-            hits: self.hits.into_inner(),
-            executed: self.executed.into_inner(),
-            local: self.local.into_inner(),
+            hits: count(&self.hits),
+            executed: count(&self.executed),
+            local: count(&self.local),
             bytes_up,
             bytes_down,
-            trouble: trouble.unwrap_or_else(PoisonError::into_inner),
+            trouble: trouble.clone(),
         }
     }
 
@@ -137,7 +148,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-impl Executor for Remote<'_> {
+impl Executor for Remote {
     fn name(&self) -> &'static str {
         "remote"
     }
@@ -147,86 +158,167 @@ impl Executor for Remote<'_> {
     }
 
     fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {
-        let room = Room {
-            all: 2 * self.settings.jobs + MOST_FETCHING + self.local.jobs,
-            waiting: self.ahead() + shares(self.local.jobs),
-        };
-        let board = Board::new(self.settings.fallback_only, room);
         let made = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build();
-        let preparing = AtomicUsize::new(self.local.jobs);
-        // What was made here, for the server's action cache.
-        let (made_here, to_tell) = tokio::sync::mpsc::unbounded_channel();
+        let preparing = AtomicUsize::new(self.threads);
         let tell = |place: Option<Place>, job: &Job, result: Result<Outcome, String>| {
-            if place.is_some_and(|place| !board.done(place)) {
+            if place.is_some_and(|place| !self.board.done(place)) {
                 return false;
             }
             let result = result.map_err(|why| BackendError::of(job, why));
             if !done(job.number, result) {
-                board.stop();
+                self.board.stop();
             }
             true
         };
+        let to_tell = self.to_tell.lock().unwrap_or_else(PoisonError::into_inner).take();
         std::thread::scope(|scope| {
-            for _ in 0..self.local.jobs {
+            for _ in 0..self.threads {
                 scope.spawn(|| {
                     while let Some(job) = jobs.next(done)
-                        && !board.finished()
+                        && !self.board.finished()
                     {
-                        self.prepare(job, &board, &tell);
+                        self.prepare(job, &tell);
                     }
                     if preparing.fetch_sub(1, Ordering::AcqRel) == 1 {
-                        board.close();
+                        self.board.close();
                     }
-                });
-                let (board, tell, made_here) = (&board, &tell, made_here.clone());
-                scope.spawn(move || {
-                    while let Some((place, task)) = board.take_local() {
-                        let result = self.local.compile(&task.job);
-                        if let Ok(Outcome::Object(object, _)) = &result {
-                            self.store.keep(&task.action.digest, object);
-                            // Now: the object is moved away when lld takes it.
-                            if let Ok(bytes) = std::fs::read(object) {
-                                let _ = made_here.send((task.clone(), bytes));
-                            }
-                        }
-                        let made = matches!(&result, Ok(Outcome::Object(..)));
-                        if tell(Some(place), &task.job, result) && made {
-                            self.counts.local.fetch_add(1, Ordering::Relaxed);
-                        }
-                    }
-                    // Races that are lost are of no use any more.
-                    crate::sys::process::kill_backends();
                 });
             }
-            drop(made_here);
-            match made {
-                Ok(runtime) => {
-                    runtime.block_on(self.talk(&board, &tell, to_tell));
+            if let Some(clang) = &self.here {
+                for _ in 0..clang.jobs() {
+                    scope.spawn(|| self.compile_with(clang, &tell));
+                }
+            }
+            match (made, to_tell) {
+                (Ok(runtime), Some(to_tell)) => {
+                    runtime.block_on(self.talk(&tell, to_tell));
                     // Calls that are still open are not waited for; a file that is being written is, since
                     // its directory is removed when the link ends.
                     runtime.shutdown_timeout(PARTING);
                 }
-                Err(e) => {
+                (Err(e), _) => {
                     self.counts.note(&Status::internal(e.to_string()));
-                    self.alone(&board);
+                    self.alone();
                 }
+                (Ok(_), None) => self.alone(),
             }
         });
     }
-}
 
-impl Remote<'_> {
-    /// There is no server any more.
-    fn alone(&self, board: &Board) {
-        // Nothing waits for a line now: the largest first.
-        self.full.store(true, Ordering::Relaxed);
-        board.alone();
+    fn stop(&self) {
+        self.board.stop();
     }
 
-    fn prepare(&self, job: Job, board: &Board, tell: Tell<'_>) {
+    fn choose_here(&self, waiting: &[Waiting]) -> Option<usize> {
+        self.board.choose_here(waiting)
+    }
+
+    fn begun_here(&self, number: usize) {
+        self.board.begun_here(number);
+    }
+
+    fn done_here(&self, number: usize, object: Option<&File>) {
+        let task = self.board.done_here(number);
+        let Some(object) = object else {
+            return;
+        };
+        self.counts.local.fetch_add(1, Ordering::Relaxed);
+        if let Some(task) = task {
+            match read_all(object) {
+                Ok(bytes) => {
+                    self.store.keep(&task.action.digest, object);
+                    let _ = self.made_here.send((task, bytes));
+                }
+                Err(e) => log::info!("an object cannot be read again: {e}"),
+            }
+        }
+    }
+
+    fn wants(&self, number: usize) -> bool {
+        self.board.wants(number)
+    }
+
+    fn report(&self) -> Option<Report> {
+        Some(self.counts.report())
+    }
+}
+
+/// All of a file, wherever its offset stands.
+fn read_all(file: &File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+impl Remote {
+    /// For a link. `threads` is how many jobs are prepared at once; with `here`, cores of this machine run
+    /// clang, as they must where lld's own threads cannot compile beside it.
+    #[must_use]
+    pub fn new(
+        store: Arc<Store>,
+        settings: Settings,
+        scratch: Arc<Scratch>,
+        threads: usize,
+        here: Option<Clang>,
+    ) -> Self {
+        let room = Room {
+            all: 2 * settings.jobs + MOST_FETCHING + threads,
+            waiting: ahead(&settings) + shares(threads),
+        };
+        let (made_here, to_tell) = tokio::sync::mpsc::unbounded_channel();
+        Self {
+            scratch,
+            threads,
+            here,
+            board: Board::new(settings.fallback_only, room),
+            made_here,
+            to_tell: Mutex::new(Some(to_tell)),
+            store,
+            settings,
+            counts: Counts::default(),
+            full: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Jobs that are looked up and whose inputs are sent at once, beside those that run: inputs are to be
+/// there when a slot is free. In shares.
+fn ahead(settings: &Settings) -> usize {
+    shares(AHEAD + settings.jobs / 8)
+}
+
+impl Remote {
+    /// There is no server any more.
+    fn alone(&self) {
+        // Nothing waits for a line now: the largest first.
+        self.full.store(true, Ordering::Relaxed);
+        self.board.alone();
+    }
+
+    /// Compiles jobs of the board with clang until there are none.
+    fn compile_with(&self, clang: &Clang, tell: Tell<'_>) {
+        while let Some((place, task)) = self.board.take_local() {
+            let result = clang.compile(&task.job);
+            if let Ok(Outcome::Object(object, _)) = &result
+                && let Ok(file) = File::open(object)
+                && let Ok(bytes) = read_all(&file)
+            {
+                self.store.keep(&task.action.digest, &file);
+                let _ = self.made_here.send((task.clone(), bytes));
+            }
+            let made = matches!(&result, Ok(Outcome::Object(..)));
+            if tell(Some(place), &task.job, result) && made {
+                self.counts.local.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        // Those that the server was faster with.
+        crate::sys::process::kill_backends();
+    }
+
+    fn prepare(&self, job: Job, tell: Tell<'_>) {
         let action = match self.store.action(&job) {
             Ok(action) => action,
             Err(e) => {
@@ -238,7 +330,7 @@ impl Remote<'_> {
             Some(object) => {
                 tell(None, &job, Ok(Outcome::Object(object, ObjectSource::Cache)));
             }
-            None => board.put(Task {
+            None => self.board.put(Task {
                 job,
                 action,
                 over: tokio::sync::Notify::new(),
@@ -246,24 +338,14 @@ impl Remote<'_> {
         }
     }
 
-    /// Jobs that are looked up and whose inputs are sent at once, beside those that run: inputs are to be
-    /// there when a slot is free. In shares.
-    fn ahead(&self) -> usize {
-        shares(AHEAD + self.settings.jobs / 8)
-    }
-
     /// Where an object from elsewhere goes.
     fn object(&self, job: &Job) -> PathBuf {
-        self.local.scratch.received(job.number)
+        self.scratch.received(job.number)
     }
 
     /// Keeps the server busy until the board is empty.
-    async fn talk(
-        &self,
-        board: &Board,
-        tell: Tell<'_>,
-        mut made_here: UnboundedReceiver<(Arc<Task>, Vec<u8>)>,
-    ) {
+    async fn talk(&self, tell: Tell<'_>, mut made_here: UnboundedReceiver<MadeHere>) {
+        let board = &self.board;
         // A link whose objects are all in the local cache does not talk to anyone.
         while board.idle() {
             tokio::select! {
@@ -275,7 +357,7 @@ impl Remote<'_> {
             return;
         }
         let begun = async {
-            let client = Client::connect(self.settings).await?;
+            let client = Client::connect(&self.settings).await?;
             // What is shipped is known.
             if self.settings.clang.is_some() {
                 self.check_version(&client).await?;
@@ -286,7 +368,7 @@ impl Remote<'_> {
             Ok(client) => client,
             Err(status) => {
                 self.counts.note(&status);
-                return self.alone(board);
+                return self.alone();
             }
         };
         let over = AtomicBool::new(false);
@@ -294,7 +376,7 @@ impl Remote<'_> {
         let mut running = FuturesUnordered::new();
         let mut telling = FuturesUnordered::new();
         loop {
-            while prepared.load(Ordering::Relaxed) < self.ahead()
+            while prepared.load(Ordering::Relaxed) < ahead(&self.settings)
                 && !over.load(Ordering::Relaxed)
                 && let Some((place, task, next)) = board.take_remote()
             {
@@ -325,7 +407,7 @@ impl Remote<'_> {
         drop(running);
         if !over.load(Ordering::Relaxed) {
             let rest = async {
-                while let Some((task, object)) = made_here.recv().await {
+                while let Ok((task, object)) = made_here.try_recv() {
                     telling.push(self.share(&client, task, object));
                 }
                 while telling.next().await.is_some() {}
@@ -413,9 +495,10 @@ impl Remote<'_> {
             Ok(None) => board.missed(place),
             Ok(Some(outcome)) => {
                 self.counts.in_a_row.store(0, Ordering::Relaxed);
+                board.received();
                 let count = match &outcome {
                     Outcome::Object(object, told) => {
-                        self.store.keep(&task.action.digest, object);
+                        self.store.keep_file(&task.action.digest, object);
                         match told {
                             ObjectSource::Cache => &self.counts.hits,
                             ObjectSource::Compiled => &self.counts.executed,
@@ -441,7 +524,7 @@ impl Remote<'_> {
                 let failed = self.counts.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
                 if refused || failed >= PATIENCE {
                     over.store(true, Ordering::Relaxed);
-                    self.alone(board);
+                    self.alone();
                 } else {
                     board.failed(place);
                 }

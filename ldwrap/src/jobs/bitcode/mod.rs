@@ -28,6 +28,10 @@ pub mod block {
     pub const BLOCKINFO: u64 = 0;
     /// One module.
     pub const MODULE: u64 = 8;
+    /// Constants, of a module or a function.
+    pub const CONSTANTS: u64 = 11;
+    /// A function's body.
+    pub const FUNCTION: u64 = 12;
     /// Module paths (and hashes) of a combined index.
     pub const MODULE_STRTAB: u64 = 19;
     /// ThinLTO summaries.

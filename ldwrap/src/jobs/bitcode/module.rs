@@ -11,6 +11,14 @@ use super::{Malformed, block, unwrap};
 const MODULE_TRIPLE: u64 = 2;
 /// MODULE_CODE_HASH: of the bitcode, as five words.
 const MODULE_HASH: u64 = 17;
+/// MODULE_CODE_ASM: the text of assembly at file level.
+const MODULE_ASM: u64 = 4;
+/// FUNC_CODE_DECLAREBLOCKS, a function's first record; its constants follow, then all else.
+const DECLARE_BLOCKS: u64 = 1;
+/// CST_CODE_INLINEASM and its older forms.
+const INLINE_ASM: [u64; 4] = [18, 23, 28, 30];
+/// Directives by which assembly reads other files.
+const READING: [&[u8]; 2] = [b".incbin", b".include"];
 const MODULE_GLOBALVAR: u64 = 7;
 const MODULE_FUNCTION: u64 = 8;
 const MODULE_ALIAS_OLD: u64 = 9;
@@ -58,6 +66,8 @@ pub struct Module<'a> {
     pub kind: LtoKind,
     /// All named globals, in order of their value numbers.
     pub globals: Vec<Global<'a>>,
+    /// Its assembly names files to be read when it is compiled.
+    pub reads_files: bool,
 }
 
 struct Scanned {
@@ -67,10 +77,11 @@ struct Scanned {
     thin: bool,
     full: bool,
     flags: Vec<(u64, u64)>,
+    reads_files: bool,
 }
 
-/// Reads the modules of one file (there are two with `-fsplit-lto-unit`). Function bodies,
-/// constants and metadata are skipped unread.
+/// Reads the modules of one file (there are two with `-fsplit-lto-unit`). Function bodies but for their
+/// constants, and metadata, are skipped unread.
 pub fn scan(bytes: &[u8]) -> Result<Vec<Module<'_>>, Malformed> {
     let bytes = unwrap(bytes)?;
     let mut reader = Reader::new(bytes)?;
@@ -167,6 +178,7 @@ fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
         thin: false,
         full: false,
         flags: Vec::new(),
+        reads_files: false,
     };
     loop {
         match reader.next()? {
@@ -190,6 +202,13 @@ fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
                     }
                 }
             }
+            Entry::Block(b) if b.id == block::CONSTANTS => {
+                m.reads_files |= constants_read_files(reader)?;
+            }
+            Entry::Block(b) if b.id == block::FUNCTION => {
+                m.reads_files |= function_reads_files(reader)?;
+            }
+            Entry::Record(MODULE_ASM) => m.reads_files |= names_files(reader.ops()),
             Entry::Record(MODULE_TRIPLE) => {
                 m.triple = reader.ops().iter().map(|&c| c as u8).collect();
             }
@@ -211,6 +230,49 @@ fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
             _ => {}
         }
     }
+}
+
+/// Whether a function's inline assembly does: it is among its constants, which come before its code
+/// (`ModuleBitcodeWriter::writeFunction`, llvm/lib/Bitcode/Writer/BitcodeWriter.cpp).
+fn function_reads_files(reader: &mut Reader) -> Result<bool, Malformed> {
+    reader.enter()?;
+    let mut reads = false;
+    loop {
+        match reader.next()? {
+            Entry::Block(b) if b.id == block::CONSTANTS => reads |= constants_read_files(reader)?,
+            Entry::Block(_) | Entry::Record(DECLARE_BLOCKS) => {}
+            Entry::End(_) => return Ok(reads),
+            Entry::Record(_) => {
+                reader.leave()?;
+                return Ok(reads);
+            }
+            Entry::Eof => return Err(Malformed::Truncated),
+        }
+    }
+}
+
+fn constants_read_files(reader: &mut Reader) -> Result<bool, Malformed> {
+    reader.enter()?;
+    let mut reads = false;
+    loop {
+        match reader.next()? {
+            Entry::Record(code) => reads |= INLINE_ASM.contains(&code) && names_files(reader.ops()),
+            Entry::End(_) => return Ok(reads),
+            Entry::Block(_) => {}
+            Entry::Eof => return Err(Malformed::Truncated),
+        }
+    }
+}
+
+/// Whether text, a number for each character, has a directive that reads a file, in any case.
+fn names_files(text: &[u64]) -> bool {
+    let same = |(&c, &d): (&u64, &u8)| {
+        u8::try_from(c).is_ok_and(|c| c.eq_ignore_ascii_case(&d))
+    };
+    READING.iter().any(|directive| {
+        let mut parts = text.windows(directive.len());
+        parts.any(|part| part.iter().zip(*directive).all(same))
+    })
 }
 
 fn named(m: Scanned, table: &[u8]) -> Result<Module<'_>, Malformed> {
@@ -240,5 +302,6 @@ fn named(m: Scanned, table: &[u8]) -> Result<Module<'_>, Malformed> {
         triple: m.triple,
         kind,
         globals,
+        reads_files: m.reads_files,
     })
 }

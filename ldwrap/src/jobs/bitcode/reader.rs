@@ -229,6 +229,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Goes behind the innermost block that was entered, whatever is left of it.
+    pub fn leave(&mut self) -> Result<(), Malformed> {
+        let scope = self.stack.pop();
+        let scope = scope.ok_or(Malformed::Shape("no block to leave"))?;
+        self.pending = None;
+        self.cursor.pos = scope.block.after;
+        Ok(())
+    }
+
     /// The next entry. A block that was neither entered nor skipped is skipped; BLOCKINFO and
     /// abbreviation definitions are taken in silently.
     #[allow(clippy::should_implement_trait)]

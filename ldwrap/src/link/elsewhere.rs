@@ -1,0 +1,308 @@
+//! What a watched lld and those who make objects elsewhere tell each other.
+//!
+//! lld's side begins without knowing any job, names modules as lld does, and never waits: it asks which of
+//! its lookups may be answered, and which is best compiled by lld's own thread. The other side makes an
+//! index of its own, and hands in objects in any order. When that side is over, whatever the reason, all
+//! that is missing is lld's.
+
+use crate::executor::Executor;
+use crate::jobs::failure::Failure;
+use crate::link::attribution::Module;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// How often one who waits for an index looks whether it is to wait on.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What became of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Became {
+    /// Its object.
+    Object(PathBuf),
+    /// None: the module is left to lld.
+    Left,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether jobs are to be made.
+    begun: bool,
+    /// Numbers of jobs by the identifiers of their modules, once there is an index.
+    numbers: Option<HashMap<Vec<u8>, usize>>,
+    became: HashMap<usize, Became>,
+    /// What lld has done itself before the job was known.
+    early: Vec<Module>,
+    /// No more objects will come.
+    over: bool,
+    /// lld has ended.
+    stopped: bool,
+    /// Whether cores here wait for the first word.
+    patient: bool,
+    /// Why it is over, if it failed.
+    failure: Option<Failure>,
+}
+
+/// Both sides of it.
+pub struct Elsewhere {
+    executor: OnceLock<Arc<dyn Executor>>,
+    /// How long a core here waits for the first word from there, if it does not wait until the end.
+    patience: Option<Duration>,
+    state: Mutex<State>,
+    changed: Condvar,
+    wake: EventFd,
+    begin: (Sender<()>, Receiver<()>),
+    /// Takes each module that lld misses, for those who only make what is missed.
+    missed: Mutex<Option<Sender<Module>>>,
+    misses: Receiver<Module>,
+}
+
+impl Elsewhere {
+    /// With nobody there yet. `patience` is how long a core here waits for the first word from there; none
+    /// if it waits until there is an answer for each job.
+    pub fn new(patience: Option<Duration>) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let (missed, misses) = unbounded();
+        Ok(Self {
+            executor: OnceLock::new(),
+            patience,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            wake: EventFd::from_flags(flags)?,
+            begin: crossbeam_channel::bounded(1),
+            missed: Mutex::new(Some(missed)),
+            misses,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        // Full is as good: lld's side has not looked since.
+        let _ = self.wake.write(1);
+    }
+
+    // lld's side.
+
+    /// Readable when there is something new for lld.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// What is new is being looked at.
+    pub fn seen(&self) {
+        let _ = self.wake.read();
+    }
+
+    /// Jobs are wanted, if they were not yet. With `patient`, cores here wait a little for what may be there
+    /// already.
+    pub fn begin(&self, patient: bool) {
+        let mut state = self.state();
+        if !state.begun {
+            (state.begun, state.patient) = (true, patient);
+            let _ = self.begin.0.try_send(());
+        }
+    }
+
+    /// lld has missed the object of a module.
+    pub fn missed(&self, module: &Module) {
+        if self.patience.is_none() {
+            self.begin(true);
+        }
+        let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(missed) = &*missed {
+            let _ = missed.send(module.clone());
+        }
+    }
+
+    /// The object of a module, if it is there.
+    #[must_use]
+    pub fn object(&self, module: &Module) -> Option<PathBuf> {
+        let state = self.state();
+        match state.became.get(&state.number(module)?)? {
+            Became::Object(object) => Some(object.clone()),
+            Became::Left => None,
+        }
+    }
+
+    /// The object of a module could not be used: it is left to lld.
+    pub fn leave(&self, module: &Module) {
+        let mut state = self.state();
+        if let Some(number) = state.number(module) {
+            state.became.insert(number, Became::Left);
+        }
+    }
+
+    /// Which of these modules, each with how long lld has waited for its object, is best compiled by lld's
+    /// own thread now, if any: its position. Those that nobody knows are lld's.
+    #[must_use]
+    pub fn choose(&self, waiting: &[(Option<&Module>, Duration)]) -> Option<usize> {
+        let state = self.state();
+        let last = waiting.len().checked_sub(1)?;
+        if state.over || (!state.begun && self.patience.is_some()) {
+            return Some(last);
+        }
+        let number = |module: &Option<&Module>| state.number((*module)?);
+        let left = |(module, _): &(Option<&Module>, Duration)| match module {
+            None => true,
+            Some(module) => match (state.number(module), &state.numbers) {
+                (Some(number), _) => state.became.get(&number) == Some(&Became::Left),
+                // The index knows nothing of it.
+                (None, Some(_)) => true,
+                (None, None) => false,
+            },
+        };
+        if let Some(at) = waiting.iter().rposition(left) {
+            return Some(at);
+        }
+        let Some(executor) = self.executor.get() else {
+            let most = self.patience?;
+            let long = |waited: Duration| !state.patient || waited > most;
+            return waiting.iter().rposition(|(_, waited)| long(*waited));
+        };
+        let waiting: Vec<_> = waiting.iter().map(|(m, t)| (number(m), *t)).collect();
+        drop(state);
+        executor.choose_here(&waiting)
+    }
+
+    /// lld's own thread compiles a module.
+    pub fn begun_here(&self, module: &Module) {
+        let mut state = self.state();
+        match (state.number(module), self.executor.get()) {
+            (Some(number), Some(executor)) => executor.begun_here(number),
+            _ => state.early.push(module.clone()),
+        }
+    }
+
+    /// lld has a module's object: its own, if there is one here, or from a cache.
+    pub fn done_here(&self, module: &Module, object: Option<&File>) {
+        let mut state = self.state();
+        match (state.number(module), self.executor.get()) {
+            (Some(number), Some(executor)) => {
+                drop(state);
+                executor.done_here(number, object);
+            }
+            _ => state.early.push(module.clone()),
+        }
+    }
+
+    /// lld has ended.
+    pub fn stop(&self) {
+        let mut state = self.state();
+        (state.over, state.begun, state.stopped) = (true, true, true);
+        drop(state);
+        self.changed.notify_all();
+        self.end_misses();
+        let _ = self.begin.0.try_send(());
+        if let Some(executor) = self.executor.get() {
+            executor.stop();
+        }
+    }
+
+    /// Why nothing more came from elsewhere, if that failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        self.state().failure.clone()
+    }
+
+    // The other side.
+
+    /// Waits until jobs are wanted; false if they are not.
+    #[must_use]
+    pub fn wait(&self) -> bool {
+        let _ = self.begin.1.recv();
+        !self.is_over()
+    }
+
+    /// Whether nothing is wanted any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.state().over
+    }
+
+    /// There is an index, of modules with these identifiers, in task order, and someone who does the jobs.
+    pub fn index<'i>(
+        &self,
+        identifiers: impl Iterator<Item = &'i [u8]>,
+        executor: Arc<dyn Executor>,
+    ) {
+        let mut state = self.state();
+        let executor = self.executor.get_or_init(|| executor);
+        let numbered = identifiers.enumerate().map(|(n, id)| (id.to_vec(), n));
+        state.numbers = Some(numbered.collect());
+        for module in std::mem::take(&mut state.early) {
+            if let Some(number) = state.number(&module) {
+                executor.done_here(number, None);
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+        self.wake();
+    }
+
+    /// The number of each module that lld misses, as it does; ends when lld does.
+    pub fn misses(&self) -> impl Iterator<Item = usize> + Send + '_ {
+        let number = |module: Module| self.state().number(&module);
+        self.misses.iter().filter_map(number)
+    }
+
+    /// No more modules are to be told as missed.
+    pub fn end_misses(&self) {
+        *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What a job came to.
+    pub fn finished(&self, number: usize, object: Option<PathBuf>) {
+        let became = object.map_or(Became::Left, Became::Object);
+        self.state().became.insert(number, became);
+        self.wake();
+    }
+
+    /// Nothing more will come.
+    pub fn end(&self, failure: Option<Failure>) {
+        let mut state = self.state();
+        if !state.over {
+            state.failure = failure;
+        }
+        state.over = true;
+        drop(state);
+        self.changed.notify_all();
+        self.wake();
+    }
+
+    /// Waits until lld has ended.
+    pub fn wait_for_stop(&self) {
+        let stopped = |state: &mut State| !state.stopped;
+        drop(self.changed.wait_while(self.state(), stopped));
+    }
+
+    /// Waits until there is an index, or nothing more will come, or `interrupted`; true if there is one.
+    #[must_use]
+    pub fn wait_for_index(&self, interrupted: impl Fn() -> bool) -> bool {
+        let mut state = self.state();
+        while state.numbers.is_none() && !state.over && !interrupted() {
+            let waited = self.changed.wait_timeout(state, LOOK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.numbers.is_some() && !state.over
+    }
+}
+
+impl State {
+    fn number(&self, module: &Module) -> Option<usize> {
+        let numbers = self.numbers.as_ref()?;
+        match module {
+            Module::Named(identifier) => numbers.get(identifier).copied(),
+            Module::Number(number) => (*number < numbers.len()).then_some(*number),
+        }
+    }
+}
