@@ -112,8 +112,7 @@ fn modules_without_a_hash() {
             if s.llvm >= 18 {
                 both.splits().modules(3).prints("10 11 12\n");
             } else {
-                both.is_lld_s("modules have no hash")
-                    .prints("10 11 12\n");
+                both.is_lld_s("modules have no hash").prints("10 11 12\n");
             }
         }
         s.sh("for f in main one three; do opt-$N -module-summary $f.o -o x.o; mv x.o $f.o; done");

@@ -21,7 +21,9 @@ fn sources(s: &Session) {
 fn hang_in(s: &Session, phase: &str) -> (&'static str, String) {
     let dir = s.dir();
     let dir = dir.display();
-    let hang = format!("[[ -e {dir}/armed ]] && {{ tee -a {dir}/phase <<<$$ >/dev/null; exec sleep 300; }}");
+    let hang = format!(
+        "[[ -e {dir}/armed ]] && {{ tee -a {dir}/phase <<<$$ >/dev/null; exec sleep 300; }}"
+    );
     let llvm = s.llvm;
     let (variable, text) = match phase {
         "backends" => (

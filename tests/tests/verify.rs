@@ -139,9 +139,9 @@ fn links_that_are_forwarded_or_fail() {
         let link = "clang-$N -flto=thin -fuse-ld=lld -o a.out main.o";
         says(
             s,
-            &format!("{link} sum.o -Wl,--lto-O0"),
+            &format!("{link} sum.o -Wl,--save-temps"),
             true,
-            &["forwarded a.out: LTO at level 0"],
+            &["forwarded a.out: --save-temps"],
         );
         says(
             s,

@@ -132,7 +132,10 @@ mod tests {
         let file = dir.path().join("a.o");
         let of = |args: &[&str]| {
             let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-            MadeOf::new(&args, [file.as_os_str(), OsStr::new("not there")].into_iter())
+            MadeOf::new(
+                &args,
+                [file.as_os_str(), OsStr::new("not there")].into_iter(),
+            )
         };
         let none = of(&["a.o"]);
         fs::write(&file, "1").unwrap();

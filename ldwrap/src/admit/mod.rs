@@ -142,7 +142,10 @@ impl Admission {
             place: None,
         });
         let lone = limits.dir.as_deref().map(|dir| Slots::new(dir, "lone", 1));
-        let large = limits.dir.as_deref().map(|dir| turn::large(dir, limits.jobs));
+        let large = limits
+            .dir
+            .as_deref()
+            .map(|dir| turn::large(dir, limits.jobs));
         Self {
             bound: large.zip(limits.memory),
             jobs: limits.jobs,
@@ -267,7 +270,10 @@ impl Admission {
         let available = match self.available {
             Some((at, available)) if now - at < MEMORY_HOLDS => available,
             _ => {
-                let bound = self.bound.as_mut().map(|(large, most)| turn::left(*most, large));
+                let bound = self
+                    .bound
+                    .as_mut()
+                    .map(|(large, most)| turn::left(*most, large));
                 let Some(available) = memory::available().into_iter().chain(bound).min() else {
                     return true;
                 };

@@ -2,10 +2,10 @@
 //!
 //! A first argument that is no subcommand is a linker's; then this is not asked.
 
+use crate::app::linker::default_jobs;
 use crate::cache::objects::Cache;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::selftest;
-use crate::app::linker::default_jobs;
 use clap::{Parser, Subcommand};
 use shim::config::Config;
 use std::ffi::{OsStr, OsString};

@@ -58,6 +58,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     let (reason, output) = match decide(args.iter().map(OsString::as_os_str), config, COUNTED) {
         Decision::Forward { reason, output } => (reason, output),
         Decision::Split { output, bitcode } => {
+            let strict = config.strict && config.executor() != Executor::Local;
             let asked = Asked {
                 argv0: shim::lld::arg0(argv0, &real),
                 args,
@@ -67,7 +68,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
             };
             match watched(&asked) {
                 Ok(done) => return finish(config, &output, &done, start),
-                Err(alone) if config.strict && !alone.planned => {
+                Err(alone) if strict && !alone.planned => {
                     return refuse(&output, &alone.reason);
                 }
                 Err(alone) if alone.said == [0; 2] => (alone.reason, output),
@@ -170,7 +171,7 @@ fn wanted(asked: &Asked<'_>, cmd: &CommandLine, major: u32) -> Result<Option<Pla
             return Err(Failure::new(why.into()));
         }
         Executor::Clang => Place::Here,
-        Executor::Remote => Place::Server(Settings::of(config).map_err(Failure::new)?),
+        Executor::Remote => Place::Server(Box::new(Settings::of(config).map_err(Failure::new)?)),
     };
     supply::check(asked.args, cmd, major).map_err(Failure::planned)?;
     let small = config.split == Split::Auto && asked.bitcode < WORTH_SENDING;
@@ -186,7 +187,7 @@ enum Place {
     /// As clang processes on this machine.
     Here,
     /// On a server.
-    Server(Settings),
+    Server(Box<Settings>),
 }
 
 /// Links beside a thread that makes jobs and has them done elsewhere.
@@ -234,11 +235,7 @@ fn with_jobs(
 }
 
 /// Makes the jobs of a link and has them done.
-fn make_jobs(
-    asked: &Asked<'_>,
-    place: &Place,
-    elsewhere: &Elsewhere,
-) -> Result<Supplied, Failure> {
+fn make_jobs(asked: &Asked<'_>, place: &Place, elsewhere: &Elsewhere) -> Result<Supplied, Failure> {
     let Asked { args, config, .. } = *asked;
     let mut toolchain =
         Toolchain::find(asked.real, config).map_err(|e| Failure::new(e.to_string()))?;
@@ -259,7 +256,10 @@ fn make_jobs(
         toolchain.prove();
     }
     let server = match place {
-        Place::Server(server) => Some((server, Arc::new(store(&toolchain, config, server)?))),
+        Place::Server(server) => Some((
+            server.as_ref(),
+            Arc::new(store(&toolchain, config, server)?),
+        )),
         Place::Here => None,
     };
     let supplied = supply::supply(
@@ -355,11 +355,7 @@ fn store(toolchain: &Toolchain, config: &Config, settings: &Settings) -> Result<
         }
     };
     let platform = settings.platform.clone();
-    Ok(Store::new(
-        Tool { platform, ..tool },
-        files,
-        cache(config),
-    ))
+    Ok(Store::new(Tool { platform, ..tool }, files, cache(config)))
 }
 
 /// Fails a link for a reason that is only good enough under `LDWRAP_STRICT`.
@@ -374,11 +370,17 @@ fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 
     let modules = done.hits + done.compiled + done.given;
     let remote = supplied.as_ref().and_then(|s| s.remote.clone());
     if config.strict
-        && let Some(Failure { reason, planned: false }) = &linked.failure
+        && let Some(Failure {
+            reason,
+            planned: false,
+        }) = &linked.failure
     {
         return refuse(output, reason);
     }
-    let reason = linked.failure.as_ref().map(|failure| failure.reason.clone());
+    let reason = linked
+        .failure
+        .as_ref()
+        .map(|failure| failure.reason.clone());
     if let Some(reason) = &reason {
         log::info!("{output}: lld's own threads: {reason}");
     }
@@ -424,7 +426,6 @@ fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 
                 ("end", millis(ended.elapsed())),
             ],
             total_ms: millis(start.elapsed()),
-            ..Report::default()
         },
     );
     signals::end_as(done.status)

@@ -141,7 +141,9 @@ struct State {
     entries: HashMap<Place, Entry>,
     /// The places of jobs, by their numbers.
     places: HashMap<usize, Place>,
-    /// Numbers of jobs that are not for the board: done here or begun before they came to it.
+    /// Numbers of jobs that cores here began before they came to the board.
+    begun: HashSet<usize>,
+    /// Numbers of jobs that are done.
     settled: HashSet<usize>,
     lines: Lines,
     next: Place,
@@ -163,7 +165,8 @@ struct State {
 
 impl State {
     fn is_full(&self) -> bool {
-        self.entries.len() >= self.room.all || self.lines.waiting >= self.room.waiting
+        !self.alone
+            && (self.entries.len() >= self.room.all || self.lines.waiting >= self.room.waiting)
     }
 
     fn finished(&self) -> bool {
@@ -196,14 +199,15 @@ impl State {
     /// the better; none if that is better left to the server. Among those of the same class, the second
     /// number decides.
     fn rank(&self, number: Option<usize>, waited: Duration) -> Option<(Class, u64)> {
-        if self.alone || self.stopped {
+        let last = self.alone && (!self.fallback_only || self.closed);
+        if last || self.stopped {
             return Some((Class::Failed, 0));
         }
         let oldest_first = |since: Instant| u64::MAX - since.elapsed().as_millis() as u64;
         let late = |since: Instant| {
             (since.elapsed() > ANSWER).then(|| (Class::Unanswered, oldest_first(since)))
         };
-        if number.is_some_and(|n| self.settled.contains(&n)) {
+        if number.is_some_and(|n| self.settled.contains(&n) || self.begun.contains(&n)) {
             return None;
         }
         let place = number.and_then(|n| self.places.get(&n).copied());
@@ -235,7 +239,8 @@ impl State {
             Remote::Unknown => (waited > ANSWER).then_some((Class::Unanswered, 0)),
             Remote::Asked(since) | Remote::Sent(since) => late(since),
             Remote::Runs(since) => match self.took.get(self.took.len() / 2) {
-                Some(&usual) => (since.elapsed() > usual * STRAGGLES).then(|| (Class::Straggler, oldest_first(since))),
+                Some(&usual) => (since.elapsed() > usual * STRAGGLES)
+                    .then(|| (Class::Straggler, oldest_first(since))),
                 // It has never given anything: the smallest, which a server that works ends first.
                 None => (since.elapsed() > ANSWER && self.received == 0)
                     .then_some((Class::Straggler, entry.task.job.size)),
@@ -337,9 +342,9 @@ impl Board {
         };
         let task = Arc::new(task);
         let entry = Entry {
+            local: state.begun.remove(&task.job.number),
             task,
             remote,
-            local: false,
         };
         state.put(place, entry);
         self.tell(state);
@@ -448,11 +453,12 @@ impl Board {
     #[must_use]
     pub fn wanted_remotely(&self, place: Place) -> bool {
         let state = self.state();
-        let wanted =
-            |e: &Entry| matches!(
+        let wanted = |e: &Entry| {
+            matches!(
                 e.remote,
                 Remote::Asked(_) | Remote::Sent(_) | Remote::Runs(_)
-            );
+            )
+        };
         !state.stopped && state.entries.get(&place).is_some_and(wanted)
     }
 
@@ -485,10 +491,13 @@ impl Board {
     #[must_use]
     pub fn choose_here(&self, held: &[(Option<usize>, Duration)]) -> Option<usize> {
         let state = self.state();
-        let ranked = held.iter().enumerate().filter_map(|(at, &(number, waited))| {
-            // The last that lld has asked for is its smallest.
-            Some((state.rank(number, waited)?, usize::MAX - at, at))
-        });
+        let ranked = held
+            .iter()
+            .enumerate()
+            .filter_map(|(at, &(number, waited))| {
+                // The last that lld has asked for is its smallest.
+                Some((state.rank(number, waited)?, usize::MAX - at, at))
+            });
         ranked.min().map(|(.., at)| at)
     }
 
@@ -498,20 +507,26 @@ impl Board {
         match state.places.get(&number).copied() {
             Some(place) => state.change(place, |entry| entry.local = true),
             None => {
-                state.settled.insert(number);
+                state.begun.insert(number);
             }
         }
     }
 
-    /// lld has a job's object, made by itself or from its own cache. Gives the job if it was on the board.
-    pub fn done_here(&self, number: usize) -> Option<Arc<Task>> {
-        let place = {
+    /// lld has a job's object, made by itself or from its own cache. Says whether that is news, and gives the
+    /// job if it was on the board.
+    pub fn done_here(&self, number: usize) -> (bool, Option<Arc<Task>>) {
+        let (first, place, task) = {
             let mut state = self.state();
-            state.settled.insert(number);
-            *state.places.get(&number)?
+            state.begun.remove(&number);
+            let first = state.settled.insert(number);
+            let place = state.places.get(&number).copied();
+            let entry = place.and_then(|place| state.entries.get(&place));
+            (first, place, entry.map(|entry| entry.task.clone()))
         };
-        let task = self.state().entries.get(&place)?.task.clone();
-        self.done(place).then_some(task)
+        (
+            first,
+            task.filter(|_| place.is_some_and(|place| self.done(place))),
+        )
     }
 
     /// Whether a job is still to be put on the board.

@@ -36,7 +36,9 @@ impl Executor for Clang {
             while let Some(job) = jobs.next(done)
                 && !self.stopped.load(Ordering::Relaxed)
             {
-                let result = self.compile(&job).map_err(|why| BackendError::of(&job, why));
+                let result = self
+                    .compile(&job)
+                    .map_err(|why| BackendError::of(&job, why));
                 if !done(job.number, result) {
                     self.stop();
                 }

@@ -165,7 +165,8 @@ impl Backends {
     /// A thread has made an object.
     pub fn made(&mut self, thread: u32) -> Option<Made> {
         let compile = self.compiles.remove(&thread)?;
-        self.ending.extend(compile.permit.map(|permit| (thread, permit)));
+        self.ending
+            .extend(compile.permit.map(|permit| (thread, permit)));
         Some(compile.made)
     }
 

@@ -30,6 +30,15 @@ enum Became {
     Left,
 }
 
+/// What lld did.
+#[derive(Debug)]
+enum Early {
+    /// It compiles the module.
+    Begun,
+    /// It has the object, and made it if there is one here.
+    Done(Option<File>),
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Whether jobs are to be made.
@@ -37,8 +46,8 @@ struct State {
     /// Numbers of jobs by the identifiers of their modules, once there is an index.
     numbers: Option<HashMap<Vec<u8>, usize>>,
     became: HashMap<usize, Became>,
-    /// What lld has done itself before the job was known.
-    early: Vec<Module>,
+    /// What lld did before its jobs were known.
+    early: Vec<(Module, Early)>,
     /// No more objects will come.
     over: bool,
     /// lld has ended.
@@ -179,7 +188,7 @@ impl Elsewhere {
         let mut state = self.state();
         match (state.number(module), self.executor.get()) {
             (Some(number), Some(executor)) => executor.begun_here(number),
-            _ => state.early.push(module.clone()),
+            _ => state.early.push((module.clone(), Early::Begun)),
         }
     }
 
@@ -191,7 +200,10 @@ impl Elsewhere {
                 drop(state);
                 executor.done_here(number, object);
             }
-            _ => state.early.push(module.clone()),
+            _ => {
+                let object = object.and_then(|object| object.try_clone().ok());
+                state.early.push((module.clone(), Early::Done(object)));
+            }
         }
     }
 
@@ -239,9 +251,13 @@ impl Elsewhere {
         let executor = self.executor.get_or_init(|| executor);
         let numbered = identifiers.enumerate().map(|(n, id)| (id.to_vec(), n));
         state.numbers = Some(numbered.collect());
-        for module in std::mem::take(&mut state.early) {
-            if let Some(number) = state.number(&module) {
-                executor.done_here(number, None);
+        for (module, early) in std::mem::take(&mut state.early) {
+            match (state.number(&module), early) {
+                (Some(number), Early::Begun) => executor.begun_here(number),
+                (Some(number), Early::Done(object)) => {
+                    executor.done_here(number, object.as_ref());
+                }
+                (None, _) => {}
             }
         }
         drop(state);

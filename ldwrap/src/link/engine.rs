@@ -547,7 +547,7 @@ impl Engine<'_> {
             return self.listener.proceed(held.id);
         }
         self.listener.hand_over(held.id, object.as_fd())?;
-        self.to_keep(held.key, object);
+        self.keep_later(held.key, object);
         Ok(())
     }
 
@@ -690,12 +690,12 @@ impl Engine<'_> {
             elsewhere.done_here(module, object.as_ref());
         }
         if let Some(object) = object {
-            self.to_keep(key, object);
+            self.keep_later(key, object);
         }
     }
 
     /// An object is for the cache, if there is one.
-    fn to_keep(&mut self, key: Vec<u8>, object: File) {
+    fn keep_later(&mut self, key: Vec<u8>, object: File) {
         if matches!(self.context, Some(Some(_))) {
             if self.waiting.is_empty() {
                 self.kept_at = Instant::now();

@@ -4,9 +4,9 @@
 //! In the user's, an entry that is there is lld's to take, and what we put there is what lld would have
 //! (`localCache`, llvm/lib/Support/Caching.cpp): whole at once, and never taken away again.
 
+use nix::unistd::AccessFlags;
 use shim::cmdline::CommandLine;
 use shim::options::Id;
-use nix::unistd::AccessFlags;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::io;
@@ -144,7 +144,12 @@ mod tests {
     fn in_the_users_directory_an_object_is_as_lld_s() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
-        let below = |name: &str| of(&format!("--thinlto-cache-dir={}/{name}", dir.path().display()));
+        let below = |name: &str| {
+            of(&format!(
+                "--thinlto-cache-dir={}/{name}",
+                dir.path().display()
+            ))
+        };
         assert!(below("a/b").can_be_made() && !below("file/b").can_be_made());
         let users = dir.path().join("users");
         let entries = of(&format!("--thinlto-cache-dir={}", users.display()));

@@ -76,17 +76,25 @@ pub fn check(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), Str
     // An error, which is lld's to say.
     if let Some(jobs) = cmd.thinlto_jobs()
         && jobs != "all"
-        && !jobs.to_str().is_some_and(|jobs| jobs.parse::<u32>().is_ok())
+        && jobs.to_str().is_none_or(|n| n.parse::<u32>().is_err())
     {
         return Err(format!("--thinlto-jobs={}", jobs.display()));
     }
     if !Entries::of(cmd).can_be_made() {
         return Err("the directory of --thinlto-cache-dir cannot be written".into());
     }
-    let responses = args.iter().filter_map(|arg| arg.as_bytes().strip_prefix(b"@"));
+    let responses = args
+        .iter()
+        .filter_map(|arg| arg.as_bytes().strip_prefix(b"@"));
     let values = cmd.options().map(|o| o.value.as_os_str());
-    let named = cmd.inputs().chain(values).chain(responses.map(OsStr::from_bytes));
-    match named.into_iter().find(|name| can_be_read_once(Path::new(name))) {
+    let named = cmd
+        .inputs()
+        .chain(values)
+        .chain(responses.map(OsStr::from_bytes));
+    match named
+        .into_iter()
+        .find(|name| can_be_read_once(Path::new(name)))
+    {
         Some(name) => Err(format!(
             "{} can perhaps be read only once, which is lld's to do",
             name.display()
@@ -98,7 +106,8 @@ pub fn check(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), Str
 /// Whether a name may stand for something else when it is opened again: a pipe, or a descriptor.
 fn can_be_read_once(path: &Path) -> bool {
     path != Path::new("/dev/null")
-        && (path.starts_with("/dev") || path.starts_with("/proc")
+        && (path.starts_with("/dev")
+            || path.starts_with("/proc")
             || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()))
 }
 
@@ -153,7 +162,10 @@ pub fn supply(plan: &Plan<'_>, elsewhere: &Elsewhere) -> Result<Supplied, Failur
         scratch: &scratch,
     })?;
     let total = index.modules.len();
-    log::debug!("index of {total} modules: {} ms", begin.elapsed().as_millis());
+    log::debug!(
+        "index of {total} modules: {} ms",
+        begin.elapsed().as_millis()
+    );
     plan.save_names(&index);
     let shards = parse(&index)?;
     let numbers = with_hash(&index, &shards, plan.toolchain)?;
@@ -195,8 +207,7 @@ pub fn supply(plan: &Plan<'_>, elsewhere: &Elsewhere) -> Result<Supplied, Failur
         }
         go_on
     };
-    let (left, numbers): (Vec<_>, Vec<_>) =
-        numbers.into_iter().partition(|&n| jobs.reads_files(n));
+    let (left, numbers): (Vec<_>, Vec<_>) = numbers.into_iter().partition(|&n| jobs.reads_files(n));
     for number in left {
         log::info!("module {number} is left to lld: its assembly reads files");
         elsewhere.finished(number, None);

@@ -18,11 +18,11 @@ use super::{BackendError, Done, Executor, ObjectSource, Order, Outcome, Queue, W
 use crate::jobs::action::{Action, Content, Digest};
 use crate::jobs::job::{Job, OBJECT};
 use crate::jobs::store::Store;
+use crate::sys::scratch::Scratch;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use client::{Client, Stage, in_short};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use crate::sys::scratch::Scratch;
 use settings::Settings;
 use shim::report::Remote as Report;
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tonic::{Code, Status};
@@ -59,6 +59,8 @@ pub struct Remote {
     /// Takes what was made here, for the server's action cache.
     made_here: UnboundedSender<MadeHere>,
     to_tell: Mutex<Option<UnboundedReceiver<MadeHere>>>,
+    /// Objects that were made here before their jobs were known, by number.
+    early: Mutex<HashMap<usize, File>>,
     /// Keys and the local cache.
     store: Arc<Store>,
     /// The server.
@@ -173,7 +175,11 @@ impl Executor for Remote {
             }
             true
         };
-        let to_tell = self.to_tell.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let to_tell = self
+            .to_tell
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         std::thread::scope(|scope| {
             for _ in 0..self.threads {
                 scope.spawn(|| {
@@ -221,24 +227,20 @@ impl Executor for Remote {
     }
 
     fn done_here(&self, number: usize, object: Option<&File>) {
-        let task = self.board.done_here(number);
-        let Some(object) = object else {
+        let (first, task) = self.board.done_here(number);
+        let Some(object) = object.filter(|_| first) else {
             return;
         };
         self.counts.local.fetch_add(1, Ordering::Relaxed);
-        if let Some(task) = task {
-            match read_all(object) {
-                Ok(bytes) => {
-                    self.store.keep(&task.action.digest, object);
-                    let _ = self.made_here.send((task, bytes));
-                }
-                Err(e) => log::info!("an object cannot be read again: {e}"),
-            }
+        match (task, object.try_clone()) {
+            (Some(task), _) => self.tell_of(task, object),
+            (None, Ok(object)) => drop(self.early().insert(number, object)),
+            (None, Err(e)) => log::info!("an object cannot be kept: {e}"),
         }
     }
 
     fn wants(&self, number: usize) -> bool {
-        self.board.wants(number)
+        self.board.wants(number) || self.early().contains_key(&number)
     }
 
     fn report(&self) -> Option<Report> {
@@ -276,6 +278,7 @@ impl Remote {
             board: Board::new(settings.fallback_only, room),
             made_here,
             to_tell: Mutex::new(Some(to_tell)),
+            early: Mutex::default(),
             store,
             settings,
             counts: Counts::default(),
@@ -291,6 +294,21 @@ fn ahead(settings: &Settings) -> usize {
 }
 
 impl Remote {
+    fn early(&self) -> MutexGuard<'_, HashMap<usize, File>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An object was made here: it is kept, and for the server.
+    fn tell_of(&self, task: Arc<Task>, object: &File) {
+        match read_all(object) {
+            Ok(bytes) => {
+                self.store.keep(&task.action.digest, object);
+                let _ = self.made_here.send((task, bytes));
+            }
+            Err(e) => log::info!("an object cannot be read again: {e}"),
+        }
+    }
+
     /// There is no server any more.
     fn alone(&self) {
         // Nothing waits for a line now: the largest first.
@@ -303,11 +321,9 @@ impl Remote {
         while let Some((place, task)) = self.board.take_local() {
             let result = clang.compile(&task.job);
             if let Ok(Outcome::Object(object, _)) = &result
-                && let Ok(file) = File::open(object)
-                && let Ok(bytes) = read_all(&file)
+                && let Ok(object) = File::open(object)
             {
-                self.store.keep(&task.action.digest, &file);
-                let _ = self.made_here.send((task.clone(), bytes));
+                self.tell_of(task.clone(), &object);
             }
             let made = matches!(&result, Ok(Outcome::Object(..)));
             if tell(Some(place), &task.job, result) && made {
@@ -326,15 +342,17 @@ impl Remote {
                 return;
             }
         };
-        match self.store.find(&action.digest, &self.object(&job)) {
-            Some(object) => {
-                tell(None, &job, Ok(Outcome::Object(object, ObjectSource::Cache)));
-            }
-            None => self.board.put(Task {
-                job,
-                action,
-                over: tokio::sync::Notify::new(),
-            }),
+        if let Some(object) = self.store.find(&action.digest, &self.object(&job)) {
+            tell(None, &job, Ok(Outcome::Object(object, ObjectSource::Cache)));
+            return;
+        }
+        let number = job.number;
+        let over = tokio::sync::Notify::new();
+        let task = Task { job, action, over };
+        let early = self.early().remove(&number);
+        match early {
+            Some(object) => self.tell_of(Arc::new(task), &object),
+            None => self.board.put(task),
         }
     }
 

@@ -266,9 +266,7 @@ fn constants_read_files(reader: &mut Reader) -> Result<bool, Malformed> {
 
 /// Whether text, a number for each character, has a directive that reads a file, in any case.
 fn names_files(text: &[u64]) -> bool {
-    let same = |(&c, &d): (&u64, &u8)| {
-        u8::try_from(c).is_ok_and(|c| c.eq_ignore_ascii_case(&d))
-    };
+    let same = |(&c, &d): (&u64, &u8)| u8::try_from(c).is_ok_and(|c| c.eq_ignore_ascii_case(&d));
     READING.iter().any(|directive| {
         let mut parts = text.windows(directive.len());
         parts.any(|part| part.iter().zip(*directive).all(same))
