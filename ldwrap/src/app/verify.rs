@@ -346,7 +346,7 @@ impl Link<'_> {
                 (_, None) => differ(what, b"written", b"not written"),
             }
         }
-        if field("action") != "split" {
+        if field("action") != "split" || !plain.status.success() {
             let (word, text) = match (differences.is_empty(), plain.status.success()) {
                 (true, true) => (FORWARDED, field("reason").to_owned()),
                 (true, false) => (EQUAL, "fails, in the same words".to_owned()),
