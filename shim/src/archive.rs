@@ -6,7 +6,7 @@
 //!
 //! # Offsets in module identifiers
 //!
-//! lld calls a bitcode member `ARCHIVE(MEMBER at OFFSET)` (fact 7; lld/ELF/InputFiles.cpp, the
+//! lld calls a bitcode member `ARCHIVE(MEMBER at OFFSET)` (docs/lld.md, "Identifiers"; lld/ELF/InputFiles.cpp, the
 //! constructor of `BitcodeFile`):
 //!
 //! * `ARCHIVE` is the path by which lld added the archive, before `--chroot` and `--remap-inputs`.

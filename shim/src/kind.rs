@@ -13,9 +13,9 @@ pub const HEAD_LEN: usize = 64;
 /// What lld makes of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Raw LLVM bitcode, `BC C0 DE` (fact 3).
+    /// Raw LLVM bitcode, `BC C0 DE` (docs/lld.md, "Recognising bitcode").
     Bitcode,
-    /// LLVM bitcode in its wrapper, `DE C0 17 0B` (fact 3).
+    /// LLVM bitcode in its wrapper, `DE C0 17 0B` (docs/lld.md, "Recognising bitcode").
     BitcodeWrapper,
     /// An ELF relocatable object that carries bitcode in `.llvm.lto`, under `--fat-lto-objects`.
     /// Never an answer of [`kind_of`]: it takes more than the first bytes to tell.

@@ -16,7 +16,7 @@
 //! | `$LD` | `ld.lld-N` | the shim of that name |
 //! | `$LDLLD` | LLVM's `ld.lld` | the shim of that name |
 //! | `$LDWRAP` | lld by the name of `ldwrap` | `ldwrap` |
-//! | `$COMPILER_PATH` | LLVM's directory | the shim's (fact 1) |
+//! | `$COMPILER_PATH` | LLVM's directory | the shim's (docs/lld.md, "Finding the linker") |
 //! | `$FIXTURES` | the folder `tests/fixtures` | the same |
 //!
 //! The tests themselves read a few variables:

@@ -4,7 +4,7 @@
 //! The tables are lld's LTO options (lld/ELF/Options.td), what clang's driver passes on to them
 //! (`addLTOOptions`, clang/lib/Driver/ToolChains/CommonArgs.cpp) and LLVM's own that lld takes
 //! (llvm/lib/CodeGen/CommandFlags.cpp, llvm/lib/MC/MCTargetOptionsCommandFlags.cpp). Each row links
-//! three times: with lld, through ldwrap, and with lld's `--lto-obj-path` (fact 26), whose objects
+//! three times: with lld, through ldwrap, and with lld's `--lto-obj-path` (docs/lld.md, "Objects of an in-process link"), whose objects
 //! are what the backends' have to be.
 
 use std::fs;

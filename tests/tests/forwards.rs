@@ -181,7 +181,7 @@ fn options_that_ask_for_other_outputs() {
     });
 }
 
-/// What clang cannot be told (fact 18).
+/// What clang cannot be told (docs/lld.md, "Code generation flags").
 #[test]
 fn code_generation_that_clang_cannot_express() {
     each_llvm(|s| {

@@ -65,7 +65,7 @@ fn thin_archives_of_nested_directories() {
 }
 
 /// An archive keeps base names alone, so members of one name are common; only the offset in the
-/// module's identifier tells them apart (fact 7).
+/// module's identifier tells them apart (docs/lld.md, "Identifiers").
 #[test]
 fn the_same_member_name_twice() {
     each_llvm(|s| {
@@ -320,7 +320,7 @@ fn as_needed_libraries() {
     });
 }
 
-/// Bitcode in the wrapper that Apple's tools write starts `DE C0 17 0B` (fact 3).
+/// Bitcode in the wrapper that Apple's tools write starts `DE C0 17 0B` (docs/lld.md, "Recognising bitcode").
 #[test]
 fn bitcode_in_a_wrapper() {
     each_llvm(|s| {

@@ -20,7 +20,7 @@ fn features(s: &Session, flags: &str) {
 }
 
 /// In-process, constructors of native objects come first, since lld appends the LTO objects
-/// (fact 21).
+/// (docs/lld.md, "Resolution before and after LTO").
 const FEATURES: &str = "constructor native 0\nconstructor main 0\nconstructor other 0\nconstructor third 0\n\
      catch 11\nthread_local 14\nweak 2\nifunc 30\nalias 21\ncommon 2\ncomdat 6\nvirtual 3\ndestructor main 0\n";
 
@@ -151,7 +151,7 @@ fn common_symbols() {
     });
 }
 
-/// Rust modules and C modules inlined into each other. rustc writes LLVM 22 bitcode (fact 4), so
+/// Rust modules and C modules inlined into each other. rustc writes LLVM 22 bitcode (docs/lld.md, "Recognising bitcode"), so
 /// only LLVM 22 can read it.
 #[test]
 fn cross_language_with_rust() {

@@ -85,7 +85,7 @@ fn split_lto_units() {
     });
 }
 
-/// One full-LTO object beside thin ones: lld compiles it in a part of its own (fact 13).
+/// One full-LTO object beside thin ones: lld compiles it in a part of its own (docs/lld.md, "Regular LTO beside ThinLTO").
 #[test]
 fn regular_lto_beside_thin_lto() {
     each_llvm(|s| {

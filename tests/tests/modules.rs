@@ -87,7 +87,7 @@ fn one_module_twice() {
     });
 }
 
-/// A summary without a hash gets no cache lookup (fact 23): an object given in the order of lookups
+/// A summary without a hash gets no cache lookup (docs/lld.md, "Lookups"): an object given in the order of lookups
 /// alone would go to the wrong module.
 #[test]
 fn modules_without_a_hash() {

@@ -144,7 +144,7 @@ fn version_scripts_and_dynamic_lists() {
     });
 }
 
-/// A script of sections; its patterns name input sections, files and archive members (fact 21).
+/// A script of sections; its patterns name input sections, files and archive members (docs/lld.md, "Resolution before and after LTO").
 #[test]
 fn section_scripts() {
     each_llvm(|s| {

@@ -27,7 +27,7 @@ fn example() {
     });
 }
 
-/// The link line need not say that it is an LTO link (fact 3).
+/// The link line need not say that it is an LTO link (docs/lld.md, "Recognising bitcode").
 #[test]
 fn no_flto_on_the_link_line() {
     each_llvm(|s| {

@@ -1,5 +1,5 @@
-//! Links that differ when native objects simply take bitcode's place (fact 21), and code that
-//! differs when a backend sees no more than its plain shard (fact 14).
+//! Links that differ when native objects simply take bitcode's place (docs/lld.md, "Resolution before and after LTO"), and code that
+//! differs when a backend sees no more than its plain shard (docs/lld.md, "Locality of declarations").
 //!
 //! Each test first does the naive split by hand and asserts that it goes wrong with this lld, so
 //! that the test keeps its teeth.
@@ -183,7 +183,7 @@ fn comdats_shared_with_native_objects() {
 }
 
 /// A declaration whose definition is local to the output is `dso_local` in-process; a plain shard
-/// does not say so, and the code goes through the GOT (facts 14 and 15).
+/// does not say so, and the code goes through the GOT (docs/lld.md, "Locality of declarations").
 #[test]
 fn declarations_that_are_local_to_the_output() {
     each_llvm(|s| {
@@ -220,7 +220,7 @@ fn declarations_that_are_local_to_the_output() {
 }
 
 /// Backends import in the lexical order of identifiers, which here is not the command line's
-/// (fact 8).
+/// (docs/lld.md, "Imports").
 #[test]
 fn import_order() {
     each_llvm(|s| {

@@ -219,6 +219,8 @@ fn with_jobs(
         let done = engine::run(
             &Link {
                 elsewhere: there.then_some((&elsewhere, jobs)),
+                // A server does not wait for this machine's processors.
+                bitcode: if remote { 0 } else { link.bitcode },
                 ..*link
             },
             options,

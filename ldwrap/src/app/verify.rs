@@ -58,7 +58,7 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
             Command::new(program)
         };
         run.args(args).env(config::VERIFY, &found);
-        // clang and gcc look there first (fact 1); others in PATH.
+        // clang and gcc look there first (docs/lld.md, "Finding the linker"); others in PATH.
         for name in ["COMPILER_PATH", "PATH"] {
             let others = std::env::var_os(name).unwrap_or_default();
             let all = std::iter::once(bin.clone()).chain(std::env::split_paths(&others));
@@ -396,7 +396,7 @@ impl Link<'_> {
         }
     }
 
-    /// Which modules' objects differ from those of an in-process link (fact 26).
+    /// Which modules' objects differ from those of an in-process link (docs/lld.md, "Objects of an in-process link").
     fn objects(&self, dir: &Path) -> Vec<String> {
         let theirs = dir.join("theirs");
         let extra = [

@@ -1,6 +1,6 @@
 //! In which order jobs that are all needed are best begun.
 //!
-//! On this machine: the largest first, which keeps the tail short (fact 20). Behind a line it costs
+//! On this machine: the largest first, which keeps the tail short (docs/lld.md, "Starting processes"). Behind a line it costs
 //! time until inputs are there and until the first objects come back, and a module that is sent for one
 //! job, its own or one that imports from it, is there for all others. With the largest first, the line
 //! carries nothing but inputs until the longest jobs are done, and most inputs before half of the jobs

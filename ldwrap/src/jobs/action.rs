@@ -4,7 +4,7 @@
 //! The digest of the Action is the one key: of the local cache, of a server's action cache and of
 //! remote execution. It covers the command's arguments, the platform asked for, version and build of the
 //! compiler, and the content of every file that the compiler may read: the module, the modules it
-//! imports from, and its shard, which says all that the rest of the link decides for it (fact 16).
+//! imports from, and its shard, which says all that the rest of the link decides for it (docs/lld.md, "Shards as bitstreams").
 //! It covers no name of the machine or checkout, no time, no user.
 
 pub use crate::cache::digest::Digest;

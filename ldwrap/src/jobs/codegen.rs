@@ -3,7 +3,7 @@
 //! In-process, lld configures LLVM in `createConfig` (lld/ELF/LTO.cpp); a backend is clang's
 //! `runThinLTOBackend` (clang/lib/CodeGen/BackendUtil.cpp). This is the one table between the two.
 //! An option that clang cannot be told exactly makes the link go to lld whole: no code is better
-//! than other code (facts 17 and 18).
+//! than other code (docs/lld.md, "Code generation flags").
 //!
 //! Backends are `clang -cc1`, not the driver: the driver adds flags of its own (default
 //! configuration files, hardening defaults of a distribution), cc1 does what it is told. Its flags

@@ -1,8 +1,8 @@
 //! The index phase: the thin link, by the real lld, from the user's own command line.
 //!
-//! Nothing of the command line is rewritten; a few options are added behind it (fact 9). Shards go
+//! Nothing of the command line is rewritten; a few options are added behind it (docs/lld.md, "The index run"). Shards go
 //! to our scratch directory under each module's identifier, nothing is written beside the inputs,
-//! and the list of modules that take part comes in task order (fact 6).
+//! and the list of modules that take part comes in task order (docs/lld.md, "The index run").
 
 use super::failure::Failure;
 use super::invocation::Invocation;
@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// A module that takes part, as lld names it: a path, or `ARCHIVE(MEMBER at OFFSET)` (fact 7).
+/// A module that takes part, as lld names it: a path, or `ARCHIVE(MEMBER at OFFSET)` (docs/lld.md, "Identifiers").
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identifier(pub OsString);
 

@@ -1,7 +1,7 @@
 //! A backend: one module compiled with its shard, as a job that could run on any machine.
 //!
 //! A job is a directory of relative names: `m/0000.o`, `m/0001.o` ... are the module and what it
-//! imports, in the lexical order of their identifiers (facts 8 and 9), `shard` is its part of the
+//! imports, in the lexical order of their identifiers (docs/lld.md, "Imports" and "The index run"), `shard` is its part of the
 //! index with just these names in it, `out.o` is what it makes.
 
 use super::failure::Failure;

@@ -1,7 +1,7 @@
 //! Which symbols are local to the output, beyond what each shard says of its own.
 //!
 //! In-process, a backend looks any symbol up in the full index; a shard has only the symbols of its
-//! module and of what it imports, so what is merely declared is missing (fact 14). The thin link's
+//! module and of what it imports, so what is merely declared is missing (docs/lld.md, "Locality of declarations"). The thin link's
 //! answer for every symbol is in some shard: in that of the module that defines it.
 
 use crate::jobs::bitcode::shard::Shard;

@@ -127,7 +127,7 @@ fn regular_words(m: &module::Module<'_>) -> Vec<(u64, bool)> {
         .collect()
 }
 
-/// The bitcode of a fat object (fact 3).
+/// The bitcode of a fat object (docs/lld.md, "Recognising bitcode").
 fn fat_section(elf: &[u8]) -> Option<&[u8]> {
     use object::{Object, ObjectSection};
     let file = object::read::elf::ElfFile64::<object::Endianness>::parse(elf).ok()?;
@@ -152,7 +152,7 @@ pub fn read_all(
 }
 
 /// What the summaries of modules that are regular LTO only say of `dso_local`: the thin link has
-/// them in its index, but they get no shard (fact 13; `LTO::addModule`).
+/// them in its index, but they get no shard (docs/lld.md, "Regular LTO beside ThinLTO"; `LTO::addModule`).
 pub fn regular_only(index: &Index) -> Result<Vec<(u64, bool)>, Failure> {
     let mut words = Vec::new();
     for identifier in &index.regular {

@@ -1,7 +1,7 @@
 //! The real lld and its clang: where they are, which version they are, and whether a split with
 //! them is known to be exact.
 //!
-//! Asking costs two process starts and a small link (fact 5), so the answers are remembered by the
+//! Asking costs two process starts and a small link (docs/lld.md, "Starting processes"), so the answers are remembered by the
 //! files' identity (device, inode, size, times). A remembered answer may be deleted at any time.
 
 use object::read::elf::{Dyn, FileHeader};

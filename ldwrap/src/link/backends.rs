@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 /// A thread that compiles and sleeps for so long waits for another one.
 const ASLEEP: Duration = Duration::from_millis(100);
-/// When a thread that has made its object is looked at: mostly its next lookup comes before.
+/// When a thread that has made its object is looked at, if others wait: mostly its next lookup comes before.
 const NEXT_LOOKUP: Duration = Duration::from_millis(1);
+/// The same if none of this link does.
+const FOR_OTHERS: Duration = Duration::from_millis(20);
 
 /// A lookup that waits, since no cache has its object and no backend may begin yet.
 #[derive(Debug)]
@@ -61,9 +63,11 @@ pub struct Backends {
     free: Vec<Permit>,
     /// When all of these are to be looked at.
     look_at: Option<Instant>,
-    /// lld's memory when its first backend was to begin (bytes).
+    /// lld's memory when it made its first lookup (bytes).
     memory_before: u64,
     most: usize,
+    /// When an object was made last.
+    made_at: Option<Instant>,
 }
 
 impl Backends {
@@ -80,12 +84,16 @@ impl Backends {
             look_at: None,
             memory_before: 0,
             most: 0,
+            made_at: None,
         }
     }
 
     /// A thread makes a lookup: whatever it has done before is done. A call that was interrupted comes
     /// again: then, what was held of it.
     pub fn arrives(&mut self, thread: u32) -> Option<Held> {
+        if self.memory_before == 0 {
+            self.memory_before = procfs::resident(self.lld);
+        }
         let held = self.held.iter().position(|held| held.thread == thread);
         let permit = self.compiles.remove(&thread).and_then(|c| c.permit);
         self.free.extend(permit);
@@ -127,9 +135,6 @@ impl Backends {
 
     /// A held one compiles now.
     pub fn begin(&mut self, held: Held, permit: Permit) {
-        if self.most == 0 {
-            self.memory_before = procfs::resident(self.lld);
-        }
         let made = Made {
             key: held.key,
             module: held.module,
@@ -165,15 +170,17 @@ impl Backends {
     /// A thread has made an object.
     pub fn made(&mut self, thread: u32) -> Option<Made> {
         let compile = self.compiles.remove(&thread)?;
+        self.made_at = Some(Instant::now());
         self.ending
             .extend(compile.permit.map(|permit| (thread, permit)));
         Some(compile.made)
     }
 
-    /// Whether no thread compiles or waits.
+    /// Since when no thread compiles or waits.
     #[must_use]
-    pub fn are_idle(&self) -> bool {
-        self.compiles.is_empty() && self.held.is_empty()
+    pub fn idle_since(&self) -> Option<Instant> {
+        let idle = self.compiles.is_empty() && self.held.is_empty();
+        self.made_at.filter(|_| idle)
     }
 
     /// When to look next.
@@ -220,10 +227,11 @@ impl Backends {
     /// Sets when to look next, after something has happened.
     pub fn schedule(&mut self) {
         if self.look_at.is_none() {
+            let waits = !self.held.is_empty();
             let after = if !self.free.is_empty() || !self.ending.is_empty() {
-                Some(NEXT_LOOKUP)
+                Some(if waits { NEXT_LOOKUP } else { FOR_OTHERS })
             } else {
-                (!self.held.is_empty()).then(|| self.admission.look_after())
+                waits.then(|| self.admission.look_after())
             };
             self.look_at = after.map(|after| Instant::now() + after);
         }
@@ -242,13 +250,16 @@ impl Backends {
         }
     }
 
-    /// What the link has cost, when lld has ended; none if nothing was compiled.
+    /// What the link has cost, when lld has ended; none if it made no lookup.
     #[must_use]
     pub fn cost(&self) -> Option<Cost> {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
         let peak = u64::try_from(usage.max_rss()).ok()? << 10;
         let base = self.memory_before.min(peak);
-        let backend = (peak - base).checked_div(self.most as u64)?;
+        if base == 0 {
+            return None;
+        }
+        let backend = (peak - base) / self.most.max(1) as u64;
         Some(Cost {
             peak,
             base,

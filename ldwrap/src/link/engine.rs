@@ -70,10 +70,15 @@ const ALLOCATOR: [&[u8]; 3] = [
 
 /// Objects wait so long to be kept, so that the files that lld reads are looked at once for many...
 const KEEP_AFTER: Duration = Duration::from_millis(500);
-/// ... or only this, when no backend compiles: lld is at its last part, which needs one processor.
+/// ... or only this, and as long as to look at these files takes, since a backend compiled: lld is at its last
+/// part, which needs one processor.
 const KEEP_AFTER_BACKENDS: Duration = Duration::from_millis(2);
-/// ... or until there are so many, since each is an open file.
+/// What it takes to look at one of these files, and then some.
+const LOOK_AT_FILE: Duration = Duration::from_micros(10);
+/// ... or until there are so many, since each is an open file; or one for 25 of the files that lld reads.
 const KEEP_AT: usize = 100;
+/// But never more.
+const MOST_WAITING: usize = 400;
 /// How long lld may take to clean up when it is ended.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -201,7 +206,8 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
         new_objects: HashMap::new(),
         waiting: Vec::new(),
         kept_at: begin,
-        keeper: cache.cloned().map(Keeper::new),
+        looked_at: 0,
+        keeper: None,
         hits: 0,
         compiled: 0,
         given: 0,
@@ -273,6 +279,7 @@ struct Engine<'a> {
     context: Option<Option<Context>>,
     /// Files whose content is in the context, by the name that lld opens.
     covered: CoveredFiles,
+    /// Until it is known what of it matters.
     inputs: InputsRead,
     backends: Backends,
     /// Objects that are being written, by name.
@@ -280,6 +287,8 @@ struct Engine<'a> {
     /// Objects to be kept, by lld's key.
     waiting: Vec<(Vec<u8>, File)>,
     kept_at: Instant,
+    /// How many files are looked at before anything is kept.
+    looked_at: usize,
     keeper: Option<Keeper>,
     hits: usize,
     compiled: usize,
@@ -375,7 +384,7 @@ impl Engine<'_> {
             } else if hung_up {
                 watched = false;
             }
-            if self.waiting.len() >= KEEP_AT {
+            if self.waiting.len() >= KEEP_AT.max(self.looked_at / 25).min(MOST_WAITING) {
                 self.keep();
             }
             self.look().map_err(|Unanswered(e)| e)?;
@@ -403,12 +412,11 @@ impl Engine<'_> {
 
     /// When objects are to be kept.
     fn keep_at(&self) -> Option<Instant> {
-        let after = if self.backends.are_idle() {
-            KEEP_AFTER_BACKENDS
-        } else {
-            KEEP_AFTER
-        };
-        (!self.waiting.is_empty()).then(|| self.kept_at + after)
+        let look = LOOK_AT_FILE * self.looked_at as u32;
+        let idle = self.backends.idle_since();
+        let idle = idle.map(|since| since + KEEP_AFTER_BACKENDS + look);
+        let at = self.kept_at + KEEP_AFTER.max(look * 20);
+        (!self.waiting.is_empty()).then(|| idle.map_or(at, |idle| idle.min(at)))
     }
 
     fn answer(&mut self, call: Notification) -> Result<(), Unanswered> {
@@ -622,7 +630,7 @@ impl Engine<'_> {
     /// Remembers what the link was made of, and what it has cost, if most of it was compiled.
     fn remember(&self) {
         // What came from the cache cost nothing.
-        let compiled = self.compiled >= self.hits;
+        let compiled = self.compiled + self.given >= self.hits;
         let cost = self.backends.cost().filter(|_| compiled);
         if let Some(history) = self.link.history
             && self.cache.is_some()
@@ -660,6 +668,9 @@ impl Engine<'_> {
         if !self.inputs.are_unchanged() {
             return Err(io::Error::other("lld's own files have changed meanwhile"));
         }
+        self.looked_at = self.inputs.len();
+        let inputs = std::mem::take(&mut self.inputs);
+        self.keeper = self.cache.map(|cache| Keeper::new(cache.clone(), inputs));
         Ok(Some(context))
     }
 
@@ -720,24 +731,15 @@ impl Engine<'_> {
         }
     }
 
-    /// Gives the objects that wait to the cache, if all inputs are as they were.
+    /// Gives the objects that wait to the cache.
     fn keep(&mut self) {
         self.kept_at = Instant::now();
         if self.waiting.is_empty() {
             return;
         }
-        let waiting = std::mem::take(&mut self.waiting);
-        let Some(Some(context)) = &self.context else {
-            return;
-        };
-        if !self.inputs.are_unchanged() {
-            return;
-        }
-        let Some(keeper) = &mut self.keeper else {
-            return;
-        };
-        for (key, object) in waiting {
-            keeper.keep(context.key(&key), object);
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        if let (Some(Some(context)), Some(keeper)) = (&self.context, &mut self.keeper) {
+            keeper.keep(waiting.map(|(key, o)| (context.key(&key), o)).collect());
         }
     }
 

@@ -22,6 +22,12 @@ pub struct InputsRead {
 }
 
 impl InputsRead {
+    /// How many files.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
     /// A file whose state is known.
     pub fn add(&mut self, path: &[u8], identity: Identity) {
         self.files.entry(path.to_vec()).or_insert(identity);

@@ -1,58 +1,99 @@
-//! Puts objects into the cache in a thread of its own, beside the one that lld waits for.
+//! Puts objects into the cache in a thread of its own, beside the one that lld waits for: if all files that
+//! lld has read are still as they were. To look at each of ten thousand takes as long as some modules do.
 
 use crate::cache::objects::{Cache, Key};
+use crate::link::inputs_read::InputsRead;
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs::File;
 use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 
-/// How many objects may wait for the thread: each is an open file.
-const QUEUE: usize = 100;
+/// How many times some objects may wait for the thread: each object is an open file.
+const QUEUE: usize = 2;
 /// Where a user may have fewer threads than this, lld needs them all.
 const THREADS: u64 = 1024;
 
-/// An object with its key.
-type Entry = (Key, File);
+/// Objects with their keys.
+type Entries = Vec<(Key, File)>;
 
 /// Keeps objects.
 #[derive(Debug)]
 pub struct Keeper {
-    cache: Arc<Cache>,
-    thread: Option<(mpsc::SyncSender<Entry>, JoinHandle<()>)>,
+    store: Option<Store>,
+    thread: Option<(mpsc::SyncSender<Entries>, JoinHandle<()>)>,
     /// There is no thread to be had.
     alone: bool,
 }
 
+/// A cache, and what must be unchanged for anything to be put there.
+#[derive(Debug)]
+struct Store {
+    cache: Arc<Cache>,
+    inputs: InputsRead,
+    broken: bool,
+}
+
 impl Keeper {
-    /// For this cache. The thread comes with the first object.
+    /// For this cache, and the files that lld has read. The thread comes with the first objects.
     #[must_use]
-    pub fn new(cache: Arc<Cache>) -> Self {
+    pub fn new(cache: Arc<Cache>, inputs: InputsRead) -> Self {
         let few = |(soft, _)| soft < THREADS;
         Self {
-            cache,
+            store: Some(Store {
+                cache,
+                inputs,
+                broken: false,
+            }),
             thread: None,
             alone: getrlimit(Resource::RLIMIT_NPROC).is_ok_and(few),
         }
     }
 
-    /// Keeps an object; waits when very many are waiting already.
-    pub fn keep(&mut self, key: Key, object: File) {
-        if self.thread.is_none() && !self.alone {
-            let (sender, entries) = mpsc::sync_channel(QUEUE);
-            let cache = self.cache.clone();
+    /// Keeps objects; waits when many are waiting already.
+    pub fn keep(&mut self, entries: Entries) {
+        if !self.alone
+            && let Some(store) = self.store.take()
+        {
+            let (sender, all) = mpsc::sync_channel::<Entries>(QUEUE);
             let builder = Builder::new().name(String::from("keeper"));
-            match builder.spawn(move || put_all(&cache, entries)) {
-                Ok(thread) => self.thread = Some((sender, thread)),
+            // Not to be lost where there is no thread for it.
+            let (lend, take) = mpsc::channel::<Store>();
+            let put_all = move || {
+                if let Ok(mut store) = take.recv() {
+                    all.into_iter().for_each(|entries| store.put(entries));
+                }
+            };
+            match builder.spawn(put_all) {
+                Ok(thread) => {
+                    let _ = lend.send(store);
+                    self.thread = Some((sender, thread));
+                }
                 Err(e) => {
                     log::info!("no thread for the cache: {e}");
+                    self.store = Some(store);
                     self.alone = true;
                 }
             }
         }
-        match &self.thread {
-            // It has given up if nobody listens.
-            Some((sender, _)) => drop(sender.send((key, object))),
-            None => put_all(&self.cache, [(key, object)]),
+        match (&self.thread, &mut self.store) {
+            (Some((sender, _)), _) => drop(sender.send(entries)),
+            (None, Some(store)) => store.put(entries),
+            (None, None) => {}
+        }
+    }
+}
+
+impl Store {
+    fn put(&mut self, entries: Entries) {
+        if self.broken || entries.is_empty() || !self.inputs.are_unchanged() {
+            return;
+        }
+        for (key, object) in entries {
+            if let Err(e) = self.cache.put(&key, &object) {
+                log::warn!("the cache cannot be written: {e}");
+                self.broken = true;
+                return;
+            }
         }
     }
 }
@@ -63,15 +104,6 @@ impl Drop for Keeper {
         if let Some((sender, thread)) = self.thread.take() {
             drop(sender);
             let _ = thread.join();
-        }
-    }
-}
-
-fn put_all(cache: &Cache, entries: impl IntoIterator<Item = Entry>) {
-    for (key, object) in entries {
-        if let Err(e) = cache.put(&key, &object) {
-            log::warn!("the cache cannot be written: {e}");
-            return;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A small link, both ways, before a toolchain is relied on (fact 23).
+//! A small link, both ways, before a toolchain is relied on (docs/lld.md, "Lookups").
 //!
 //! What the split leans on is not promised by lld: the order or the threads of its cache lookups,
 //! what cc1's flags mean, how a shard is laid out. So the first time that an lld and a clang are seen,

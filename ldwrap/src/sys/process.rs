@@ -16,7 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -292,15 +292,24 @@ pub fn gist(said: &str) -> &str {
 }
 
 /// Runs a command to its end, with its output taken and nothing to read.
-pub fn output(mut command: Command, role: Role) -> io::Result<Output> {
+pub fn output(command: Command, role: Role) -> io::Result<Output> {
+    output_of(command, role, &[])
+}
+
+/// The same with a little to read from its standard input, which it may ignore.
+pub fn output_of(mut command: Command, role: Role, input: &[u8]) -> io::Result<Output> {
     command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     prepare(&mut command);
     let mut child = command.spawn()?;
+    let stdin = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let mut running = Running::new(child, role);
+    if let Some(mut stdin) = stdin.filter(|_| !input.is_empty()) {
+        let _ = stdin.write_all(input);
+    }
     let drain = |pipe: Option<Box<dyn io::Read + Send>>| {
         let mut bytes = Vec::new();
         pipe.map_or(Ok(0), |mut p| p.read_to_end(&mut bytes))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Levels below the index directory, so that `..` in module identifiers stays inside the scratch
-/// directory (fact 9).
+/// directory (docs/lld.md, "The index run").
 const DEPTH: usize = 48;
 /// Name of a level: none that an input's directory has.
 const LEVEL: &str = ".ldwrap";

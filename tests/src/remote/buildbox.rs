@@ -1,4 +1,4 @@
-//! buildbox-casd, a real Remote Execution server (fact 28).
+//! buildbox-casd, a real Remote Execution server (docs/lld.md, "A server for tests").
 
 use super::free_port;
 use std::net::TcpStream;

@@ -4,10 +4,11 @@
 //! server does not know us any more, file and program are read again.
 
 use super::settings::Settings;
+use crate::sys::process::{self, Role};
 use serde_json::Value;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, PoisonError, RwLock};
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::service::Interceptor;
@@ -106,27 +107,13 @@ impl Headers {
     fn ask(&mut self, helper: &Path, endpoint: &str) -> io::Result<()> {
         let fail = |why: &str| io::Error::other(format!("{} {why}", helper.display()));
         let mut command = Command::new(helper);
-        command
-            .arg("get")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        crate::sys::process::prepare(&mut command);
-        let mut child = command
-            .spawn()
+        command.arg("get");
+        let question = serde_json::json!({ "uri": endpoint }).to_string();
+        let out = process::output_of(command, Role::Tool, question.as_bytes())
             .map_err(|e| fail(&format!("cannot be run: {e}")))?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A helper that reads nothing is none the worse for it.
-            let _ = stdin.write_all(
-                serde_json::json!({ "uri": endpoint })
-                    .to_string()
-                    .as_bytes(),
-            );
-        }
-        let out = child.wait_with_output()?;
         if !out.status.success() {
             let said = String::from_utf8_lossy(&out.stderr);
-            let gist = crate::sys::process::gist(&said);
+            let gist = process::gist(&said);
             return Err(fail(&format!("ended with {}: {gist}", out.status)));
         }
         let answer: Value =

@@ -6,8 +6,8 @@
 //! its way at once than keeps a long line full. What the server lacks is asked for many jobs in one
 //! question, ahead of that.
 
-use super::client::{Client, MAX_MESSAGE, may_pass, to_status};
-use super::connections::Service;
+use super::calls::{Caller, MAX_MESSAGE, may_pass, to_status};
+use super::connections::{Connections, Service};
 use crate::jobs::action::{Content, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::bytestream as bytes_api;
@@ -27,7 +27,7 @@ use tonic::{Code, Status};
 const SMALL: u64 = 256 << 10;
 /// A batch is no larger, whatever the server would take: on a slow line it has to be through within
 /// the time limit.
-pub(super) const BATCH: u64 = 1 << 20;
+const BATCH: u64 = 1 << 20;
 /// As the API numbers it.
 pub(super) const ZSTD: i32 = api::compressor::Value::Zstd as i32;
 /// Size of a piece of a large blob.
@@ -54,6 +54,14 @@ type Claimed<'b> = (Digest, &'b Content, OwnedMutexGuard<bool>);
 /// What is known of the server's blobs, and what is on its way.
 #[derive(Debug)]
 pub(super) struct Blobs {
+    caller: Arc<Caller>,
+    /// For what is short and answered at once.
+    short: Arc<Connections>,
+    uploads: Connections,
+    downloads: Connections,
+    taken: Taken,
+    /// What was moved.
+    pub(super) traffic: Traffic,
     known: Mutex<HashMap<Digest, Slot>>,
     /// The question that is asked next.
     question: Mutex<Arc<Question>>,
@@ -71,17 +79,23 @@ struct Question {
     answer: OnceCell<Result<Arc<HashSet<Digest>>, Status>>,
 }
 
-impl Default for Blobs {
-    fn default() -> Self {
-        Self {
-            known: Mutex::default(),
-            question: Mutex::default(),
-            questions: Semaphore::new(QUESTIONS),
-            line: Arc::default(),
-            sending: Semaphore::new(SENDING),
-            fetching: Semaphore::new(FETCHING),
-        }
-    }
+/// What the server takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    /// The most that a batch may have, in bytes; 0 for no limit.
+    pub(super) batch: u64,
+    /// Whether streams may be compressed, and whether batches may.
+    pub(super) zstd: bool,
+    pub(super) zstd_batch: bool,
+}
+
+/// What was moved, for the report.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Bytes of blobs sent.
+    pub up: AtomicU64,
+    /// Bytes of blobs received.
+    pub down: AtomicU64,
 }
 
 /// Hands a turn from one to the next, by rank.
@@ -144,10 +158,46 @@ async fn room(of: &Semaphore, all: usize, bytes: u64) -> Option<SemaphorePermit<
         .ok()
 }
 
-impl Client {
+impl Blobs {
+    /// With connections for questions, for what is sent, and for what is received.
+    pub(super) fn new(
+        caller: Arc<Caller>,
+        short: Arc<Connections>,
+        uploads: Connections,
+        downloads: Connections,
+    ) -> Self {
+        Self {
+            caller,
+            short,
+            uploads,
+            downloads,
+            taken: Taken {
+                batch: BATCH,
+                zstd: false,
+                zstd_batch: false,
+            },
+            traffic: Traffic::default(),
+            known: Mutex::default(),
+            question: Mutex::default(),
+            questions: Semaphore::new(QUESTIONS),
+            line: Arc::default(),
+            sending: Semaphore::new(SENDING),
+            fetching: Semaphore::new(FETCHING),
+        }
+    }
+
+    /// The server says what it takes.
+    pub(super) fn takes(&mut self, taken: Taken) {
+        let batch = match taken.batch {
+            0 => BATCH,
+            most => BATCH.min(most / 2),
+        };
+        self.taken = Taken { batch, ..taken };
+    }
+
     /// Forgets that the server has these.
     pub(super) fn forget<'a>(&self, blobs: impl Iterator<Item = &'a Digest>) {
-        let mut known = lock(&self.blobs.known);
+        let mut known = lock(&self.known);
         for digest in blobs {
             known.remove(digest);
         }
@@ -162,7 +212,7 @@ impl Client {
         rank: usize,
     ) -> Result<(), Status> {
         // In line before the answer is there, and in the jobs' order: answers come in any.
-        let in_line = self.blobs.line.turn(rank);
+        let in_line = self.line.turn(rank);
         let in_line = async { Ok(in_line.await) };
         let (turn, slots) = try_join(in_line, self.look_up(blobs)).await?;
         let mut others = Vec::new();
@@ -210,7 +260,7 @@ impl Client {
         blobs: &'b HashMap<Digest, Content>,
     ) -> Result<Vec<(Digest, &'b Content, Slot)>, Status> {
         let unknown: Vec<Digest> = {
-            let known = lock(&self.blobs.known);
+            let known = lock(&self.known);
             let unknown = blobs.keys().filter(|digest| !known.contains_key(digest));
             unknown.copied().collect()
         };
@@ -218,7 +268,7 @@ impl Client {
             [] => Arc::default(),
             unknown => self.missing(unknown).await?,
         };
-        let mut known = lock(&self.blobs.known);
+        let mut known = lock(&self.known);
         for digest in unknown {
             let there = !missing.contains(&digest);
             known
@@ -236,7 +286,7 @@ impl Client {
     /// Which of these the server lacks; asked together with what others want to know.
     async fn missing(&self, digests: &[Digest]) -> Result<Arc<HashSet<Digest>>, Status> {
         let question = {
-            let mut next = lock(&self.blobs.question);
+            let mut next = lock(&self.question);
             let question = next.clone();
             let mut all = lock(&question.digests);
             all.extend(digests);
@@ -248,20 +298,21 @@ impl Client {
         };
         // If who asks is stopped, the next of those who wait does.
         let ask = || async {
-            let _permit = self.blobs.questions.acquire().await.ok();
+            let _permit = self.questions.acquire().await.ok();
             {
-                let mut next = lock(&self.blobs.question);
+                let mut next = lock(&self.question);
                 if Arc::ptr_eq(&next, &question) {
                     *next = Arc::default();
                 }
             }
             let found = self
+                .caller
                 .again(|| async {
-                    let mut client = cas(self.questions.one());
+                    let mut client = cas(self.short.one());
                     // No more are added: nobody comes to this question by now.
                     let blob_digests = lock(&question.digests).iter().map(Digest::to_api).collect();
                     let request = api::FindMissingBlobsRequest {
-                        instance_name: self.settings.instance.clone(),
+                        instance_name: self.caller.settings.instance.clone(),
                         blob_digests,
                         ..Default::default()
                     };
@@ -280,20 +331,20 @@ impl Client {
         let bytes = batch.iter().map(|(digest, ..)| digest.size).sum::<u64>();
         // A large one is read as it is sent.
         let bytes = bytes.min(4 * CHUNK as u64);
-        room(&self.blobs.sending, SENDING, bytes).await
+        room(&self.sending, SENDING, bytes).await
     }
 
     /// In what portions blobs are sent: large ones alone, others together.
     fn batches<'b>(&self, blobs: Vec<Claimed<'b>>) -> Vec<Vec<Claimed<'b>>> {
         let (large, small): (Vec<_>, Vec<_>) = blobs
             .into_iter()
-            .partition(|(digest, ..)| digest.size > SMALL.min(self.batch));
+            .partition(|(digest, ..)| digest.size > SMALL.min(self.taken.batch));
         let mut batches = Vec::new();
         let mut size = 0;
         for blob in small {
             size += blob.0.size;
             match batches.last_mut() {
-                Some(batch) if size <= self.batch => Vec::push(batch, blob),
+                Some(batch) if size <= self.taken.batch => Vec::push(batch, blob),
                 _ => {
                     size = blob.0.size;
                     batches.push(vec![blob]);
@@ -311,7 +362,7 @@ impl Client {
         _room: Option<SemaphorePermit<'_>>,
     ) -> Result<(), Status> {
         match blobs.as_slice() {
-            [(digest, content, _)] if digest.size > SMALL.min(self.batch) => {
+            [(digest, content, _)] if digest.size > SMALL.min(self.taken.batch) => {
                 self.send_large(digest, content).await?;
             }
             blobs => self.send_batch(blobs).await?,
@@ -326,6 +377,7 @@ impl Client {
         // Read again for each try, which are few, rather than copied for each, of which one is most often
         // enough.
         let (done, sent) = self
+            .caller
             .again(|| async {
                 let mut requests = Vec::new();
                 for (digest, content, _) in blobs {
@@ -334,7 +386,7 @@ impl Client {
                 let sent = requests.iter().map(|r| r.data.len() as u64).sum();
                 let mut client = cas(self.uploads.one());
                 let request = api::BatchUpdateBlobsRequest {
-                    instance_name: self.settings.instance.clone(),
+                    instance_name: self.caller.settings.instance.clone(),
                     requests,
                     ..Default::default()
                 };
@@ -358,7 +410,10 @@ impl Client {
         content: &Content,
     ) -> Result<api::batch_update_blobs_request::Request, Status> {
         let data = load(digest, content).await?;
-        let packed = self.zstd_batch.then(|| zstd::bulk::compress(&data, 3).ok());
+        let packed = self
+            .taken
+            .zstd_batch
+            .then(|| zstd::bulk::compress(&data, 3).ok());
         let (data, compressor) = match packed.flatten() {
             Some(packed) if packed.len() < data.len() => (packed, ZSTD),
             _ => (data, 0),
@@ -372,7 +427,8 @@ impl Client {
 
     async fn send_large(&self, digest: &Digest, content: &Content) -> Result<(), Status> {
         let name = self.resource(&format!("uploads/{}/", uuid()), digest);
-        self.retry(may_pass, || self.write(&name, digest, content))
+        self.caller
+            .retry(may_pass, || self.write(&name, digest, content))
             .await
     }
 
@@ -386,10 +442,10 @@ impl Client {
             Content::Bytes(bytes) => Box::new(bytes.as_slice()),
             Content::File(file) => Box::new(File::open(file)?),
         };
-        if self.zstd {
+        if self.taken.zstd {
             source = Box::new(zstd::stream::read::Encoder::new(source, 3)?);
         }
-        let (timeout, count) = (self.settings.timeout, AtomicU64::new(0));
+        let (timeout, count) = (self.caller.settings.timeout, AtomicU64::new(0));
         let sent = &count;
         let feed = async move {
             let (mut name, mut piece, mut at) = (name.to_owned(), next_piece(&mut *source)?, 0_u64);
@@ -447,11 +503,11 @@ impl Client {
 
     /// A large blob's name, under the instance's.
     fn resource(&self, under: &str, digest: &Digest) -> String {
-        let instance = match self.settings.instance.as_str() {
+        let instance = match self.caller.settings.instance.as_str() {
             "" => String::new(),
             instance => format!("{instance}/"),
         };
-        let kind = match self.zstd {
+        let kind = match self.taken.zstd {
             true => "compressed-blobs/zstd",
             false => "blobs",
         };
@@ -473,31 +529,31 @@ impl Client {
         if digest.size == 0 {
             return Ok((Vec::new(), None));
         }
-        let room = room(&self.blobs.fetching, FETCHING, digest.size).await;
+        let room = room(&self.fetching, FETCHING, digest.size).await;
         let passes = |code| may_pass(code) || code == Code::DataLoss;
         let read = || async {
-            let data = if digest.size <= self.batch {
+            let data = if digest.size <= self.taken.batch {
                 self.read_small(digest).await
             } else {
                 self.read_large(digest).await
             };
             check(digest, data?)
         };
-        Ok((self.retry(passes, read).await?, room))
+        Ok((self.caller.retry(passes, read).await?, room))
     }
 
     async fn read_small(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
         let call = async {
             let mut client = cas(self.downloads.one());
             let request = api::BatchReadBlobsRequest {
-                instance_name: self.settings.instance.clone(),
+                instance_name: self.caller.settings.instance.clone(),
                 digests: vec![digest.to_api()],
-                acceptable_compressors: self.zstd.then_some(ZSTD).into_iter().collect(),
+                acceptable_compressors: self.taken.zstd.then_some(ZSTD).into_iter().collect(),
                 ..Default::default()
             };
             Ok::<_, Status>(client.batch_read_blobs(request).await?.into_inner())
         };
-        let answer = tokio::time::timeout(self.settings.timeout, call)
+        let answer = tokio::time::timeout(self.caller.settings.timeout, call)
             .await
             .map_err(|_| Status::deadline_exceeded("no answer to a download"))??;
         let one = answer.responses.into_iter().next();
@@ -523,10 +579,10 @@ impl Client {
             ..Default::default()
         };
         let slow = || Status::deadline_exceeded("a download does not move");
-        let opened = tokio::time::timeout(self.settings.timeout, client.read(request)).await;
+        let opened = tokio::time::timeout(self.caller.settings.timeout, client.read(request)).await;
         let mut stream = opened.map_err(|_| slow())??.into_inner();
         let mut data = Vec::new();
-        while let Some(piece) = tokio::time::timeout(self.settings.timeout, stream.message())
+        while let Some(piece) = tokio::time::timeout(self.caller.settings.timeout, stream.message())
             .await
             .map_err(|_| slow())??
         {
@@ -538,7 +594,7 @@ impl Client {
         }
         let received = data.len() as u64;
         self.traffic.down.fetch_add(received, Ordering::Relaxed);
-        if self.zstd {
+        if self.taken.zstd {
             return unpacked(&data, digest);
         }
         Ok(data)

@@ -8,6 +8,7 @@
 
 mod auth;
 mod blobs;
+mod calls;
 pub mod client;
 mod connections;
 pub mod settings;
@@ -20,7 +21,8 @@ use crate::jobs::job::{Job, OBJECT};
 use crate::jobs::store::Store;
 use crate::sys::scratch::Scratch;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
-use client::{Client, Stage, in_short};
+use calls::in_short;
+use client::{Client, Stage};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use settings::Settings;
@@ -248,6 +250,16 @@ impl Executor for Remote {
     }
 }
 
+/// Ends when nothing is to be done any more.
+async fn over(board: &Board) {
+    while !board.finished() {
+        tokio::select! {
+            () = board.remote.notified() => {}
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+        }
+    }
+}
+
 /// All of a file, wherever its offset stands.
 fn read_all(file: &File) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
@@ -382,7 +394,11 @@ impl Remote {
             }
             Ok(client)
         };
-        let client = match begun.await {
+        let client = tokio::select! {
+            client = begun => client,
+            () = over(board) => return,
+        };
+        let client = match client {
             Ok(client) => client,
             Err(status) => {
                 self.counts.note(&status);
@@ -435,8 +451,8 @@ impl Remote {
             }
         }
         let traffic = (
-            client.traffic.up.load(Ordering::Relaxed),
-            client.traffic.down.load(Ordering::Relaxed),
+            client.blobs.traffic.up.load(Ordering::Relaxed),
+            client.blobs.traffic.down.load(Ordering::Relaxed),
         );
         *self
             .counts
@@ -454,7 +470,7 @@ impl Remote {
         if let (true, Some(digest)) = (said.is_empty(), &result.stdout_digest)
             && let Some(digest) = Digest::from_api(digest)
         {
-            (said, _) = client.fetch(&digest).await?;
+            (said, _) = client.blobs.fetch(&digest).await?;
         }
         let said = String::from_utf8_lossy(&said);
         let first = said.lines().next().unwrap_or_default();
@@ -486,7 +502,7 @@ impl Remote {
         let blobs = HashMap::from([(digest, Content::Bytes(object))]);
         let told = async {
             // After what jobs wait for.
-            client.provide(&blobs, usize::MAX).await?;
+            client.blobs.provide(&blobs, usize::MAX).await?;
             client.tell(&task.action.digest, &result).await
         };
         if let Err(status) = told.await {
@@ -610,7 +626,7 @@ impl Remote {
         let (data, _room) = if !file.contents.is_empty() && Digest::of(&file.contents) == digest {
             (file.contents.clone(), None)
         } else {
-            client.fetch(&digest).await?
+            client.blobs.fetch(&digest).await?
         };
         if !job.plausible(&data) {
             return Err(Status::data_loss(

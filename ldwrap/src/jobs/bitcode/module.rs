@@ -31,7 +31,7 @@ const STRTAB_BLOB: u64 = 1;
 const PER_MODULE_SUMMARIES: [u64; 6] = [1, 2, 3, 7, 19, 21];
 /// Internal and private (`getEncodedLinkage`, llvm/lib/Bitcode/Writer/BitcodeWriter.cpp).
 const LOCAL_LINKAGES: [u64; 2] = [3, 9];
-/// `GlobalValueSummary::GVFlags`: bit 6 of the encoded flags (fact 16).
+/// `GlobalValueSummary::GVFlags`: bit 6 of the encoded flags (docs/lld.md, "Shards as bitstreams").
 const FLAG_DSO_LOCAL: u64 = 1 << 6;
 
 /// How a module takes part in LTO.

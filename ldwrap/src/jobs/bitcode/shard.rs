@@ -3,11 +3,11 @@
 //! Two things are changed in it before a backend gets it, in one pass:
 //!
 //! - Module paths become short relative names, so that the job is the same on every machine and in
-//!   every checkout (fact 9). Backends import in the lexical order of these names, so the new names
-//!   keep the order of the old ones (fact 8).
+//!   every checkout (docs/lld.md, "The index run"). Backends import in the lexical order of these names, so the new names
+//!   keep the order of the old ones (docs/lld.md, "Imports").
 //! - For each symbol that is local to the output but has no summary here, a summary is added that
 //!   says so. In-process, the backend finds that in the full index; without it every distributed
-//!   ThinLTO generates other code than lld alone (facts 14 and 15).
+//!   ThinLTO generates other code than lld alone (docs/lld.md, "Locality of declarations").
 //!
 //! All that was there stays, bit for bit, except MODULE_STRTAB_BLOCK, which is written anew.
 
@@ -27,7 +27,7 @@ pub(super) const COMBINED_ALIAS: u64 = 8;
 pub(super) const VERSION: u64 = 10;
 pub(super) const VALUE_GUID: u64 = 16;
 /// Flags of an added summary: not eligible to import (4), live (5), `dso_local` (6); linkage 0,
-/// external (fact 16).
+/// external (docs/lld.md, "Shards as bitstreams").
 const ADDED_FLAGS: u64 = 0b111_0000;
 const FLAG_DSO_LOCAL: u64 = 1 << 6;
 /// LLVM numbers values with 32 bits.
@@ -39,9 +39,9 @@ const MANY_VALUES: &str = "a value number of more than 32 bits";
 pub struct ModuleRef {
     /// Its number in this shard.
     pub id: u64,
-    /// Its identifier: the path as lld got it, or `ARCHIVE(MEMBER at OFFSET)` (fact 7).
+    /// Its identifier: the path as lld got it, or `ARCHIVE(MEMBER at OFFSET)` (docs/lld.md, "Identifiers").
     pub path: Vec<u8>,
-    /// Whether a hash that is not all zero follows. Without one, lld makes no cache lookup (fact 23).
+    /// Whether a hash that is not all zero follows. Without one, lld makes no cache lookup (docs/lld.md, "Lookups").
     pub hashed: bool,
 }
 
