@@ -668,7 +668,7 @@ impl Engine<'_> {
         if !self.inputs.are_unchanged() {
             return Err(io::Error::other("lld's own files have changed meanwhile"));
         }
-        self.looked_at = self.inputs.len();
+        self.looked_at = self.inputs.count();
         let inputs = std::mem::take(&mut self.inputs);
         self.keeper = self.cache.map(|cache| Keeper::new(cache.clone(), inputs));
         Ok(Some(context))

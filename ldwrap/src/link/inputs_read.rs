@@ -24,7 +24,7 @@ pub struct InputsRead {
 impl InputsRead {
     /// How many files.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.files.len()
     }
 
