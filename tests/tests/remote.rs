@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
 use ldwrap_tests::remote::simulated::{self, Simulated};
@@ -172,9 +172,24 @@ fn compressed_blobs() {
 
 /// A link that is lld's, and whose report says what was wrong with the server.
 fn in_spite_of(s: &Session, env: &[(&str, &str)], why: &str) {
+    for local in ["fallback", "always"] {
+        in_spite_of_it(s, env, local, why);
+    }
+}
+
+fn in_spite_of_it(s: &Session, env: &[(&str, &str)], local: &str, why: &str) {
     let mut env = env.to_vec();
-    env.push(("LDWRAP_REMOTE_LOCAL", "fallback"));
+    env.push(("LDWRAP_REMOTE_LOCAL", local));
+    let begin = Instant::now();
     let both = s.link_both_with(&env, &link("one"));
+    if local == "always" {
+        // Two seconds for the server, and more than enough for all else.
+        assert!(
+            begin.elapsed() < Duration::from_secs(6),
+            "LLVM {}: {env:?}",
+            s.llvm
+        );
+    }
     both.splits().prints("8\n");
     let trouble = both.report().pointer("/remote/trouble");
     let trouble = trouble.and_then(Value::as_str).unwrap_or_default();

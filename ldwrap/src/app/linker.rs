@@ -3,6 +3,7 @@
 use crate::admit::{History, Limits};
 use crate::cache::files::Files;
 use crate::cache::objects::{Cache, DEFAULT_SIZE};
+use crate::executor::remote::Server;
 use crate::executor::remote::settings::Settings;
 use crate::jobs::action::Tool;
 use crate::jobs::failure::Failure;
@@ -239,6 +240,24 @@ fn with_jobs(
 /// Makes the jobs of a link and has them done.
 fn make_jobs(asked: &Asked<'_>, place: &Place, elsewhere: &Elsewhere) -> Result<Supplied, Failure> {
     let Asked { args, config, .. } = *asked;
+    let reached = match place {
+        Place::Here => None,
+        Place::Server(settings) if settings.fallback_only => Some(Server::later()),
+        Place::Server(settings) => Some(Server::reach(settings, || elsewhere.is_over())),
+    };
+    let reached = match reached.transpose() {
+        Ok(server) => server,
+        Err(trouble) => {
+            let remote = shim::report::Remote {
+                trouble: Some(trouble),
+                ..Default::default()
+            };
+            return Ok(Supplied {
+                remote: Some(remote),
+                ..Supplied::default()
+            });
+        }
+    };
     let mut toolchain =
         Toolchain::find(asked.real, config).map_err(|e| Failure::new(e.to_string()))?;
     // Now that the release is known, its own grammar.
@@ -275,6 +294,7 @@ fn make_jobs(asked: &Asked<'_>, place: &Place, elsewhere: &Elsewhere) -> Result<
             save_objects: config.save_objects.as_deref(),
             max_failures: supply::MAX_FAILURES,
         },
+        reached,
         elsewhere,
     )?;
     if let Some((_, store)) = server {
@@ -370,7 +390,12 @@ fn refuse(output: &str, reason: &str) -> u8 {
 fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 {
     let Linked { done, supplied, .. } = linked;
     let modules = done.hits + done.compiled + done.given;
-    let remote = supplied.as_ref().and_then(|s| s.remote.clone());
+    let mut remote = supplied.as_ref().and_then(|s| s.remote.clone());
+    if let Some(remote) = &mut remote
+        && remote.hits + remote.executed + remote.local == 0
+    {
+        remote.local = done.compiled;
+    }
     if config.strict
         && let Some(Failure {
             reason,

@@ -533,7 +533,8 @@ impl Board {
     #[must_use]
     pub fn wants(&self, number: usize) -> bool {
         let state = self.state();
-        !state.stopped && !state.settled.contains(&number)
+        let over = state.stopped || (state.alone && !state.fallback_only);
+        !over && !state.settled.contains(&number)
     }
 
     /// The next task for a clang process here; waits for one, and ends when all is done.

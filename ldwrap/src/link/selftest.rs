@@ -132,7 +132,7 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<Done, 
     };
     elsewhere.begin(true);
     let done = std::thread::scope(|scope| {
-        scope.spawn(|| supply::beside(&elsewhere, || supply::supply(&plan, &elsewhere)));
+        scope.spawn(|| supply::beside(&elsewhere, || supply::supply(&plan, None, &elsewhere)));
         let by_order = Naming::of(toolchain.major) == Naming::ByOrder;
         let there = !by_order || elsewhere.wait_for_index(|| false);
         let done = engine::run(

@@ -6,8 +6,8 @@
 //! ([`crate::jobs::locality`]). Whatever goes wrong here ends it, and lld goes on by itself.
 
 use crate::executor::clang::Clang;
-use crate::executor::remote::Remote;
 use crate::executor::remote::settings::Settings;
+use crate::executor::remote::{Remote, Server};
 use crate::executor::{BackendError, Executor, ObjectSource, Outcome, Queue};
 use crate::jobs::bitcode::shard::Shard;
 use crate::jobs::codegen::Codegen;
@@ -50,7 +50,7 @@ pub struct Plan<'a> {
     pub toolchain: &'a Toolchain,
     /// How many things at once on this machine.
     pub threads: usize,
-    /// A server, with keys and the cache of objects by them; clang here without.
+    /// A server's settings, and keys and the cache of objects by them; clang here without.
     pub remote: Option<(&'a Settings, &'a Arc<Store>)>,
     /// Where objects are kept, and how their names begin.
     pub save_objects: Option<&'a Path>,
@@ -139,7 +139,10 @@ pub fn beside(elsewhere: &Elsewhere, f: impl FnOnce() -> Result<Supplied, Failur
     let done = catch_unwind(AssertUnwindSafe(f))
         .unwrap_or_else(|_| Err(Failure::new("a bug in ldwrap, see above".into())));
     match done {
-        Ok(supplied) => supplied,
+        Ok(supplied) => {
+            elsewhere.end(None);
+            supplied
+        }
         Err(failure) => {
             elsewhere.end(Some(failure));
             Supplied::default()
@@ -147,8 +150,12 @@ pub fn beside(elsewhere: &Elsewhere, f: impl FnOnce() -> Result<Supplied, Failur
     }
 }
 
-/// Makes the jobs and has them done.
-pub fn supply(plan: &Plan<'_>, elsewhere: &Elsewhere) -> Result<Supplied, Failure> {
+/// Makes the jobs and has them done, by a server if there is one.
+pub fn supply(
+    plan: &Plan<'_>,
+    server: Option<Server>,
+    elsewhere: &Elsewhere,
+) -> Result<Supplied, Failure> {
     let scratch = Scratch::new();
     let scratch = scratch.map_err(|e| Failure::new(format!("no scratch directory: {e}")))?;
     let scratch = Arc::new(scratch);
@@ -170,7 +177,7 @@ pub fn supply(plan: &Plan<'_>, elsewhere: &Elsewhere) -> Result<Supplied, Failur
     let shards = parse(&index)?;
     let numbers = with_hash(&index, &shards, plan.toolchain)?;
     let naming = Naming::of(plan.toolchain.major);
-    let executor = plan.executor(&scratch, naming);
+    let executor = plan.executor(server, &scratch, naming);
     let identifiers = index.modules.iter().map(|m| m.identifier.0.as_bytes());
     elsewhere.index(identifiers, executor.clone());
     let modules = modules::read_all(plan.threads, &scratch, &index, &|| elsewhere.is_over())?;
@@ -266,14 +273,20 @@ fn with_hash(
 }
 
 impl Plan<'_> {
-    fn executor(&self, scratch: &Arc<Scratch>, naming: Naming) -> Arc<dyn Executor> {
+    fn executor(
+        &self,
+        server: Option<Server>,
+        scratch: &Arc<Scratch>,
+        naming: Naming,
+    ) -> Arc<dyn Executor> {
         let clang = || Clang::new(self.toolchain.clang.clone(), scratch.clone(), self.threads);
-        match self.remote {
+        match self.remote.zip(server) {
             None => Arc::new(clang()),
             // An lld of one thread is no help.
-            Some((settings, store)) => Arc::new(Remote::new(
+            Some(((settings, store), server)) => Arc::new(Remote::new(
                 store.clone(),
                 settings.clone(),
+                server,
                 scratch.clone(),
                 self.threads,
                 (naming == Naming::ByOrder).then(clang),

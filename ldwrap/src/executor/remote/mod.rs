@@ -34,6 +34,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tonic::{Code, Status};
 
@@ -48,6 +49,56 @@ const MOST_FETCHING: usize = 1000;
 /// files to be written.
 const PARTING: Duration = Duration::from_millis(200);
 
+/// A server, and who talks to it.
+#[derive(Debug)]
+pub struct Server {
+    runtime: Runtime,
+    /// None if it was not asked anything yet.
+    client: Option<Client>,
+}
+
+impl Server {
+    /// One that is asked when there is a job for it.
+    pub fn later() -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        Ok(Self {
+            runtime: runtime.map_err(|e| format!("no threads to talk to a server: {e}"))?,
+            client: None,
+        })
+    }
+
+    /// Asks it what it can do: nothing is made for one that does not answer. Gives up when it is `over`.
+    pub fn reach(settings: &Settings, over: impl Fn() -> bool) -> Result<Self, String> {
+        let mut server = Self::later()?;
+        let over = async {
+            while !over() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(Status::cancelled("lld has ended"))
+        };
+        let asked = server.runtime.block_on(async {
+            tokio::select! {
+                client = Client::connect(settings) => client,
+                ended = over => ended,
+            }
+        });
+        match asked {
+            Ok(client) => {
+                server.client = Some(client);
+                Ok(server)
+            }
+            Err(status) => {
+                // The user's program, or a name that is looked up, is not waited for.
+                server.runtime.shutdown_background();
+                Err(in_short(&status))
+            }
+        }
+    }
+}
+
 /// A server and this machine.
 #[derive(Debug)]
 pub struct Remote {
@@ -58,6 +109,7 @@ pub struct Remote {
     /// Compiles here, where threads of lld's cannot.
     here: Option<Clang>,
     board: Board,
+    server: Mutex<Option<Server>>,
     /// Takes what was made here, for the server's action cache.
     made_here: UnboundedSender<MadeHere>,
     to_tell: Mutex<Option<UnboundedReceiver<MadeHere>>>,
@@ -162,10 +214,6 @@ impl Executor for Remote {
     }
 
     fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {
-        let made = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build();
         let preparing = AtomicUsize::new(self.threads);
         let tell = |place: Option<Place>, job: &Job, result: Result<Outcome, String>| {
             if place.is_some_and(|place| !self.board.done(place)) {
@@ -177,6 +225,8 @@ impl Executor for Remote {
             }
             true
         };
+        let server = self.server.lock();
+        let server = server.unwrap_or_else(PoisonError::into_inner).take();
         let to_tell = self
             .to_tell
             .lock()
@@ -200,18 +250,14 @@ impl Executor for Remote {
                     scope.spawn(|| self.compile_with(clang, &tell));
                 }
             }
-            match (made, to_tell) {
-                (Ok(runtime), Some(to_tell)) => {
-                    runtime.block_on(self.talk(&tell, to_tell));
+            match (server, to_tell) {
+                (Some(Server { runtime, client }), Some(to_tell)) => {
+                    runtime.block_on(self.talk(client, &tell, to_tell));
                     // Calls that are still open are not waited for; a file that is being written is, since
                     // its directory is removed when the link ends.
                     runtime.shutdown_timeout(PARTING);
                 }
-                (Err(e), _) => {
-                    self.counts.note(&Status::internal(e.to_string()));
-                    self.alone();
-                }
-                (Ok(_), None) => self.alone(),
+                _ => self.alone(),
             }
         });
     }
@@ -268,12 +314,13 @@ fn read_all(file: &File) -> std::io::Result<Vec<u8>> {
 }
 
 impl Remote {
-    /// For a link. `threads` is how many jobs are prepared at once; with `here`, cores of this machine run
+    /// For a link, with a server that has these settings. `threads` is how many jobs are prepared at once; with `here`, cores of this machine run
     /// clang, as they must where lld's own threads cannot compile beside it.
     #[must_use]
     pub fn new(
         store: Arc<Store>,
         settings: Settings,
+        server: Server,
         scratch: Arc<Scratch>,
         threads: usize,
         here: Option<Clang>,
@@ -288,6 +335,7 @@ impl Remote {
             threads,
             here,
             board: Board::new(settings.fallback_only, room),
+            server: Mutex::new(Some(server)),
             made_here,
             to_tell: Mutex::new(Some(to_tell)),
             early: Mutex::default(),
@@ -374,7 +422,12 @@ impl Remote {
     }
 
     /// Keeps the server busy until the board is empty.
-    async fn talk(&self, tell: Tell<'_>, mut made_here: UnboundedReceiver<MadeHere>) {
+    async fn talk(
+        &self,
+        client: Option<Client>,
+        tell: Tell<'_>,
+        mut made_here: UnboundedReceiver<MadeHere>,
+    ) {
         let board = &self.board;
         // A link whose objects are all in the local cache does not talk to anyone.
         while board.idle() {
@@ -387,7 +440,10 @@ impl Remote {
             return;
         }
         let begun = async {
-            let client = Client::connect(&self.settings).await?;
+            let client = match client {
+                Some(client) => client,
+                None => Client::connect(&self.settings).await?,
+            };
             // What is shipped is known.
             if self.settings.clang.is_some() {
                 self.check_version(&client).await?;
