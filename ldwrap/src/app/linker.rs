@@ -210,7 +210,7 @@ fn with_jobs(
         elsewhere.begin(true);
     }
     std::thread::scope(|scope| {
-        let make = || supply::beside(&elsewhere, || make_jobs(asked, place, &elsewhere));
+        let make = || supply::beside(&elsewhere, || make_jobs(asked, place, by_order, &elsewhere));
         let thread = Builder::new().name("jobs".into()).spawn_scoped(scope, make);
         if let Err(e) = &thread {
             elsewhere.end(Some(Failure::new(format!("no thread: {e}"))));
@@ -238,12 +238,22 @@ fn with_jobs(
 }
 
 /// Makes the jobs of a link and has them done.
-fn make_jobs(asked: &Asked<'_>, place: &Place, elsewhere: &Elsewhere) -> Result<Supplied, Failure> {
+fn make_jobs(
+    asked: &Asked<'_>,
+    place: &Place,
+    by_order: bool,
+    elsewhere: &Elsewhere,
+) -> Result<Supplied, Failure> {
     let Asked { args, config, .. } = *asked;
     let reached = match place {
         Place::Here => None,
         Place::Server(settings) if settings.fallback_only => Some(Server::later()),
-        Place::Server(settings) => Some(Server::reach(settings, || elsewhere.is_over())),
+        Place::Server(settings) => {
+            // lld is not started before there is an index where lookups are known by their order.
+            let begin = Instant::now();
+            let late = || by_order && begin.elapsed() > PATIENCE;
+            Some(Server::reach(settings, || elsewhere.is_over() || late()))
+        }
     };
     let reached = match reached.transpose() {
         Ok(server) => server,

@@ -175,8 +175,10 @@ impl Elsewhere {
         }
         let Some(executor) = self.executor.get() else {
             let most = self.patience?;
-            let long = |waited: Duration| !state.patient || waited > most;
-            return waiting.iter().rposition(|(_, waited)| long(*waited));
+            // Not the one that has waited: the last one's thread has compiled before, and finds its memory
+            // where it was.
+            let long = waiting.iter().any(|(_, waited)| *waited > most);
+            return (long || !state.patient).then_some(last);
         };
         let waiting: Vec<_> = waiting.iter().map(|(m, t)| (number(m), *t)).collect();
         drop(state);

@@ -77,7 +77,7 @@ impl Server {
             while !over() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            Err(Status::cancelled("lld has ended"))
+            Err(Status::deadline_exceeded("no answer in time"))
         };
         let asked = server.runtime.block_on(async {
             tokio::select! {
