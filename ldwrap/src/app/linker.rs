@@ -427,7 +427,8 @@ fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 
         signals::end_as(done.status);
     }
     let trouble = remote.as_ref().and_then(|r| r.trouble.clone());
-    if let Some(why) = trouble.or_else(|| reason.clone())
+    let failed = linked.failure.as_ref().filter(|failure| !failure.planned);
+    if let Some(why) = trouble.or_else(|| failed.map(|failure| failure.reason.clone()))
         && std::io::stderr().is_terminal()
     {
         let compiled = done.compiled;
