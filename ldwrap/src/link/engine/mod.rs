@@ -1,0 +1,582 @@
+//! One lld, watched: its own threads compile, with objects from a cache and from elsewhere.
+//!
+//! lld runs the user's command line with a ThinLTO cache whose directory is none ([`super::entries`]):
+//! each of its backend threads looks for `DIR/llvmcache-KEY` before it compiles, makes
+//! `DIR/Thin-XXXXXX.tmp.o` when it has code to write, and renames that to the first name when it is whole
+//! (`localCache`, llvm/lib/Support/Caching.cpp). The watch reports these three calls and we make them
+//! instead of the kernel: a lookup gets an object or finds none, a new file is one in memory, and the
+//! rename tells which object it is. So nothing of the link is on a disk but what lld writes anyway, an
+//! object of our cache needs no attribution to a module (the key names it), and what we cannot do lld
+//! does: it compiles.
+//!
+//! A lookup that finds nothing waits: for an object that is made elsewhere ([`super::elsewhere`]), or until
+//! there may be one more backend ([`crate::admit`]).
+//!
+//! A directory that the user has named (`--thinlto-cache-dir`) stays his: lld reads, writes and prunes it,
+//! and lookups only wait.
+//!
+//! stdin, stdout and stderr are the user's own, and signals go on to lld. If an answer cannot be given,
+//! lld is ended, and the link is to be done by lld alone.
+
+mod objects;
+mod start;
+
+pub use start::check;
+
+use crate::admit::{Admission, History, LOOK, Limits, MadeOf, Permit, Turn};
+use crate::cache::context::Context;
+use crate::cache::files::Files;
+use crate::cache::objects::Cache;
+use crate::link::attribution::{Attribution, Naming};
+use crate::link::backends::{Backends, Held};
+use crate::link::cached_names::{CachedNames, FIRST_IN_TASK_ORDER};
+use crate::link::code_options::{CodeOptions, CoveredFiles};
+use crate::link::elsewhere::Elsewhere;
+use crate::link::entries::Entries;
+use crate::link::inputs_read::InputsRead;
+use crate::link::keeper::Keeper;
+use crate::link::output::Output;
+use crate::sys::process::{Role, Running, pidfd};
+use crate::sys::signals::Forwarded;
+use crate::watch::{self, Call, Calls, Listener, Notification, Unanswered, Watched};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use shim::cmdline::CommandLine;
+use shim::options::Id;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Objects wait so long to be kept, so that the files that lld reads are looked at once for many...
+const KEEP_AFTER: Duration = Duration::from_millis(500);
+/// ... or only this, and as long as to look at these files takes, since a backend compiled: lld is at its last
+/// part, which needs one processor.
+const KEEP_AFTER_BACKENDS: Duration = Duration::from_millis(2);
+/// What it takes to look at one of these files, and then some.
+const LOOK_AT_FILE: Duration = Duration::from_micros(10);
+/// ... or until there are so many, since each is an open file; or one for 25 of the files that lld reads.
+const KEEP_AT: usize = 100;
+/// But never more.
+const MOST_WAITING: usize = 400;
+/// How long lld may take to clean up when it is ended.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A link to be done.
+#[derive(Clone, Copy)]
+pub struct Link<'a> {
+    /// The real lld.
+    pub lld: &'a Path,
+    /// `argv[0]` as it is to see it.
+    pub argv0: &'a OsStr,
+    /// The rest, as it came.
+    pub args: &'a [OsString],
+    /// The same, parsed.
+    pub cmd: &'a CommandLine,
+    /// Where objects are kept.
+    pub cache: Option<&'a Arc<Cache>>,
+    /// Digests of files that options name.
+    pub files: &'a Files,
+    /// lld's major version.
+    pub major: u32,
+    /// What is shared with other links.
+    pub limits: &'a Limits,
+    /// What this link cost before, and will have cost.
+    pub history: Option<&'a History>,
+    /// How much bitcode it has, in bytes, as far as that was counted.
+    pub bitcode: u64,
+    /// Who makes objects elsewhere, how many at once.
+    pub elsewhere: Option<(&'a Elsewhere, usize)>,
+    /// Signals that come for lld.
+    pub signals: Option<&'a Forwarded>,
+    /// What lld says goes nowhere.
+    pub quiet: bool,
+}
+
+/// A link that is to be done by lld alone.
+#[derive(Debug)]
+pub struct Alone {
+    /// Why.
+    pub reason: String,
+    /// How many bytes an lld that had to be ended has written to standard output and standard error.
+    pub said: [u64; 2],
+    /// Whether it is not one to be watched, rather than one for which that failed.
+    pub planned: bool,
+}
+
+impl From<String> for Alone {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            said: [0; 2],
+            planned: true,
+        }
+    }
+}
+
+/// How a link went.
+#[derive(Debug)]
+pub struct Done {
+    /// lld's end.
+    pub status: ExitStatus,
+    /// Modules whose objects came from a cache.
+    pub hits: usize,
+    /// Modules that lld compiled.
+    pub compiled: usize,
+    /// Modules whose objects were made elsewhere.
+    pub given: usize,
+    /// When the link's turn was waited for, when lld was started, when it had the last object, and when it
+    /// had ended.
+    pub times: [Instant; 4],
+}
+
+/// Does the link, with options that [`check`] gave, or says that it is to be done by lld alone: nothing is
+/// left of ours then.
+pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
+    let entries = Entries::of(link.cmd);
+    let old = link.major < FIRST_IN_TASK_ORDER && !entries.are_users();
+    let names = old.then(|| CachedNames::new(entries.prefix()));
+    let arrived = Instant::now();
+    let before = link.history.and_then(History::read);
+    let made_of = MadeOf::new(link.args, link.cmd.inputs());
+    let admission = Admission::new(link.limits, before.map(|before| before.cost));
+    let mut turn = Turn::wait(link.limits, link.bitcode, before, made_of);
+    let begin = Instant::now();
+    let calls = match link.elsewhere {
+        Some(_) => Calls::EveryOpen,
+        None => Calls::OpensForReading,
+    };
+    let Watched { child, listener } =
+        watch::spawn(start::command(link, &entries), calls).map_err(|e| Alone {
+            planned: false,
+            ..Alone::from(e.to_string())
+        })?;
+    turn.begun(child.id());
+    let backends = Backends::new(child.id(), admission);
+    let cache = link.cache.filter(|_| !entries.are_users());
+    let engine = Engine {
+        link,
+        options,
+        listener,
+        child: Running::new(child, Role::Tool),
+        entries,
+        cache,
+        attribution: Attribution::new(Naming::of(link.major)),
+        context: None,
+        covered: HashMap::new(),
+        inputs: InputsRead::default(),
+        backends,
+        new_objects: HashMap::new(),
+        waiting: Vec::new(),
+        kept_at: begin,
+        looked_at: 0,
+        keeper: None,
+        hits: 0,
+        compiled: 0,
+        given: 0,
+        keys: HashSet::new(),
+        objects_there: begin,
+        made_of,
+        output: Output::new(names, link.quiet),
+    };
+    engine.run([arrived, begin])
+}
+
+struct Engine<'a> {
+    link: &'a Link<'a>,
+    options: CodeOptions,
+    listener: Listener,
+    child: Running,
+    entries: Entries,
+    /// Ours, unless lld has the user's.
+    cache: Option<&'a Arc<Cache>>,
+    attribution: Attribution,
+    /// What keys begin with, once it was asked for: none where there is no cache to be used.
+    context: Option<Option<Context>>,
+    /// Files whose content is in the context, by the name that lld opens.
+    covered: CoveredFiles,
+    /// Until it is known what of it matters.
+    inputs: InputsRead,
+    backends: Backends,
+    /// Objects that are being written, by name.
+    new_objects: HashMap<Vec<u8>, File>,
+    /// Objects to be kept, by lld's key.
+    waiting: Vec<(Vec<u8>, File)>,
+    kept_at: Instant,
+    /// How many files are looked at before anything is kept.
+    looked_at: usize,
+    keeper: Option<Keeper>,
+    hits: usize,
+    compiled: usize,
+    given: usize,
+    /// All keys that lld has asked for.
+    keys: HashSet<Vec<u8>>,
+    /// When lld had the last object.
+    objects_there: Instant,
+    made_of: MadeOf,
+    output: Output,
+}
+
+impl Engine<'_> {
+    /// The link, which arrived and began at these times.
+    fn run(mut self, times: [Instant; 2]) -> Result<Done, Alone> {
+        match self.serve() {
+            Ok(status) => {
+                let end = Instant::now();
+                if status.success() {
+                    self.remember();
+                }
+                self.keep();
+                self.finish_names();
+                Ok(Done {
+                    status,
+                    hits: self.hits,
+                    compiled: self.compiled,
+                    given: self.given,
+                    times: [times[0], times[1], self.objects_there, end],
+                })
+            }
+            Err(e) => {
+                self.end_lld();
+                Err(Alone {
+                    reason: format!("watching lld: {e}"),
+                    said: self.output.said(),
+                    planned: false,
+                })
+            }
+        }
+    }
+
+    /// Answers lld until it ends.
+    fn serve(&mut self) -> io::Result<ExitStatus> {
+        let ended = pidfd(self.child.id())?;
+        let link = self.link;
+        let mut watched = true;
+        loop {
+            let on = |there: bool| match there {
+                true => PollFlags::POLLIN,
+                false => PollFlags::empty(),
+            };
+            let elsewhere = link.elsewhere.map_or(ended.as_fd(), |(e, _)| e.as_fd());
+            let signals = link.signals.map_or(ended.as_fd(), Forwarded::as_fd);
+            let mut fds = [
+                PollFd::new(ended.as_fd(), PollFlags::POLLIN),
+                PollFd::new(signals, on(link.signals.is_some())),
+                PollFd::new(elsewhere, on(link.elsewhere.is_some())),
+                PollFd::new(self.listener.as_fd(), on(watched)),
+            ];
+            // Without any process under the filter the descriptor is hung up for good.
+            let n = if watched { 4 } else { 3 };
+            let fds = fds.get_mut(..n).unwrap_or_default();
+            match poll(fds, self.timeout()) {
+                Err(Errno::EINTR) => continue,
+                Err(e) => return Err(e.into()),
+                Ok(0) => {
+                    if self.keep_at().is_some_and(|at| at <= Instant::now()) {
+                        self.keep();
+                    }
+                    self.look().map_err(|Unanswered(e)| e)?;
+                    continue;
+                }
+                Ok(_) => {}
+            }
+            let has = |n: usize, flag| {
+                let events = fds.get(n).and_then(PollFd::revents);
+                events.is_some_and(|e| e.intersects(flag))
+            };
+            let (calls, hung_up) = (has(3, PollFlags::POLLIN), has(3, PollFlags::POLLHUP));
+            let (signalled, over) = (has(1, PollFlags::POLLIN), has(0, PollFlags::POLLIN));
+            let news = has(2, PollFlags::POLLIN);
+            if signalled && let Some(signals) = link.signals {
+                signals.pass_on(self.child.id());
+            }
+            if news {
+                self.hear_from_elsewhere().map_err(|Unanswered(e)| e)?;
+            }
+            if calls {
+                if let Some(call) = self.listener.receive()? {
+                    self.answer(call).map_err(|Unanswered(e)| e)?;
+                }
+            } else if hung_up {
+                watched = false;
+            }
+            if self.waiting.len() >= KEEP_AT.max(self.looked_at / 25).min(MOST_WAITING) {
+                self.keep();
+            }
+            self.look().map_err(|Unanswered(e)| e)?;
+            // What lld has started and left behind is not waited for.
+            if over {
+                return self.child.wait();
+            }
+        }
+    }
+
+    /// How long to wait for lld before there is something else to do.
+    fn timeout(&self) -> PollTimeout {
+        let Some(at) = self
+            .keep_at()
+            .into_iter()
+            .chain(self.backends.look_at())
+            .min()
+        else {
+            return PollTimeout::NONE;
+        };
+        // Rounded up: poll(2) knows no less than a millisecond.
+        let left = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)
+    }
+
+    /// When objects are to be kept.
+    fn keep_at(&self) -> Option<Instant> {
+        let look = LOOK_AT_FILE * self.looked_at as u32;
+        let idle = self.backends.idle_since();
+        let idle = idle.map(|since| since + KEEP_AFTER_BACKENDS + look);
+        let at = self.kept_at + KEEP_AFTER.max(look * 20);
+        (!self.waiting.is_empty()).then(|| idle.map_or(at, |idle| idle.min(at)))
+    }
+
+    fn answer(&mut self, call: Notification) -> Result<(), Unanswered> {
+        let Notification { id, thread, call } = call;
+        match call {
+            Call::Open { path, flags } => {
+                if flags & libc::O_ACCMODE == libc::O_RDONLY {
+                    if let Some(key) = self.entries.key(&path) {
+                        return self.lookup(id, thread, key.to_vec());
+                    }
+                    self.note_read(thread, path);
+                } else if self.entries.are_made_by_us(&path) {
+                    return self.begin_object(id, path);
+                } else if self.link.elsewhere.is_some() && self.attribution.opens(thread, &path) {
+                    return self.begin_shard(id);
+                }
+                self.listener.proceed(id)
+            }
+            Call::Rename { from, to } => match self.entries.key(&to) {
+                Some(key) if self.entries.are_users() => {
+                    let object = File::open(OsStr::from_bytes(&from)).ok();
+                    self.listener.proceed(id)?;
+                    self.end_object(thread, key.to_vec(), object);
+                    Ok(())
+                }
+                Some(key) => {
+                    self.listener.succeed(id, 0)?;
+                    let object = self.new_objects.remove(&from);
+                    self.end_object(thread, key.to_vec(), object);
+                    Ok(())
+                }
+                None => self.listener.proceed(id),
+            },
+            Call::Write {
+                stream,
+                address,
+                length,
+            } => {
+                self.backends.taint(thread);
+                let stream = usize::from(stream != libc::STDOUT_FILENO);
+                let is_key = |key: &[u8]| self.keys.contains(key);
+                match self.output.write(thread, stream, address, length, is_key) {
+                    None => self.listener.proceed(id),
+                    Some(Ok(written)) => self.listener.succeed(id, written),
+                    Some(Err(e)) => {
+                        let error = e.raw_os_error().unwrap_or(libc::EIO);
+                        self.listener.fail(id, error)
+                    }
+                }
+            }
+        }
+    }
+
+    /// A thread looks for its module's object.
+    fn lookup(&mut self, id: u64, thread: u32, key: Vec<u8>) -> Result<(), Unanswered> {
+        if self.context.is_none() {
+            let context = self.make_context(thread).unwrap_or_else(|e| {
+                log::warn!("the cache is not used: {e}");
+                None
+            });
+            self.context = Some(context);
+        }
+        let again = self.backends.arrives(thread).filter(|held| held.key == key);
+        let module = match (self.link.elsewhere, again) {
+            (Some(_), Some(held)) => held.module,
+            (Some(_), None) => self.attribution.lookup(thread, &key),
+            (None, _) => None,
+        };
+        if !self.keys.contains(&key) {
+            self.keys.insert(key.clone());
+        }
+        let held = Held {
+            id,
+            thread,
+            key,
+            module,
+            since: Instant::now(),
+        };
+        if self.entries.have(&held.key) {
+            self.found(&held);
+            return self.listener.proceed(id);
+        }
+        if let Some(object) = self.find(&held.key) {
+            self.found(&held);
+            return self.listener.hand_over(id, object.as_fd());
+        }
+        if let (Some((elsewhere, _)), Some(module)) = (self.link.elsewhere, &held.module) {
+            if let Some(object) = elsewhere.object(module) {
+                return self.give(held, &object);
+            }
+            elsewhere.missed(module);
+        }
+        self.backends.hold(held);
+        self.admit()
+    }
+
+    /// What our cache has for a key of lld's.
+    fn find(&self, key: &[u8]) -> Option<File> {
+        let Some(Some(context)) = &self.context else {
+            return None;
+        };
+        self.cache?.find(&context.key(key))
+    }
+
+    /// A cache has the object of a lookup.
+    fn found(&mut self, held: &Held) {
+        self.objects_there = Instant::now();
+        self.hits += 1;
+        if let (Some((elsewhere, _)), Some(module)) = (self.link.elsewhere, &held.module) {
+            elsewhere.done_here(module, None);
+        }
+    }
+
+    /// Gives a lookup an object that was made elsewhere.
+    fn give(&mut self, held: Held, object: &Path) -> Result<(), Unanswered> {
+        let opened = File::open(object).and_then(|mut object| {
+            if self.entries.are_users() {
+                self.entries.contribute(&held.key, &mut object)?;
+            }
+            Ok(object)
+        });
+        let object = match opened {
+            Ok(object) => object,
+            Err(e) => {
+                log::warn!("{} is left to lld: {e}", object.display());
+                if let (Some((elsewhere, _)), Some(module)) = (self.link.elsewhere, &held.module) {
+                    elsewhere.leave(module);
+                }
+                self.backends.hold(held);
+                return self.admit();
+            }
+        };
+        self.objects_there = Instant::now();
+        self.given += 1;
+        if self.entries.are_users() {
+            return self.listener.proceed(held.id);
+        }
+        self.listener.hand_over(held.id, object.as_fd())?;
+        self.keep_later(held.key, object);
+        Ok(())
+    }
+
+    /// There is something new from elsewhere.
+    fn hear_from_elsewhere(&mut self) -> Result<(), Unanswered> {
+        let Some((elsewhere, _)) = self.link.elsewhere else {
+            return Ok(());
+        };
+        elsewhere.seen();
+        let object = |held: &Held| elsewhere.object(held.module.as_ref()?);
+        while let Some((held, object)) = self.backends.take_held(object) {
+            self.give(held, &object)?;
+        }
+        self.admit()
+    }
+
+    /// Lets lookups go for which there are permits.
+    fn admit(&mut self) -> Result<(), Unanswered> {
+        let elsewhere = self.link.elsewhere.map(|(elsewhere, _)| elsewhere);
+        let choose = |held: &[Held]| match elsewhere {
+            // The last to come: its thread has just compiled something, and finds its memory where it was
+            // (with very many threads, few of them do it all).
+            None => held.len().checked_sub(1),
+            Some(elsewhere) => {
+                let waiting = held.iter().map(|h| (h.module.as_ref(), h.since.elapsed()));
+                elsewhere.choose(&waiting.collect::<Vec<_>>())
+            }
+        };
+        while let Some((held, permit)) = self.backends.next_to_begin(choose) {
+            self.begin(held, permit)?;
+        }
+        if let Some(elsewhere) = elsewhere
+            && self.backends.are_too_many()
+        {
+            // All processors are busy, and there is more to do.
+            elsewhere.begin(false);
+        }
+        Ok(())
+    }
+
+    /// A thread may compile; unless another link has made its object meanwhile.
+    fn begin(&mut self, held: Held, permit: Permit) -> Result<(), Unanswered> {
+        if held.since.elapsed() > LOOK
+            && let Some(object) = self.find(&held.key)
+        {
+            self.found(&held);
+            self.backends.unused(permit);
+            return self.listener.hand_over(held.id, object.as_fd());
+        }
+        if let (Some((elsewhere, _)), Some(module)) = (self.link.elsewhere, &held.module) {
+            elsewhere.begun_here(module);
+        }
+        self.compiled += 1;
+        let id = held.id;
+        self.backends.begin(held, permit);
+        if self.entries.are_users() {
+            return self.listener.proceed(id);
+        }
+        self.listener.fail(id, libc::ENOENT)
+    }
+
+    /// Looks whether lookups may go on, if it is time.
+    fn look(&mut self) -> Result<(), Unanswered> {
+        if self.backends.look() {
+            self.admit()?;
+            self.backends.looked();
+        }
+        self.backends.schedule();
+        Ok(())
+    }
+
+    /// Remembers what the link was made of, and what it has cost, if most of it was compiled.
+    fn remember(&self) {
+        // What came from the cache cost nothing.
+        let compiled = self.compiled + self.given >= self.hits;
+        let cost = self.backends.cost().filter(|_| compiled);
+        if let Some(history) = self.link.history
+            && self.cache.is_some()
+            && let Err(e) = history.write(cost, self.made_of)
+        {
+            log::info!("what the link has cost cannot be remembered: {e}");
+        }
+    }
+
+    /// Gives objects their names in what an old lld has written, when it has ended.
+    fn finish_names(&mut self) {
+        let map = self.link.cmd.last(Id::Map).filter(|map| *map != "-");
+        self.output
+            .finish(map.map(Path::new), |key| self.keys.contains(key));
+    }
+
+    /// Ends an lld that cannot be answered any more; what is left of it goes with us.
+    fn end_lld(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        // It removes its temporary output when it is asked to end.
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let until = Instant::now() + GRACE;
+        while Instant::now() < until && self.child.runs() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Objects that lld makes: where it writes them, and which of them are kept.
+//!
+//! Objects are put into the cache some at a time, and only while all files that lld has read are as they
+//! were when it opened them: lld maps its inputs, so that a backend would read what has been written
+//! there since, under a key that was computed before. An object whose thread has written to standard
+//! output or error meanwhile is not kept, since a hit would lose the message; and neither is one whose
+//! thread has opened a file that no key covers (`.incbin`).
+
+use super::Engine;
+use crate::cache::context::{self, Context};
+use crate::cache::files::Identity;
+use crate::link::keeper::Keeper;
+use crate::watch::Unanswered;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
+
+/// What the C library's allocator reads in any thread (`check_may_shrink_heap` and `__get_nprocs` of
+/// glibc): the objects know nothing of it.
+const ALLOCATOR: [&[u8]; 3] = [
+    b"/proc/sys/vm/overcommit_memory",
+    b"/sys/devices/system/cpu/online",
+    b"/proc/stat",
+];
+
+impl Engine<'_> {
+    /// What keys begin with, when lld has loaded all that it runs.
+    pub(super) fn make_context(&mut self, thread: u32) -> io::Result<Option<Context>> {
+        if self.cache.is_none() {
+            return Ok(None);
+        }
+        let programs = context::programs(thread)?;
+        let (options, covered) = self.options.with_content(self.link.files)?;
+        let context = Context::of(&programs, &options, self.link.files)?;
+        for (path, identity) in &covered {
+            self.inputs.add(path, *identity);
+        }
+        self.covered = covered;
+        for program in &programs {
+            // The loader has opened libraries under our eyes, by some name; it is the file itself that
+            // is not to change any more.
+            let identity = Identity::of_path(program)?;
+            self.inputs.add(program.as_os_str().as_bytes(), identity);
+        }
+        if !self.inputs.are_unchanged() {
+            return Err(io::Error::other("lld's own files have changed meanwhile"));
+        }
+        self.looked_at = self.inputs.count();
+        let inputs = std::mem::take(&mut self.inputs);
+        self.keeper = self.cache.map(|cache| Keeper::new(cache.clone(), inputs));
+        Ok(Some(context))
+    }
+
+    /// lld has code to write.
+    pub(super) fn begin_object(&mut self, id: u64, name: Vec<u8>) -> Result<(), Unanswered> {
+        let object = memfd_create(c"ldwrap object", MFdFlags::MFD_CLOEXEC);
+        let object = File::from(object.map_err(|e| Unanswered(e.into()))?);
+        self.listener.hand_over(id, object.as_fd())?;
+        self.new_objects.insert(name, object);
+        Ok(())
+    }
+
+    /// A thread writes its module's shard, which is for nobody.
+    pub(super) fn begin_shard(&mut self, id: u64) -> Result<(), Unanswered> {
+        let null = File::options().write(true).open("/dev/null");
+        let null = null.map_err(Unanswered)?;
+        self.listener.hand_over(id, null.as_fd())
+    }
+
+    /// An object is whole, under this key of lld's.
+    pub(super) fn end_object(&mut self, thread: u32, key: Vec<u8>, object: Option<File>) {
+        self.objects_there = Instant::now();
+        let Some(made) = self.backends.made(thread).filter(|made| made.key == key) else {
+            return;
+        };
+        let object = object.filter(|_| made.pure);
+        if let (Some((elsewhere, _)), Some(module)) = (self.link.elsewhere, &made.module) {
+            elsewhere.done_here(module, object.as_ref());
+        }
+        if let Some(object) = object {
+            self.keep_later(key, object);
+        }
+    }
+
+    /// An object is for the cache, if there is one.
+    pub(super) fn keep_later(&mut self, key: Vec<u8>, object: File) {
+        if matches!(self.context, Some(Some(_))) {
+            if self.waiting.is_empty() {
+                self.kept_at = Instant::now();
+            }
+            self.waiting.push((key, object));
+        }
+    }
+
+    /// lld opens a file to read it.
+    pub(super) fn note_read(&mut self, thread: u32, path: Vec<u8>) {
+        if ALLOCATOR.contains(&path.as_slice()) {
+            return;
+        }
+        if self.backends.compiles(thread) && !self.covered.contains_key(&path) {
+            log::info!("{}: read by a backend", String::from_utf8_lossy(&path));
+            self.backends.taint(thread);
+        }
+        // All that backends read is open before the first of them begins. Later on lld reads what is of
+        // no concern to them, among that its own old output while that is being replaced.
+        if self.context.is_none() && self.cache.is_some() {
+            self.inputs.note(path);
+        }
+    }
+
+    /// Gives the objects that wait to the cache.
+    pub(super) fn keep(&mut self) {
+        self.kept_at = Instant::now();
+        if self.waiting.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        if let (Some(Some(context)), Some(keeper)) = (&self.context, &mut self.keeper) {
+            keeper.keep(waiting.map(|(key, o)| (context.key(&key), o)).collect());
+        }
+    }
+}

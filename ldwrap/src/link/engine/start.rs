@@ -1,0 +1,96 @@
+//! Whether a link can be watched, and the command that it is then.
+
+use super::Link;
+use crate::link::NO_PRUNING;
+use crate::link::attribution::Naming;
+use crate::link::cached_names::FIRST_IN_TASK_ORDER;
+use crate::link::code_options::CodeOptions;
+use crate::link::entries::{Entries, NOWHERE};
+use shim::cmdline::CommandLine;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+/// Why a link cannot be watched, if it cannot: it is to be done by lld alone.
+pub fn check(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
+    let options = CodeOptions::of(cmd)?;
+    if !is_procfs(NOWHERE) {
+        return Err(format!("{NOWHERE} is not there: lld cannot be watched"));
+    }
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE);
+    if limit.is_ok_and(|(soft, _)| soft != libc::RLIM_INFINITY) {
+        // It would hold for objects in memory too, which lld alone makes no files for.
+        return Err(String::from("ulimit -f: the size of files is limited"));
+    }
+    if major < FIRST_IN_TASK_ORDER && !Entries::of(cmd).are_users() {
+        crate::link::old_lld::check(cmd)?;
+    }
+    Ok(options)
+}
+
+/// The user's command, with what makes lld ask for objects.
+pub(super) fn command(link: &Link<'_>, entries: &Entries) -> Command {
+    let mut command = Command::new(link.lld);
+    command.arg0(link.argv0).args(link.args);
+    if !entries.are_users() {
+        command.arg(format!("--thinlto-cache-dir={NOWHERE}"));
+        command.arg(NO_PRUNING);
+    }
+    let threads = match (link.elsewhere, Naming::of(link.major)) {
+        (None, _) => threads(link.cmd, link.limits.jobs),
+        (Some((_, jobs)), Naming::ByShard) => {
+            command.arg("--thinlto-emit-index-files");
+            // Each waits in a lookup for what is made elsewhere.
+            Some(link.limits.jobs + jobs)
+        }
+        (Some(_), Naming::ByOrder) => Some(1),
+    };
+    if let Some(threads) = threads {
+        command.arg(format!("--thinlto-jobs={threads}"));
+    }
+    if link.quiet {
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+    }
+    command
+}
+
+/// How many backend threads lld is to be told to make, if it is to be told: not more than may compile,
+/// since each keeps the memory that it once had. lld's own number knows nothing of control groups.
+fn threads(cmd: &CommandLine, jobs: usize) -> Option<usize> {
+    let Some(asked) = cmd.thinlto_jobs() else {
+        // SAFETY: no pointers.
+        let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+        return (i64::try_from(jobs) != Ok(processors)).then_some(jobs);
+    };
+    let many = match asked.to_str()?.parse::<usize>() {
+        Ok(asked) => asked == 0 || asked > jobs,
+        Err(_) => asked == "all",
+    };
+    many.then_some(jobs)
+}
+
+fn is_procfs(path: &str) -> bool {
+    nix::sys::statfs::statfs(path)
+        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    #[test]
+    fn lld_has_no_more_threads_than_may_compile() {
+        let told = |line: &str| {
+            let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            threads(&CommandLine::parse(&args).unwrap(), 5)
+        };
+        assert_eq!(told("--threads=3"), None);
+        assert_eq!(told("--threads=9 --thinlto-jobs=5"), None);
+        assert_eq!(told("--threads=1 --thinlto-jobs=6"), Some(5));
+        assert_eq!(told("--plugin-opt=jobs=all"), Some(5));
+        assert_eq!(told("--thinlto-jobs=0"), Some(5));
+        // An error, which is lld's to say.
+        assert_eq!(told("--thinlto-jobs=some"), None);
+    }
+}
