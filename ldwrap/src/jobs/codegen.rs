@@ -538,6 +538,11 @@ pub fn check_llvm_option(id: Id, value: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(&option).into_owned();
     let (name, value) = name_and_value(&option)?;
     not_for_any_cache(&name, &text)?;
+    let nothing =
+        |(n, option): &(&str, LlvmOption)| *n == name && matches!(option, LlvmOption::Nothing);
+    if LLVM_OPTIONS.iter().any(nothing) {
+        return Ok(());
+    }
     if name == "load" || names_a_file(&name, value.as_deref().unwrap_or_default()) {
         return Err(format!("LLVM option {text}: it names a file"));
     }
