@@ -130,10 +130,10 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// For a link of which this is known. Reads the environment for a jobserver: to be called before
+    /// For a link of which this is known, and which may run so many backends at once itself. Reads the environment for a jobserver: to be called before
     /// files are opened.
     #[must_use]
-    pub fn new(limits: &Limits, before: Option<Cost>) -> Self {
+    pub fn new(limits: &Limits, most: usize, before: Option<Cost>) -> Self {
         let jobserver = Tokens::of_environment();
         let jobserver = jobserver.map(|tokens| Jobserver { tokens, own: true });
         let machine = limits.dir.as_deref().map(|dir| Machine {
@@ -148,7 +148,7 @@ impl Admission {
             .map(|dir| turn::large(dir, limits.jobs));
         Self {
             bound: large.zip(limits.memory),
-            jobs: limits.jobs,
+            jobs: most.min(limits.jobs),
             jobserver,
             machine,
             lone,
@@ -314,7 +314,7 @@ mod tests {
             base: 1 << 60,
             backend: 1 << 50,
         };
-        let mut admission = Admission::new(&limits, Some(huge));
+        let mut admission = Admission::new(&limits, 2, Some(huge));
         let mut others = Slots::new(dir.path(), "lone", 1);
         let lone = others.try_take(false).unwrap().unwrap();
         let mut stopped = slots::tests::stopped_process();

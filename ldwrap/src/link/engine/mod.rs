@@ -145,7 +145,13 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
     let arrived = Instant::now();
     let before = link.history.and_then(History::read);
     let made_of = MadeOf::new(link.args, link.cmd.inputs());
-    let admission = Admission::new(link.limits, before.map(|before| before.cost));
+    // lld's own threads are no more than the user wants; with jobs elsewhere it has more of them.
+    let wanted = link
+        .cmd
+        .thinlto_jobs()
+        .and_then(|n| n.to_str()?.parse().ok());
+    let most = wanted.filter(|&n| n > 0).unwrap_or(usize::MAX);
+    let admission = Admission::new(link.limits, most, before.map(|before| before.cost));
     let mut turn = Turn::wait(link.limits, link.bitcode, before, made_of);
     let begin = Instant::now();
     let calls = match link.elsewhere {
