@@ -407,6 +407,7 @@ fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 
         remote.local = done.compiled;
     }
     if config.strict
+        && done.status.success()
         && let Some(Failure {
             reason,
             planned: false,

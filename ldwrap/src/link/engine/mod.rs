@@ -49,7 +49,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -188,6 +189,7 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
         given: 0,
         keys: HashSet::new(),
         objects_there: begin,
+        temporaries: Vec::new(),
         made_of,
         output: Output::new(names, link.quiet),
     };
@@ -225,6 +227,8 @@ struct Engine<'a> {
     keys: HashSet<Vec<u8>>,
     /// When lld had the last object.
     objects_there: Instant,
+    /// Files under whose names lld begins its output.
+    temporaries: Vec<PathBuf>,
     made_of: MadeOf,
     output: Output,
 }
@@ -235,6 +239,12 @@ impl Engine<'_> {
         match self.serve() {
             Ok(status) => {
                 let end = Instant::now();
+                if status.signal().is_some() {
+                    // lld removes it, but not if the signal came between making it and noting that.
+                    for path in &self.temporaries {
+                        let _ = std::fs::remove_file(path);
+                    }
+                }
                 if status.success() {
                     self.remember();
                 }
@@ -360,6 +370,9 @@ impl Engine<'_> {
                     return self.begin_object(id, path);
                 } else if self.link.elsewhere.is_some() && self.attribution.opens(thread, &path) {
                     return self.begin_shard(id);
+                } else if self.is_temporary_output(&path, flags) {
+                    let path = PathBuf::from(OsStr::from_bytes(&path));
+                    self.temporaries.push(path);
                 }
                 self.listener.proceed(id)
             }

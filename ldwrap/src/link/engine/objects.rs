@@ -70,6 +70,17 @@ impl Engine<'_> {
         self.listener.hand_over(id, null.as_fd())
     }
 
+    /// Whether lld makes the temporary file under whose name it begins its output (`FileOutputBuffer`,
+    /// llvm/lib/Support/FileOutputBuffer.cpp).
+    pub(super) fn is_temporary_output(&self, path: &[u8], flags: i32) -> bool {
+        let output = self.link.cmd.output().as_bytes();
+        let tail = path
+            .strip_prefix(output)
+            .and_then(|p| p.strip_prefix(b".tmp"));
+        let makes = libc::O_CREAT | libc::O_EXCL;
+        flags & makes == makes && tail.is_some_and(|tail| tail.iter().all(u8::is_ascii_hexdigit))
+    }
+
     /// An object is whole, under this key of lld's.
     pub(super) fn end_object(&mut self, thread: u32, key: Vec<u8>, object: Option<File>) {
         self.objects_there = Instant::now();
