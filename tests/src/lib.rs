@@ -4,7 +4,7 @@
 //! [`Session::link_both`] runs one command twice, first with the real lld, then with the shim in
 //! its place, and gives a [`Both`] to compare. The real lld is the oracle: exit status, stdout,
 //! stderr and every file that the link wrote have to be equal, so a test seldom says what it
-//! expects beyond "splits" or "forwards".
+//! expects beyond "splits" or "left to lld".
 //!
 //! Why a shell: drivers, quoting and odd file names are part of what is tested, and a failed test
 //! can be repeated by hand. The commands see
@@ -813,7 +813,7 @@ impl Both<'_> {
 
     /// Asserts that no jobs were made of the link, for a reason that contains `reason` (in any case): it was
     /// done by lld's own threads, or forwarded. It did the same as lld, whether lld succeeds or not.
-    pub fn is_lld_s(&self, reason: &str) -> &Self {
+    pub fn left_to_lld(&self, reason: &str) -> &Self {
         if !fixtures_only() {
             let made = self.report().get("cache").and_then(|c| c.get("misses"));
             assert!(

@@ -155,7 +155,7 @@ fn check(s: &Session, command: &str, base: &[Vec<u8>], outcome: Outcome) {
     );
     let both = s.link_both_with(&[save], command);
     if let Forwards(why) = outcome {
-        both.is_lld_s(why);
+        both.left_to_lld(why);
         return;
     }
     both.splits();

@@ -21,16 +21,16 @@ fn no_bitcode() {
     each_llvm(|s| {
         native(s);
         s.link_both("clang-$N -fuse-ld=lld -o $OUT main.o f.o")
-            .is_lld_s("no bitcode")
+            .left_to_lld("no bitcode")
             .prints("");
         s.link_both("clang-$N -fuse-ld=lld -o $OUT main.o -L. -lf")
-            .is_lld_s("no bitcode")
+            .left_to_lld("no bitcode")
             .prints("");
         s.link_both(&format!("{LINK} main.o libf.a"))
-            .is_lld_s("no bitcode")
+            .left_to_lld("no bitcode")
             .prints("");
         s.link_both("$LD -r -o $OUT main.o f.o")
-            .is_lld_s("no bitcode");
+            .left_to_lld("no bitcode");
     });
 }
 
@@ -93,10 +93,11 @@ fn lto_objects_of_gcc() {
         s.link_both(
             "PATH=$PATH:/usr/lib/llvm-$N/bin; gcc -fno-lto -fuse-ld=lld -o $OUT main.o f.o",
         )
-        .is_lld_s("no bitcode")
+        .left_to_lld("no bitcode")
         .prints("");
         s.sh("gcc -c -O2 -flto main.c f.c");
-        s.link_both("$LD -o $OUT main.o f.o").is_lld_s("no bitcode");
+        s.link_both("$LD -o $OUT main.o f.o")
+            .left_to_lld("no bitcode");
     });
 }
 
@@ -109,7 +110,7 @@ fn only_regular_lto() {
             &[LENIENT],
             "clang-$N -O2 -flto -fuse-ld=lld -o $OUT main.o f.o",
         )
-        .is_lld_s("no module of ThinLTO took part")
+        .left_to_lld("no module of ThinLTO took part")
         .prints("");
     });
 }
@@ -127,21 +128,21 @@ fn options_of_another_distribution() {
         ] {
             s.link_both_with(&[LENIENT], &format!("{LINK} -Wl,{option} main.o f.o"))
                 .succeeds()
-                .is_lld_s("thinlto-index-only");
+                .left_to_lld("thinlto-index-only");
         }
         s.link_both_with(
             &[LENIENT],
             &format!("{LINK} -Wl,--thinlto-index-only,--thinlto-emit-imports-files main.o f.o"),
         )
         .succeeds()
-        .is_lld_s("thinlto")
+        .left_to_lld("thinlto")
         .wrote("main.o.imports", "f.o");
         s.link_both_with(
             &[LENIENT],
             &format!("{LINK} -Wl,--lto-obj-path=obj main.o f.o"),
         )
         .succeeds()
-        .is_lld_s("lto-obj-path");
+        .left_to_lld("lto-obj-path");
     });
 }
 
@@ -151,26 +152,26 @@ fn options_that_ask_for_other_outputs() {
         bitcode(s);
         s.link_both_with(&[LENIENT], &format!("{LINK} -Wl,--lto-emit-asm main.o f.o"))
             .succeeds()
-            .is_lld_s("emit-asm");
+            .left_to_lld("emit-asm");
         s.link_both_with(
             &[LENIENT],
             &format!("{LINK} -Wl,--plugin-opt=emit-asm main.o f.o"),
         )
-        .is_lld_s("emit-asm");
+        .left_to_lld("emit-asm");
         s.link_both_with(
             &[LENIENT],
             &format!("{LINK} -Wl,-plugin-opt=emit-llvm,--thinlto-jobs=1 main.o f.o"),
         )
-        .is_lld_s("emit-llvm");
+        .left_to_lld("emit-llvm");
         s.link_both_with(&[LENIENT], &format!("{LINK} -Wl,--save-temps main.o f.o"))
             .succeeds()
-            .is_lld_s("save-temps");
+            .left_to_lld("save-temps");
         s.link_both_with(
             &[LENIENT],
             &format!("{LINK} -Wl,--reproduce=repro.tar main.o f.o"),
         )
         .succeeds()
-        .is_lld_s("reproduce")
+        .left_to_lld("reproduce")
         .wrote("repro.tar", "main.o");
         s.link_both_with(
             &[("LLD_REPRODUCE", "env.tar"), LENIENT],
@@ -192,13 +193,13 @@ fn code_generation_that_clang_cannot_express() {
                 &format!("clang-$N -fuse-ld=lld -Wl,{option} -o $OUT main.o f.o"),
             )
             .succeeds()
-            .is_lld_s("O")
+            .left_to_lld("O")
             .prints("");
         }
         s.sh("clang-$N -c -g -gsplit-dwarf -O2 -flto=thin main.c f.c");
         s.link_both_with(&[LENIENT], &format!("{LINK} -g -gsplit-dwarf main.o f.o"))
             .succeeds()
-            .is_lld_s("dwo")
+            .left_to_lld("dwo")
             .prints("");
     });
 }
@@ -211,7 +212,7 @@ fn asked_not_to_split() {
             &[("LDWRAP_SPLIT", "never"), LENIENT],
             &format!("{LINK} main.o f.o"),
         )
-        .is_lld_s("LDWRAP_SPLIT")
+        .left_to_lld("LDWRAP_SPLIT")
         .prints("");
     });
 }

@@ -526,7 +526,7 @@ fn small_links_are_left_to_lld() {
             "char pthread_create(void); int main(void) { return 0; }",
         );
         s.sh("clang-$N -c -O2 -flto=thin conftest.c");
-        link_with(s, &auto, LINK).is_lld_s("too little bitcode");
+        link_with(s, &auto, LINK).left_to_lld("too little bitcode");
         sources(s);
         let functions =
             (0..2000).map(|n| format!("int fun{n}(int x) {{ return x * {n} + x / ({n} + 1); }}\n"));
@@ -581,13 +581,13 @@ fn side_outputs() {
             ),
             ("--reproduce=r.tar", "--reproduce"),
         ] {
-            link(s, &format!("{LINK} -Wl,{option}")).is_lld_s(reason);
+            link(s, &format!("{LINK} -Wl,{option}")).left_to_lld(reason);
         }
         link(
             s,
             &format!("{LINK} -Wl,--time-trace; test -s $OUT.time-trace; rm $OUT.time-trace"),
         )
-        .is_lld_s("--time-trace")
+        .left_to_lld("--time-trace")
         .prints("14\n");
         had(&link(s, LINK), MODULES, 0);
     });

@@ -255,7 +255,7 @@ fn settings_that_are_wrong() {
             (("LDWRAP_EXECUTOR", "remote"), "names no server"),
         ] {
             s.link_both_with(&[env, LENIENT], &link("one"))
-                .is_lld_s(why)
+                .left_to_lld(why)
                 .prints("8\n");
         }
     });

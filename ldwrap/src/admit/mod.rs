@@ -130,8 +130,8 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// For a link of which this is known, and which may run so many backends at once itself. Reads the environment for a jobserver: to be called before
-    /// files are opened.
+    /// For a link of which this is known, and which may run so many backends at once itself. Reads the
+    /// environment for a jobserver: to be called before files are opened.
     #[must_use]
     pub fn new(limits: &Limits, most: usize, before: Option<Cost>) -> Self {
         let jobserver = Tokens::of_environment();

@@ -66,7 +66,6 @@ pub struct Elsewhere {
     state: Mutex<State>,
     changed: Condvar,
     wake: EventFd,
-    begin: (Sender<()>, Receiver<()>),
     /// Takes each module that lld misses, for those who only make what is missed.
     missed: Mutex<Option<Sender<Module>>>,
     misses: Receiver<Module>,
@@ -84,7 +83,6 @@ impl Elsewhere {
             state: Mutex::default(),
             changed: Condvar::new(),
             wake: EventFd::from_flags(flags)?,
-            begin: crossbeam_channel::bounded(1),
             missed: Mutex::new(Some(missed)),
             misses,
         })
@@ -118,7 +116,7 @@ impl Elsewhere {
         let mut state = self.state();
         if !state.begun {
             (state.begun, state.patient) = (true, patient);
-            let _ = self.begin.0.try_send(());
+            self.changed.notify_all();
         }
     }
 
@@ -216,7 +214,6 @@ impl Elsewhere {
         drop(state);
         self.changed.notify_all();
         self.end_misses();
-        let _ = self.begin.0.try_send(());
         if let Some(executor) = self.executor.get() {
             executor.stop();
         }
@@ -233,8 +230,9 @@ impl Elsewhere {
     /// Waits until jobs are wanted; false if they are not.
     #[must_use]
     pub fn wait(&self) -> bool {
-        let _ = self.begin.1.recv();
-        !self.is_over()
+        let not_yet = |state: &mut State| !state.begun;
+        let state = self.changed.wait_while(self.state(), not_yet);
+        !state.unwrap_or_else(PoisonError::into_inner).over
     }
 
     /// Whether nothing is wanted any more.

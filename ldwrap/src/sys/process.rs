@@ -283,11 +283,13 @@ impl Drop for Running {
 }
 
 /// The line of a failed program's messages that says most in one: the first error, or the last line.
-/// clang ends with a mere count of its errors.
+/// clang ends with a mere count of its errors, and "LLVM ERROR:" comes before a stack trace.
 #[must_use]
 pub fn gist(said: &str) -> &str {
     let mut lines = said.lines().filter(|line| !line.trim().is_empty());
-    let error = lines.clone().find(|line| line.contains("error:"));
+    let error = lines
+        .clone()
+        .find(|line| line.contains("error:") || line.contains("ERROR:"));
     error.or(lines.next_back()).unwrap_or("no message")
 }
 

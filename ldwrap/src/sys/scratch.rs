@@ -38,7 +38,6 @@ impl Scratch {
         }
         for made in [
             &index,
-            &dir.path().join("c"),
             &dir.path().join("m"),
             &dir.path().join("b"),
             &dir.path().join("r"),
@@ -81,12 +80,6 @@ impl Scratch {
     #[must_use]
     pub fn list(&self) -> PathBuf {
         self.dir.path().join("list")
-    }
-
-    /// The directory that lld takes for its ThinLTO cache.
-    #[must_use]
-    pub fn cache(&self) -> PathBuf {
-        self.dir.path().join("c")
     }
 
     /// Where members of archives are unpacked.
@@ -199,7 +192,7 @@ mod tests {
             0o700
         );
         std::os::unix::fs::symlink(outside.path(), scratch.index().join("link")).unwrap();
-        std::fs::write(scratch.cache().join("file"), "").unwrap();
+        std::fs::write(scratch.members().join("file"), "").unwrap();
         drop(scratch);
         assert!(!root.exists());
         assert!(outside.path().join("kept").exists());

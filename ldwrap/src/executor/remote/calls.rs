@@ -13,6 +13,7 @@ pub(super) const MAX_MESSAGE: usize = 64 << 20;
 pub(super) const TRIES: u32 = 4;
 /// The first pause between two tries; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
+
 /// Who makes calls.
 #[derive(Debug)]
 pub(super) struct Caller {

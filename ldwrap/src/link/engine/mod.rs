@@ -27,7 +27,7 @@ use crate::admit::{Admission, History, LOOK, Limits, MadeOf, Permit, Turn};
 use crate::cache::context::Context;
 use crate::cache::files::Files;
 use crate::cache::objects::Cache;
-use crate::link::attribution::{Attribution, Naming};
+use crate::link::attribution::{Attribution, Module, Naming};
 use crate::link::backends::{Backends, Held};
 use crate::link::cached_names::{CachedNames, FIRST_IN_TASK_ORDER};
 use crate::link::code_options::{CodeOptions, CoveredFiles};
@@ -444,7 +444,7 @@ impl Engine<'_> {
             self.found(&held);
             return self.listener.hand_over(id, object.as_fd());
         }
-        if let (Some((elsewhere, _)), Some(module)) = (self.link.elsewhere, &held.module) {
+        if let Some((elsewhere, module)) = self.elsewhere(&held.module) {
             if let Some(object) = elsewhere.object(module) {
                 return self.give(held, &object);
             }
@@ -452,6 +452,11 @@ impl Engine<'_> {
         }
         self.backends.hold(held);
         self.admit()
+    }
+
+    /// Those who make objects elsewhere, for a lookup whose module they may know.
+    fn elsewhere<'m>(&self, module: &'m Option<Module>) -> Option<(&Elsewhere, &'m Module)> {
+        self.link.elsewhere.map(|(e, _)| e).zip(module.as_ref())
     }
 
     /// What our cache has for a key of lld's.
@@ -466,7 +471,7 @@ impl Engine<'_> {
     fn found(&mut self, held: &Held) {
         self.objects_there = Instant::now();
         self.hits += 1;
-        if let (Some((elsewhere, _)), Some(module)) = (self.link.elsewhere, &held.module) {
+        if let Some((elsewhere, module)) = self.elsewhere(&held.module) {
             elsewhere.done_here(module, None);
         }
     }
@@ -483,7 +488,7 @@ impl Engine<'_> {
             Ok(object) => object,
             Err(e) => {
                 log::warn!("{} is left to lld: {e}", object.display());
-                if let (Some((elsewhere, _)), Some(module)) = (self.link.elsewhere, &held.module) {
+                if let Some((elsewhere, module)) = self.elsewhere(&held.module) {
                     elsewhere.leave(module);
                 }
                 self.backends.hold(held);
@@ -546,7 +551,7 @@ impl Engine<'_> {
             self.backends.unused(permit);
             return self.listener.hand_over(held.id, object.as_fd());
         }
-        if let (Some((elsewhere, _)), Some(module)) = (self.link.elsewhere, &held.module) {
+        if let Some((elsewhere, module)) = self.elsewhere(&held.module) {
             elsewhere.begun_here(module);
         }
         self.compiled += 1;

@@ -88,7 +88,7 @@ impl Engine<'_> {
             return;
         };
         let object = object.filter(|_| made.pure);
-        if let (Some((elsewhere, _)), Some(module)) = (self.link.elsewhere, &made.module) {
+        if let Some((elsewhere, module)) = self.elsewhere(&made.module) {
             elsewhere.done_here(module, object.as_ref());
         }
         if let Some(object) = object {
