@@ -1,65 +1,19 @@
-//! What the user set: the environment, and `ldwrap.toml` beneath it.
+//! What the user set: the environment, and the configuration files beneath it.
 //!
-//! Read once, here; nothing else in the project looks at the environment for its settings. The
-//! names are a contract (packages and build scripts rely on them).
+//! Read once, here; nothing else in the project looks at the environment for its settings. A bad setting never
+//! stops a link and is never silent either: it is a complaint, which `ldwrap config`, `ldwrap doctor`, the
+//! report and the log tell, and a terminal.
 
-use std::collections::HashMap;
+use crate::settings::{CONFIG, OTHERS, SETTINGS, Setting, Topic, VERIFY, nearest};
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// When to split: `auto`, `always` or `never`.
-pub const SPLIT: &str = "LDWRAP_SPLIT";
-/// The real lld.
-pub const REAL_LLD: &str = "LDWRAP_REAL_LLD";
-/// The clang that compiles backends.
-pub const CLANG: &str = "LDWRAP_CLANG";
-/// How many local backends at once.
-pub const JOBS: &str = "LDWRAP_JOBS";
-/// Where backends run: `local`, `clang`, `remote` or `distributor`.
-pub const EXECUTOR: &str = "LDWRAP_EXECUTOR";
-/// A Remote Execution server's gRPC URL.
-pub const REMOTE: &str = "LDWRAP_REMOTE";
-/// Where caches live.
-pub const CACHE_DIR: &str = "LDWRAP_CACHE_DIR";
-/// `1`: a split that fails is an error rather than a forwarded link.
-pub const STRICT: &str = "LDWRAP_STRICT";
-/// Log filter in env_logger's syntax.
-pub const LOG: &str = "LDWRAP_LOG";
-/// File to which one line of JSON a link is appended.
-pub const REPORT: &str = "LDWRAP_REPORT";
-/// How a Remote Execution server is used: the instance name; a file of headers, or a program that
-/// gives them; certificates (PEM files); the platform asked for; the compiler's path on workers (none:
-/// it is shipped); how many jobs at once, on how many connections; whether this machine's cores take part
-/// (`always`) or do only what the server fails to (`fallback`); time limits in seconds.
-pub const REMOTE_SETTINGS: [&str; 13] = [
-    "LDWRAP_REMOTE_INSTANCE",
-    "LDWRAP_REMOTE_HEADERS",
-    "LDWRAP_REMOTE_CREDENTIAL_HELPER",
-    "LDWRAP_REMOTE_CA",
-    "LDWRAP_REMOTE_CERT",
-    "LDWRAP_REMOTE_KEY",
-    "LDWRAP_REMOTE_PLATFORM",
-    "LDWRAP_REMOTE_CLANG",
-    "LDWRAP_REMOTE_JOBS",
-    "LDWRAP_REMOTE_CONNECTIONS",
-    "LDWRAP_REMOTE_LOCAL",
-    "LDWRAP_REMOTE_TIMEOUT",
-    "LDWRAP_REMOTE_EXECUTION_TIMEOUT",
-];
-/// How large the cache of objects may grow: bytes, with K, M, G or T behind the number; 0 for no cache.
-pub const CACHE_SIZE: &str = "LDWRAP_CACHE_SIZE";
-/// Objects of backends are kept under this path with a number behind it, as `--lto-obj-path` names
-/// lld's own.
-pub const SAVE_OBJECTS: &str = "LDWRAP_SAVE_OBJECTS";
-/// A directory for what each link's verification found: set by `ldwrap verify` for the command that it
-/// runs, and by nobody else.
-pub const VERIFY: &str = "LDWRAP_VERIFY";
-/// How much memory large links may take together: bytes, with K, M, G or T behind the number.
-pub const MEMORY: &str = "LDWRAP_MEMORY";
-/// The configuration file itself.
-pub const CONFIG: &str = "LDWRAP_CONFIG";
+/// What holds for all users of the machine.
+const SYSTEM_WIDE: &str = "/etc/ldwrap.toml";
 
 /// When a link is split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,224 +41,340 @@ pub enum Executor {
     Distributor,
 }
 
-/// All settings.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A server and how it is used. No secret is in here: those are in files, read when needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// `http://host:port` or `https://host:port`; empty where none is named.
+    pub endpoint: String,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// The instance name.
+    pub instance: String,
+    /// The path of its URL, which is the instance name if no other is given.
+    pub path: String,
+    /// A file of headers for each call, a line each.
+    pub headers: Option<PathBuf>,
+    /// A program that gives headers.
+    pub credential_helper: Option<PathBuf>,
+    /// Certificates that are trusted, instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate.
+    pub certificate: Option<PathBuf>,
+    /// Its key; there are both or none.
+    pub key: Option<PathBuf>,
+    /// Platform properties.
+    pub platform: Vec<(String, String)>,
+    /// The compiler's path on workers; none: it is shipped.
+    pub clang: Option<String>,
+    /// Executions at once. A server queues what it cannot run.
+    pub jobs: usize,
+    /// Connections for what is sent, and as many for what is received: HTTP/2 carries many calls on each. Executions
+    /// and short calls have their own.
+    pub connections: usize,
+    /// Whether this machine does only what the server fails to.
+    pub fallback_only: bool,
+    /// Time limit of a call, and of each step of a transfer.
+    pub timeout: Duration,
+    /// Time limit of an execution, waiting for a worker included.
+    pub execution_timeout: Duration,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            tls: false,
+            instance: String::new(),
+            path: String::new(),
+            headers: None,
+            credential_helper: None,
+            ca: None,
+            certificate: None,
+            key: None,
+            platform: Vec::new(),
+            clang: None,
+            jobs: 200,
+            connections: 2,
+            fallback_only: false,
+            timeout: Duration::from_secs(30),
+            execution_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Where a setting was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// By an environment variable.
+    Environment,
+    /// In a file, in this line.
+    File(PathBuf, usize),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment => f.write_str("environment"),
+            Self::File(file, line) => write!(f, "{}:{line}", file.display()),
+        }
+    }
+}
+
+/// A setting that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// Which.
+    pub setting: &'static Setting,
+    /// Its value, as it can be shown.
+    pub shown: String,
+    /// Where.
+    pub origin: Origin,
+}
+
+/// All settings: see [`SETTINGS`] for what each means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // Said in the table.
 pub struct Config {
-    /// See [`SPLIT`].
     pub split: Split,
-    /// See [`REAL_LLD`].
     pub real_lld: Option<PathBuf>,
-    /// See [`CLANG`].
     pub clang: Option<PathBuf>,
-    /// See [`JOBS`].
     pub jobs: Option<usize>,
-    /// See [`EXECUTOR`]; `remote` where [`REMOTE`] is set, `local` otherwise.
-    pub executor: Option<Executor>,
-    /// See [`REMOTE`].
-    pub remote: Option<String>,
-    /// See [`CACHE_DIR`]; otherwise `ldwrap` in the XDG cache directory, or nowhere.
-    pub cache_dir: Option<PathBuf>,
-    /// See [`STRICT`].
-    pub strict: bool,
-    /// See [`LOG`].
-    pub log: Option<String>,
-    /// See [`REPORT`].
-    pub report: Option<PathBuf>,
-    /// See [`REMOTE_SETTINGS`]: those that are set.
-    pub remote_settings: HashMap<&'static str, OsString>,
-    /// See [`CACHE_SIZE`], in bytes.
-    pub cache_size: Option<u64>,
-    /// See [`MEMORY`], in bytes.
     pub memory: Option<u64>,
-    /// See [`SAVE_OBJECTS`].
+    pub executor: Option<Executor>,
+    pub cache_dir: Option<PathBuf>,
+    pub cache_size: u64,
+    pub strict: bool,
+    pub log: Option<String>,
+    pub report: Option<PathBuf>,
     pub save_objects: Option<PathBuf>,
+    pub keep: Option<PathBuf>,
+    pub server: ServerSettings,
     /// See [`VERIFY`].
     pub verify: Option<PathBuf>,
-    /// Settings that could not be understood, as sentences for the user. Bad settings never stop
-    /// a link.
+    /// What of the above was set, in the order in which it was taken: the last of a setting holds.
+    pub given: Vec<Given>,
+    /// What was set and could not be understood, as sentences for the user.
     pub complaints: Vec<String>,
+    /// The first of them that is about the server, which is not used then.
+    pub server_trouble: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            split: Split::default(),
+            real_lld: None,
+            clang: None,
+            jobs: None,
+            memory: None,
+            executor: None,
+            cache_dir: None,
+            cache_size: 10 << 30,
+            strict: false,
+            log: None,
+            report: None,
+            save_objects: None,
+            keep: None,
+            server: ServerSettings::default(),
+            verify: None,
+            given: Vec::new(),
+            complaints: Vec::new(),
+            server_trouble: None,
+        }
+    }
 }
 
 impl Config {
-    /// Reads the environment of this process and the configuration file.
+    /// Reads the environment of this process and the configuration files.
     #[must_use]
     pub fn read() -> Self {
-        Self::from(&|name| env::var_os(name))
+        Self::from(env::vars_os(), Path::new(SYSTEM_WIDE))
+    }
+
+    /// As [`Config::read`], from any environment and file.
+    pub fn from(vars: impl IntoIterator<Item = (OsString, OsString)>, system_wide: &Path) -> Self {
+        let (mut ours, mut config) = (Vec::new(), Self::default());
+        let (mut home, mut cache, mut files) = (None, None, None);
+        for (name, value) in vars.into_iter().filter(|(_, value)| !value.is_empty()) {
+            match name.as_bytes() {
+                b"HOME" => home = Some(value),
+                b"XDG_CACHE_HOME" => cache = Some(value),
+                b"XDG_CONFIG_HOME" => files = Some(value),
+                n if n.starts_with(b"LDWRAP_") => ours.push((name, value)),
+                _ => {}
+            }
+        }
+        // As the XDG base directory specification has it, a relative path counts as none.
+        let absolute = |path: &Option<OsString>| {
+            let path = path.as_ref().map(PathBuf::from);
+            path.filter(|path| path.is_absolute())
+        };
+        let below = |xdg, name| {
+            let in_home = || absolute(&home).map(|home| home.join(name));
+            absolute(xdg).or_else(in_home).map(|dir| dir.join("ldwrap"))
+        };
+        config.cache_dir = below(&cache, ".cache");
+
+        config.file(system_wide, false);
+        match ours.iter().find(|(name, _)| name == CONFIG) {
+            Some((_, file)) => config.file(Path::new(file), true),
+            None => {
+                if let Some(dir) = below(&files, ".config") {
+                    config.file(&dir.join("ldwrap.toml"), false);
+                }
+            }
+        }
+        // Variables come in any order.
+        ours.sort();
+        for (name, value) in &ours {
+            config.variable(name, value);
+        }
+        config.settle();
+        config
     }
 
     /// Where backends run.
     #[must_use]
     pub fn executor(&self) -> Executor {
-        self.executor.unwrap_or_default()
+        let named = |given: &Given| given.setting.name == "LDWRAP_REMOTE";
+        self.executor.unwrap_or(match self.given.iter().any(named) {
+            true => Executor::Remote,
+            false => Executor::Local,
+        })
     }
 
-    /// As [`Config::read`], from any environment.
-    pub fn from(var: &dyn Fn(&str) -> Option<OsString>) -> Self {
-        let set = |name: &str| var(name).filter(|v| !v.is_empty());
-        let mut config = Self::default();
-        let xdg = |name: &str, below: &str| -> Option<PathBuf> {
-            let absolute = |p: OsString| Some(PathBuf::from(p)).filter(|p| p.is_absolute());
-            set(name)
-                .and_then(absolute)
-                .or_else(|| set("HOME").and_then(absolute).map(|home| home.join(below)))
-                .map(|dir| dir.join("ldwrap"))
-        };
-        config.cache_dir = xdg("XDG_CACHE_HOME", ".cache");
-
-        let explicit = set(CONFIG).map(PathBuf::from);
-        let file = explicit
-            .clone()
-            .or_else(|| xdg("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("ldwrap.toml")));
-        if let Some(file) = file {
-            match std::fs::read(&file) {
-                Ok(text) => config.file(&file, &String::from_utf8_lossy(&text)),
-                Err(e) if explicit.is_some() => {
-                    config
-                        .complaints
-                        .push(format!("cannot read {CONFIG}={}: {e}", file.display()));
-                }
-                Err(_) => {}
-            }
+    /// The server to be used; an error says why there is none.
+    pub fn server(&self) -> Result<&ServerSettings, &str> {
+        match &self.server_trouble {
+            Some(complaint) => Err(complaint),
+            None if self.server.endpoint.is_empty() => Err("LDWRAP_REMOTE names no server"),
+            None => Ok(&self.server),
         }
-        for name in [
-            SPLIT,
-            REAL_LLD,
-            CLANG,
-            JOBS,
-            EXECUTOR,
-            REMOTE,
-            CACHE_DIR,
-            STRICT,
-            LOG,
-            REPORT,
-            SAVE_OBJECTS,
-            CACHE_SIZE,
-            MEMORY,
-        ]
-        .into_iter()
-        .chain(REMOTE_SETTINGS)
-        {
-            if let Some(value) = set(name) {
-                config.setting(name, &value);
-            }
-        }
-        // A server that is named is used, unless something else is asked for.
-        if config.executor.is_none() && config.remote.is_some() {
-            config.executor = Some(Executor::Remote);
-        }
-        // No setting: not for a configuration file.
-        config.verify = set(VERIFY).map(PathBuf::from);
-        config
     }
 
-    /// `ldwrap.toml`: each environment variable as a top-level key of the same name, in any case,
-    /// with or without its prefix.
-    fn file(&mut self, path: &Path, text: &str) {
-        let table = match toml::de::DeTable::parse(text) {
-            Ok(table) => table.into_inner(),
+    /// What only all settings together tell.
+    fn settle(&mut self) {
+        let server = &mut self.server;
+        if server.instance.is_empty() {
+            server.instance.clone_from(&server.path);
+        }
+        if server.certificate.is_some() != server.key.is_some() {
+            let complaint =
+                "LDWRAP_REMOTE_CERT and LDWRAP_REMOTE_KEY go together; the server is not used";
+            self.complain(Topic::Server, complaint.into());
+        }
+        if self.executor == Some(Executor::Remote) && self.server().is_err() {
+            let complaint = "LDWRAP_EXECUTOR=remote, but LDWRAP_REMOTE names no server";
+            if self.server_trouble.is_none() {
+                self.complain(Topic::Server, complaint.into());
+            }
+        }
+    }
+
+    /// Notes what is wrong with a setting.
+    fn complain(&mut self, topic: Topic, complaint: String) {
+        if topic == Topic::Server {
+            self.server_trouble.get_or_insert_with(|| complaint.clone());
+        }
+        self.complaints.push(complaint);
+    }
+
+    /// Takes an environment variable of ours.
+    fn variable(&mut self, name: &OsStr, value: &OsStr) {
+        let shown = name.to_string_lossy();
+        match SETTINGS.iter().find(|setting| setting.name == shown) {
+            Some(setting) => self.take(setting, value, Origin::Environment),
+            None if shown == VERIFY => self.verify = Some(value.into()),
+            None if shown == CONFIG || OTHERS.iter().any(|other| shown.starts_with(other)) => {}
+            None => {
+                let known = SETTINGS.iter().map(|setting| setting.name);
+                self.unknown(&shown, nearest(&shown, known), &Origin::Environment);
+            }
+        }
+    }
+
+    /// Takes what a configuration file says: each setting as a top-level key of its name, in any case, with or
+    /// without its prefix.
+    fn file(&mut self, path: &Path, must_be: bool) {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
             Err(e) => {
-                self.complaints.push(format!(
-                    "{}: {}; the file is ignored",
-                    path.display(),
-                    e.message()
-                ));
+                // The one of all users or of this user may well not be there.
+                if must_be || e.kind() != std::io::ErrorKind::NotFound {
+                    let why = format!("{}: cannot read the configuration: {e}", path.display());
+                    self.complain(Topic::Links, why);
+                }
                 return;
             }
         };
-        for (key, value) in &table {
+        let text = String::from_utf8_lossy(&text);
+        let line = |at: usize| 1 + text.bytes().take(at).filter(|b| *b == b'\n').count();
+        let table = match toml::de::DeTable::parse(&text) {
+            Ok(table) => table.into_inner(),
+            Err(e) => {
+                let line = line(e.span().map_or(0, |span| span.start));
+                let (path, why) = (path.display(), e.message());
+                let complaint = format!("{path}:{line}: {why}; the whole file is passed over");
+                self.complain(Topic::Links, complaint);
+                return;
+            }
+        };
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
+            let origin = Origin::File(path.to_owned(), line(key.span().start));
             let key = key.get_ref();
-            let name = key.to_ascii_uppercase();
-            let name = if name.starts_with("LDWRAP_") {
-                name
-            } else {
-                format!("LDWRAP_{name}")
+            let Some(setting) = Setting::named(key) else {
+                let keys: Vec<String> = SETTINGS.iter().map(Setting::key).collect();
+                let known = keys.iter().map(String::as_str);
+                self.unknown(key, nearest(&key.to_ascii_lowercase(), known), &origin);
+                continue;
             };
-            let value = match value.get_ref() {
-                toml::de::DeValue::String(s) => s.to_string(),
-                toml::de::DeValue::Boolean(b) => String::from(if *b { "1" } else { "0" }),
-                toml::de::DeValue::Integer(n) => n.as_str().to_owned(),
-                _ => {
-                    self.complaints
-                        .push(format!("{}: {key} is not a plain value", path.display()));
-                    continue;
+            match value.get_ref() {
+                toml::de::DeValue::String(s) => self.take(setting, OsStr::new(&**s), origin),
+                toml::de::DeValue::Boolean(b) => {
+                    self.take(setting, OsStr::new(if *b { "1" } else { "0" }), origin);
                 }
-            };
-            if !self.setting(&name, OsStr::new(&value)) {
-                self.complaints
-                    .push(format!("{}: {key} is not a setting", path.display()));
+                toml::de::DeValue::Integer(n) => self.take(setting, OsStr::new(n.as_str()), origin),
+                _ => {
+                    let why = format!("{origin}: {key}: expected a text, a number, true or false");
+                    self.complain(setting.topic, why);
+                }
             }
         }
     }
 
-    /// Takes one setting; false when there is none of this name.
-    fn setting(&mut self, name: &str, value: &OsStr) -> bool {
-        let path = || Some(PathBuf::from(value)).filter(|p| !p.as_os_str().is_empty());
-        let mut bad = |wanted: &str| {
-            self.complaints.push(format!(
-                "{name}={}: expected {wanted}",
-                value.to_string_lossy()
-            ));
+    /// Takes one setting.
+    fn take(&mut self, setting: &'static Setting, value: &OsStr, origin: Origin) {
+        let shown = if (setting.secret)(value) {
+            "(not shown: it may hold a password)".into()
+        } else {
+            value.to_string_lossy().into_owned()
         };
-        match name {
-            SPLIT => match value.as_bytes() {
-                b"auto" => self.split = Split::Auto,
-                b"always" => self.split = Split::Always,
-                b"never" => self.split = Split::Never,
-                _ => bad("auto, always or never"),
-            },
-            EXECUTOR => match value.as_bytes() {
-                b"local" => self.executor = Some(Executor::Local),
-                b"clang" => self.executor = Some(Executor::Clang),
-                b"remote" => self.executor = Some(Executor::Remote),
-                b"distributor" => self.executor = Some(Executor::Distributor),
-                _ => bad("local, clang, remote or distributor"),
-            },
-            JOBS => match value.to_str().map(str::parse::<usize>) {
-                Some(Ok(n)) if n > 0 => self.jobs = Some(n),
-                _ => bad("a number above 0"),
-            },
-            STRICT => match value.as_bytes() {
-                b"1" | b"true" | b"yes" => self.strict = true,
-                b"0" | b"false" | b"no" => self.strict = false,
-                _ => bad("0 or 1"),
-            },
-            REAL_LLD => self.real_lld = path(),
-            CLANG => self.clang = path(),
-            CACHE_DIR => self.cache_dir = path(),
-            REPORT => self.report = path(),
-            CACHE_SIZE => match value.to_str().and_then(bytes) {
-                Some(size) => self.cache_size = Some(size),
-                None => bad("a number of bytes such as 10G"),
-            },
-            MEMORY => match value.to_str().and_then(bytes) {
-                Some(size) if size > 0 => self.memory = Some(size),
-                _ => bad("a number of bytes such as 8G"),
-            },
-            SAVE_OBJECTS => self.save_objects = path(),
-            REMOTE => self.remote = Some(value.to_string_lossy().into_owned()),
-            LOG => self.log = Some(value.to_string_lossy().into_owned()),
-            _ => match REMOTE_SETTINGS.iter().find(|known| **known == name) {
-                Some(known) => drop(self.remote_settings.insert(known, value.to_owned())),
-                None => return false,
-            },
+        if !(setting.take)(self, value) {
+            let then = match setting.topic {
+                Topic::Links => "it is passed over",
+                Topic::Server => "the server is not used",
+            };
+            let complaint = format!(
+                "{origin}: {}={shown}: expected {}; {then}",
+                setting.name, setting.value
+            );
+            self.complain(setting.topic, complaint);
         }
-        true
+        self.given.push(Given {
+            setting,
+            shown,
+            origin,
+        });
     }
-}
 
-/// A number of bytes: `10G`, `500M`, `0`.
-#[must_use]
-pub fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let shift = match text.get(digits.len()..)?.to_ascii_uppercase().as_str() {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+    /// Complains about a name that is not known.
+    fn unknown(&mut self, name: &str, nearest: Option<&str>, origin: &Origin) {
+        let hint = nearest.map_or("see ldwrap help settings".into(), |n| format!("is it {n}?"));
+        let complaint = format!("{origin}: {name} is no setting: {hint}");
+        self.complain(Topic::Links, complaint);
+    }
 }
 
 #[cfg(test)]
@@ -312,63 +382,158 @@ mod tests {
     use super::*;
 
     fn from(vars: &[(&str, &str)]) -> Config {
-        Config::from(&|name| {
-            vars.iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, v)| OsString::from(v))
-        })
+        let vars = vars.iter().map(|(n, v)| ((*n).into(), (*v).into()));
+        Config::from(vars, Path::new("/nonexistent/ldwrap.toml"))
+    }
+
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Self {
+            let dir = env::temp_dir().join(format!("ldwrap-config-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            let file = self.0.join(name);
+            std::fs::write(&file, text).unwrap();
+            file
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 
     #[test]
-    fn environment_wins_over_the_file() {
-        let dir = std::env::temp_dir().join(format!("ldwrap-config-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let file = dir.join("ldwrap.toml");
-        std::fs::write(
-            &file,
-            "jobs = 3\nLDWRAP_SPLIT = \"never\"\nstrict = true\nnonsense = 1\n",
-        )
-        .unwrap();
-        let c = from(&[(CONFIG, file.to_str().unwrap()), (SPLIT, "always")]);
-        std::fs::remove_dir_all(&dir).unwrap();
+    fn the_environment_wins_over_the_users_file_and_that_over_the_systems() {
+        let dir = Dir::new("wins");
+        let system = dir.file("system.toml", "jobs = 2\nstrict = true\nclang = \"/c\"\n");
+        let user = dir.file("user.toml", "# ours\njobs = 3\nLDWRAP_SPLIT = \"never\"\n");
+        let vars = [("LDWRAP_SPLIT", "always"), (CONFIG, user.to_str().unwrap())];
+        let c = Config::from(vars.map(|(n, v)| (n.into(), v.into())), &system);
         assert_eq!((c.jobs, c.split, c.strict), (Some(3), Split::Always, true));
-        assert_eq!(c.complaints.len(), 1);
+        assert_eq!(c.clang, Some("/c".into()));
+        assert!(c.complaints.is_empty(), "{:?}", c.complaints);
+        let origin = |name| {
+            let given = c.given.iter().rev().find(|g| g.setting.name == name);
+            given.map(|g| g.origin.clone())
+        };
+        assert_eq!(origin("LDWRAP_SPLIT"), Some(Origin::Environment));
+        assert_eq!(origin("LDWRAP_JOBS"), Some(Origin::File(user, 2)));
+    }
+
+    #[test]
+    fn complaints_name_the_place() {
+        let dir = Dir::new("place");
+        let bad = dir.file(
+            "bad.toml",
+            "\njobs = 0\njbos = 1\nclang = [1]\nstrict = 7\n",
+        );
+        let broken = dir.file("broken.toml", "jobs = 1\nsplit = \n");
+        let c = from(&[(CONFIG, bad.to_str().unwrap())]);
+        let bad = bad.display();
+        assert_eq!(
+            c.complaints,
+            [
+                format!("{bad}:2: LDWRAP_JOBS=0: expected NUMBER above 0; it is passed over"),
+                format!("{bad}:3: jbos is no setting: is it jobs?"),
+                format!("{bad}:4: clang: expected a text, a number, true or false"),
+                format!("{bad}:5: LDWRAP_STRICT=7: expected 0|1; it is passed over"),
+            ]
+        );
+        let c = from(&[(CONFIG, broken.to_str().unwrap())]);
+        let place = format!("{}:2: ", broken.display());
+        assert!(c.complaints[0].starts_with(&place), "{:?}", c.complaints);
+        assert_eq!(c.jobs, None);
+        let c = from(&[(CONFIG, "/nonexistent/ldwrap.toml")]);
         assert!(
-            c.complaints[0].contains("nonsense is not a setting"),
+            c.complaints[0].contains("cannot read"),
             "{:?}",
             c.complaints
         );
     }
 
     #[test]
-    fn bad_values_are_said_and_ignored() {
+    fn bad_and_unknown_variables() {
         let c = from(&[
-            (JOBS, "0"),
-            (SPLIT, "sometimes"),
-            (CONFIG, "/nonexistent/ldwrap.toml"),
+            ("LDWRAP_SPLIT", "sometimes"),
+            ("LDWRAP_JOB", "1"),
+            ("LDWRAP_LLVM", "22"),
+            ("LDWRAP_TEST_X", "1"),
+            ("LDWRAP_CLANG", ""),
+            ("OTHER", "1"),
         ]);
-        assert_eq!((c.jobs, c.split), (None, Split::Auto));
-        assert_eq!(c.complaints.len(), 3);
+        assert_eq!(
+            c.complaints,
+            [
+                "environment: LDWRAP_JOB is no setting: is it LDWRAP_JOBS?",
+                "environment: LDWRAP_SPLIT=sometimes: expected auto|always|never; it is passed over",
+            ]
+        );
+        assert_eq!((c.split, c.jobs), (Split::Auto, None));
+        assert_eq!(
+            from(&[("LDWRAP_REAL_LLD", ""), ("LDWRAP_JOBS", "")]),
+            Config::default()
+        );
     }
 
     #[test]
-    fn sizes_have_units() {
-        for (text, size) in [
-            ("0", Some(0)),
-            ("10G", Some(10 << 30)),
-            ("3k", Some(3072)),
-            ("", None),
-            ("G", None),
-            ("1.5G", None),
-            ("99999999T", None),
-            ("-1", None),
+    fn a_server_needs_good_settings() {
+        let good = from(&[
+            ("LDWRAP_REMOTE", "grpcs://h:1/from/url"),
+            ("LDWRAP_REMOTE_PLATFORM", "OSFamily=Linux,image=a=b"),
+            ("LDWRAP_REMOTE_JOBS", "7"),
+        ]);
+        assert_eq!(good.executor(), Executor::Remote);
+        let server = good.server().unwrap();
+        assert_eq!(
+            (server.endpoint.as_str(), server.tls),
+            ("https://h:1", true)
+        );
+        assert_eq!((server.instance.as_str(), server.jobs), ("from/url", 7));
+        assert_eq!(server.platform[1], ("image".into(), "a=b".into()));
+        let named = [
+            ("LDWRAP_REMOTE", "grpc://h:1/x"),
+            ("LDWRAP_REMOTE_INSTANCE", "y"),
+        ];
+        assert_eq!(from(&named).server().unwrap().instance, "y");
+        for (vars, complaint) in [
+            (&[("LDWRAP_REMOTE", "host:1")][..], "expected grpc://"),
+            (&[("LDWRAP_REMOTE", "me:secret@h:1")], "not shown"),
+            (&[("LDWRAP_REMOTE", "grpc://me:secret@h:1")], "not shown"),
+            (
+                &[("LDWRAP_REMOTE", "grpc://h:1"), ("LDWRAP_REMOTE_JOBS", "0")],
+                "above 0",
+            ),
+            (
+                &[("LDWRAP_REMOTE", "grpc://h:1"), ("LDWRAP_REMOTE_CERT", "c")],
+                "go together",
+            ),
+            (
+                &[
+                    ("LDWRAP_REMOTE", "grpc://h:1"),
+                    ("LDWRAP_REMOTE_PLATFORM", "x"),
+                ],
+                "NAME=VALUE",
+            ),
+            (
+                &[
+                    ("LDWRAP_REMOTE", "grpc://h:1"),
+                    ("LDWRAP_REMOTE_LOCAL", "never"),
+                ],
+                "always|fallback",
+            ),
+            (&[("LDWRAP_EXECUTOR", "remote")], "names no server"),
         ] {
-            assert_eq!(bytes(text), size, "{text}");
+            let c = from(vars);
+            assert_eq!(c.complaints.len(), 1, "{:?}", c.complaints);
+            assert!(c.complaints[0].contains(complaint), "{:?}", c.complaints);
+            assert!(!format!("{c:?}").contains("secret"));
+            assert!(c.server().is_err());
         }
-    }
-
-    #[test]
-    fn empty_means_unset() {
-        assert_eq!(from(&[(REAL_LLD, ""), (JOBS, "")]), Config::default());
     }
 }

@@ -24,6 +24,7 @@
 //! `--just-symbols` and `--in-implib` name ELF files that never go through LTO.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -311,6 +312,8 @@ struct Walker<'a> {
     /// Archives to be looked at last, for one who only asks for bitcode; `None` to look at all in
     /// its place.
     waiting: Option<Vec<(PathBuf, Option<File>, State)>>,
+    /// The paths of those: compilers name some libraries several times.
+    named: HashSet<PathBuf>,
     /// Which objects of the command line to look at, if not all.
     objects: Option<Sampler<'a>>,
     scripts: usize,
@@ -363,6 +366,7 @@ impl<'a> Walker<'a> {
             nostdlib: cmd.has(Id::Nostdlib),
             fat_lto_objects: cmd.flag(Id::FatLtoObjects, Id::NoFatLtoObjects, false),
             waiting: archives_last.then(Vec::new),
+            named: HashSet::new(),
             objects: None,
             scripts: 0,
             script_bytes: 0,
@@ -435,8 +439,10 @@ impl<'a> Walker<'a> {
         match (kind, &mut self.waiting) {
             (Kind::Text, _) => self.add_script(path, file, state, depth),
             (Kind::Archive | Kind::ThinArchive, Some(waiting)) => {
-                let file = (waiting.len() < MAX_KEPT_OPEN).then_some(file);
-                waiting.push((path.to_path_buf(), file, state));
+                if self.named.insert(path.to_path_buf()) {
+                    let file = (waiting.len() < MAX_KEPT_OPEN).then_some(file);
+                    waiting.push((path.to_path_buf(), file, state));
+                }
                 Ok(Visit::Continue)
             }
             (Kind::Archive | Kind::ThinArchive, None) => self.add_archive(path, file, state),

@@ -16,3 +16,4 @@ pub mod options;
 pub mod report;
 pub mod response;
 pub mod script;
+pub mod settings;

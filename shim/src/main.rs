@@ -39,7 +39,7 @@ fn link(argv: Argv) -> String {
     let config = Config::read();
 
     // Logging and verifying are ldwrap's, which decides the same.
-    let talk = config.log.is_some() || config.verify.is_some() || !config.complaints.is_empty();
+    let talk = config.log.is_some() || config.verify.is_some();
     let (reason, output) = match decide(argv.args(), &config, 1) {
         Decision::Forward { reason, output } if !talk => (reason, output),
         _ => match ldwrap() {
@@ -63,6 +63,7 @@ fn link(argv: Argv) -> String {
         let _ = Report {
             output,
             reason,
+            complaints: config.complaints.clone(),
             total_ms,
             ..Report::default()
         }

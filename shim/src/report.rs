@@ -30,6 +30,8 @@ pub struct Report {
     pub remote: Option<Remote>,
     /// Phases in order, in milliseconds.
     pub phases_ms: Vec<(&'static str, u64)>,
+    /// Settings that could not be understood.
+    pub complaints: Vec<String>,
     /// From start to end; for a forwarded link, to the moment of handing over.
     pub total_ms: u64,
 }
@@ -105,6 +107,9 @@ impl Report {
             .map(|&(k, ms)| (k.to_owned(), Value::from(ms)))
             .collect();
         put("phases_ms", Value::Object(phases));
+        if !self.complaints.is_empty() {
+            put("complaints", self.complaints.clone().into());
+        }
         put("total_ms", self.total_ms.into());
         Value::Object(o).to_string()
     }

@@ -21,7 +21,7 @@
 //!
 //! The tests themselves read a few variables:
 //!
-//! - `LDWRAP_BIN_DIR`: where the binaries `shim` and `ldwrap` are; by default the workspace's target
+//! - `LDWRAP_TEST_BIN_DIR`: where the binaries `shim` and `ldwrap` are; by default the workspace's target
 //!   directory, the newer of release and debug.
 //! - `LDWRAP_LLVM`: the versions to test, by default `14 16 19 22`.
 //! - `LDWRAP_TEST_KEEP`: keep the directories of failed sessions, and say where they are.
@@ -108,7 +108,7 @@ fn binary(name: &str) -> PathBuf {
             .filter(|v| !v.is_empty())
             .map(PathBuf::from)
     };
-    let candidates: Vec<PathBuf> = match var("LDWRAP_BIN_DIR") {
+    let candidates: Vec<PathBuf> = match var("LDWRAP_TEST_BIN_DIR") {
         Some(dir) => vec![dir],
         None => {
             let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -124,7 +124,7 @@ fn binary(name: &str) -> PathBuf {
         return newest;
     }
     panic!(
-        "no binary '{name}' in {candidates:?}: run 'cargo build --release', or set LDWRAP_BIN_DIR"
+        "no binary '{name}' in {candidates:?}: run 'cargo build --release', or set LDWRAP_TEST_BIN_DIR"
     )
 }
 

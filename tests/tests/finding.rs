@@ -226,7 +226,7 @@ fn argv_zero_is_forwarded() {
 #[test]
 fn our_own_version() {
     each_llvm_with_shim(|s| {
-        let (stdout, stderr, ok) = shim(s, "$LDWRAP --ldwrap-version");
+        let (stdout, stderr, ok) = shim(s, "$LDWRAP --version");
         assert!(
             ok && stdout.starts_with("ldwrap "),
             "LLVM {}: {stdout}{stderr}",
@@ -234,7 +234,7 @@ fn our_own_version() {
         );
         says_version(
             s,
-            "LDWRAP_REAL_LLD=/usr/lib/llvm-$N/bin/ld.lld $LDWRAP --version",
+            "LDWRAP_REAL_LLD=/usr/lib/llvm-$N/bin/ld.lld $LDLLD --version",
         );
     });
 }

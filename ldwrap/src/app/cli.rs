@@ -1,24 +1,28 @@
-//! `ldwrap` as our tool: the subcommands.
-//!
-//! A first argument that is no subcommand is a linker's; then this is not asked.
+//! `ldwrap` as our tool: which arguments are ours, and the subcommands.
 
-use crate::app::linker::default_jobs;
-use crate::cache::objects::Cache;
-use crate::jobs::toolchain::Toolchain;
-use crate::link::selftest;
-use clap::{Parser, Subcommand};
+use crate::app::cache::CacheCommand;
+use crate::app::{cache, doctor, manual, settings, verify};
+use clap::{CommandFactory, Parser, Subcommand};
 use shim::config::Config;
-use std::ffi::{OsStr, OsString};
+use shim::kind::{HEAD_LEN, Kind, kind_of};
+use shim::settings::{Setting, nearest};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// A drop-in ld.lld that splits ThinLTO links. With linker arguments, ldwrap is the linker.
+/// A drop-in ld.lld whose ThinLTO links come from a cache, share the machine, or run on a cluster.
+///
+/// Under the name ld.lld, and with a linker's arguments, ldwrap is the linker.
 #[derive(Debug, Parser)]
 #[command(
     name = "ldwrap",
-    disable_version_flag = true,
-    disable_help_subcommand = true
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    after_help = "Settings are environment variables and keys of ldwrap.toml: see 'ldwrap help settings'."
 )]
-struct Cli {
+pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -29,12 +33,22 @@ enum Command {
     Env,
     /// Check lld, clang, the kernel and the directories that a split needs
     Doctor,
+    /// Show what is set, by which variable or file, and what that means
+    Config {
+        /// Show what is not set too
+        #[arg(long)]
+        all: bool,
+    },
     /// Look at the local cache of objects, or make it smaller
     Cache {
         #[command(subcommand)]
         what: CacheCommand,
     },
     /// Run a command, and do each of its links twice, by lld alone and split: are they equal?
+    ///
+    /// The command gets the files that lld alone writes. Output, side files, messages and exit status of both links are
+    /// compared, and a difference is explained: the module, the section, the symbol. The exit status is 0 if all
+    /// links are equal and the command succeeds, otherwise 1.
     Verify {
         /// Keep the files of links that differ in this directory
         #[arg(long, value_name = "DIR")]
@@ -43,48 +57,28 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
-}
-
-#[derive(Debug, Subcommand)]
-enum CacheCommand {
-    /// Say what is in it
-    Stats,
-    /// Remove what was not used for longest
-    Prune {
-        /// How much to leave, such as 2G; LDWRAP_CACHE_SIZE if not given
-        #[arg(long, value_name = "SIZE")]
-        keep: Option<String>,
+    /// Explain a command, a setting (such as jobs), or all settings
+    Help {
+        /// The command or setting; 'settings' for all of them
+        topic: Vec<String>,
     },
-    /// Remove all objects
-    Clear,
+    /// Print what documents say of commands and settings
+    #[command(hide = true)]
+    Document {
+        /// Which part
+        #[arg(value_enum)]
+        part: manual::Part,
+    },
 }
 
-/// First arguments that are ours. `--help` and `--version` stay lld's.
-const OURS: &[&str] = &[
-    "env",
-    "doctor",
-    "verify",
-    "cache",
-    "--ldwrap-version",
-    "--ldwrap-help",
-];
-
-/// Runs the subcommand that `args` begin with; `None` when they are a linker's.
+/// Runs what `args` ask of our tool, and returns its exit status; `None` when they are a linker's.
 #[must_use]
 pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
-    let first = args
-        .first()?
-        .to_str()
-        .filter(|first| OURS.contains(first))?;
-    let args: Vec<OsString> = match first {
-        "--ldwrap-version" => {
-            println!("ldwrap {}", env!("CARGO_PKG_VERSION"));
-            return Some(0);
-        }
-        "--ldwrap-help" => vec!["--help".into()],
-        _ => args.to_vec(),
-    };
-    let cli = match Cli::try_parse_from(std::iter::once(OsString::from("ldwrap")).chain(args)) {
+    if !are_ours(args) {
+        return None;
+    }
+    let all = std::iter::once(OsString::from("ldwrap")).chain(args.iter().cloned());
+    let cli = match Cli::try_parse_from(all) {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
@@ -93,10 +87,13 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
     };
     let result = match cli.command {
         Command::Env => env(),
-        Command::Doctor => doctor(config),
-        Command::Cache { what } => cache(&what, config),
+        Command::Doctor => doctor::run(config),
+        Command::Config { all } => settings::show(config, all),
+        Command::Cache { what } => cache::run(&what, config),
+        Command::Help { topic } => help(&topic),
+        Command::Document { part } => manual::print(part),
         Command::Verify { keep, command } => {
-            match crate::app::verify::command(&command, keep.as_deref(), config) {
+            match verify::command(&command, keep.as_deref(), config) {
                 Ok(true) => Ok(()),
                 Ok(false) => return Some(1),
                 Err(why) => Err(why),
@@ -112,13 +109,80 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
     })
 }
 
+/// Whether arguments are for our tool: none at all, one of our options, or a command, which may be misspelt.
+/// A bare word is a linker's only if it is the name of a file to be linked.
+fn are_ours(args: &[OsString]) -> bool {
+    let Some(first) = args.first() else {
+        return true;
+    };
+    let Some(first) = first.to_str() else {
+        return false;
+    };
+    if first.starts_with('-') {
+        // ld.lld's -h takes a value.
+        return matches!(first, "--help" | "--version") || (first == "-h" && args.len() == 1);
+    }
+    let bare = |b: u8| b.is_ascii_lowercase() || b == b'-';
+    if first.is_empty() || !first.bytes().all(bare) {
+        return false;
+    }
+    let known = Cli::command().find_subcommand(first).is_some();
+    !if known {
+        is_object(Path::new(first))
+    } else {
+        Path::new(first).is_file()
+    }
+}
+
+/// Whether a file is one that is linked: an object, a library or an archive.
+fn is_object(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(HEAD_LEN as u64).read_to_end(&mut head));
+    let kind = kind_of(&head);
+    read.is_ok()
+        && (kind.is_bitcode()
+            || kind.is_archive()
+            || matches!(kind, Kind::ElfRelocatable | Kind::ElfShared))
+}
+
+/// Explains a command or a setting.
+fn help(topic: &[String]) -> Result<(), String> {
+    let mut command = Cli::command();
+    let text = match topic {
+        [] => command.render_help().to_string(),
+        [one] if one == "settings" => manual::settings(),
+        [one] if Setting::named(one).is_some() => manual::setting(one),
+        words => {
+            let mut found = &mut command;
+            for word in words {
+                let known = found.get_subcommands().map(clap::Command::get_name);
+                let settings: Vec<String> =
+                    shim::settings::SETTINGS.iter().map(Setting::key).collect();
+                let all = known
+                    .chain(settings.iter().map(String::as_str))
+                    .chain(["settings"]);
+                let hint = nearest(word, all).map(|near| format!("; is it {near}?"));
+                found = found.find_subcommand_mut(word).ok_or_else(|| {
+                    format!(
+                        "{word} is no command and no setting{}",
+                        hint.unwrap_or_default()
+                    )
+                })?;
+            }
+            found.render_long_help().to_string()
+        }
+    };
+    print!("{text}");
+    Ok(())
+}
+
 /// Quotes a path for a POSIX shell.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
 }
 
 /// `lib/ldwrap` of the prefix that we are installed in.
-fn shim_dir() -> Result<PathBuf, String> {
+pub fn shim_dir() -> Result<PathBuf, String> {
     let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
     let dir = exe
         .parent()
@@ -141,165 +205,30 @@ fn env() -> Result<(), String> {
     Ok(())
 }
 
-fn cache(what: &CacheCommand, config: &Config) -> Result<(), String> {
-    let dir = config
-        .cache_dir
-        .as_ref()
-        .ok_or("there is no cache directory: set HOME, XDG_CACHE_HOME or LDWRAP_CACHE_DIR")?;
-    let limit = config
-        .cache_size
-        .unwrap_or(crate::cache::objects::DEFAULT_SIZE);
-    let cache = Cache::new(dir, limit);
-    let fail = |e: std::io::Error| format!("the cache in {}: {e}", dir.display());
-    let removed = match what {
-        CacheCommand::Stats => {
-            let stats = cache.stats().map_err(fail)?;
-            println!("directory  {}", dir.display());
-            println!("objects    {}", stats.objects);
-            println!("keys       {}", stats.keys);
-            println!("size       {} of {}", size(stats.bytes), size(limit));
-            return Ok(());
-        }
-        CacheCommand::Prune { keep } => {
-            let keep = match keep {
-                None => limit,
-                Some(text) => shim::config::bytes(text)
-                    .ok_or_else(|| format!("--keep {text}: expected a size such as 2G"))?,
-            };
-            cache.prune(keep)
-        }
-        CacheCommand::Clear => cache.prune(0),
-    };
-    let (left, removed) = removed.map_err(fail)?;
-    println!(
-        "removed {} objects, {}; {} objects, {} are left",
-        removed.objects,
-        size(removed.bytes),
-        left.objects,
-        size(left.bytes)
-    );
-    Ok(())
-}
-
-/// A number of bytes for people.
-fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["bytes", "KiB", "MiB"] {
-        if value < 1024.0 {
-            return match unit {
-                "bytes" => format!("{bytes} {unit}"),
-                _ => format!("{value:.1} {unit}"),
-            };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} GiB")
-}
-
-fn doctor(config: &Config) -> Result<(), String> {
-    let mut wrong = 0;
-    let mut line = |what: &str, found: Result<String, String>| {
-        let (mark, text) = match found {
-            Ok(text) => ("ok  ", text),
-            Err(text) => {
-                wrong += 1;
-                ("BAD ", text)
-            }
-        };
-        println!("{mark} {what}: {text}");
-    };
-    for complaint in &config.complaints {
-        line("settings", Err(complaint.clone()));
-    }
-    line("shim", shim_dir().map(|d| d.display().to_string()));
-    let real = shim::lld::find(
-        OsStr::new("ld.lld"),
-        config,
-        std::env::var_os("PATH").as_deref(),
-    );
-    let toolchain = match real {
-        Ok(real) => {
-            line("real lld", Ok(real.display().to_string()));
-            Toolchain::find(&real, config).map_err(|e| e.to_string())
-        }
-        Err(e) => Err(e.to_string()),
-    };
-    match toolchain {
-        Ok(mut toolchain) => {
-            line(
-                "clang",
-                Ok(format!(
-                    "{}, {}",
-                    toolchain.clang.display(),
-                    toolchain.version
-                )),
-            );
-            let jobs = default_jobs(config, None);
-            let tested = selftest::run(&toolchain, jobs).map_err(|f| f.reason);
-            if tested.is_ok() {
-                toolchain.prove();
-            }
-            line(
-                "self-test",
-                tested.map(|()| {
-                    "a split link equals lld's own, with every object from a backend".into()
-                }),
-            );
-            line("local backends at once", Ok(jobs.to_string()));
-        }
-        Err(why) => line("clang", Err(why)),
-    }
-    let scratch = crate::sys::scratch::Scratch::new();
-    line(
-        "scratch directory",
-        scratch
-            .map(|s| s.root().display().to_string())
-            .map_err(|e| e.to_string()),
-    );
-    line(
-        "cache directory",
-        config.cache_dir.as_ref().map_or_else(
-            || Err("none: set HOME, XDG_CACHE_HOME or LDWRAP_CACHE_DIR".into()),
-            |d| Ok(d.display().to_string()),
-        ),
-    );
-    if wrong == 0 {
-        Ok(())
-    } else {
-        Err(format!(
-            "{wrong} of these would keep links from being split"
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn linkers_arguments_are_not_ours() {
-        let config = Config::default();
-        for args in [
-            &["--version"][..],
-            &["-o", "env"],
-            &["a.o"],
-            &["--help"],
-            &[],
+    fn whose_arguments() {
+        Cli::command().debug_assert();
+        for (args, ours) in [
+            (&[][..], true),
+            (&["--help"], true),
+            (&["--version"], true),
+            (&["-h"], true),
+            (&["-h", "libx.so", "a.o"], false),
+            (&["env"], true),
+            (&["vrify", "--", "make"], true),
+            (&["-o", "env"], false),
+            (&["-v"], false),
+            (&["a.o"], false),
+            (&["./env"], false),
+            (&["@env"], false),
+            (&[""], false),
         ] {
             let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-            assert!(run(&args, &config).is_none(), "{args:?}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_for_people() {
-        for (bytes, text) in [
-            (0, "0 bytes"),
-            (1536, "1.5 KiB"),
-            (10 << 30, "10.0 GiB"),
-            (1 << 20, "1.0 MiB"),
-        ] {
-            assert_eq!(size(bytes), text);
+            assert_eq!(are_ours(&args), ours, "{args:?}");
         }
     }
 

@@ -2,9 +2,8 @@
 
 use crate::admit::{History, Limits};
 use crate::cache::files::Files;
-use crate::cache::objects::{Cache, DEFAULT_SIZE};
+use crate::cache::objects::Cache;
 use crate::executor::remote::Server;
-use crate::executor::remote::settings::Settings;
 use crate::jobs::action::Tool;
 use crate::jobs::failure::Failure;
 use crate::jobs::shipped;
@@ -19,7 +18,7 @@ use crate::link::selftest;
 use crate::link::supply::{self, Plan, Supplied};
 use crate::sys::signals::{self, Forwarded};
 use shim::cmdline::CommandLine;
-use shim::config::{Config, Executor, Split};
+use shim::config::{Config, Executor, ServerSettings, Split};
 use shim::decide::{Decision, decide};
 use shim::lld::Argv;
 use shim::options::Id;
@@ -44,7 +43,10 @@ const COUNTED: u64 = 64 << 20;
 pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     let start = Instant::now();
     for complaint in &config.complaints {
-        eprintln!("ldwrap: {complaint}");
+        log::warn!("{complaint}");
+        if std::io::stderr().is_terminal() {
+            eprintln!("ldwrap: {complaint}");
+        }
     }
     let real = match shim::lld::find(argv0, config, std::env::var_os("PATH").as_deref()) {
         Ok(real) => real,
@@ -58,6 +60,9 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     }
     let (reason, output) = match decide(args.iter().map(OsString::as_os_str), config, COUNTED) {
         Decision::Forward { reason, output } => (reason, output),
+        Decision::Split { output, .. } if config.strict && !config.complaints.is_empty() => {
+            return refuse(&output, &config.complaints.join("; "));
+        }
         Decision::Split { output, bitcode } => {
             let strict = config.strict && config.executor() != Executor::Local;
             let asked = Asked {
@@ -172,7 +177,10 @@ fn wanted(asked: &Asked<'_>, cmd: &CommandLine, major: u32) -> Result<Option<Pla
             return Err(Failure::new(why.into()));
         }
         Executor::Clang => Place::Here,
-        Executor::Remote => Place::Server(Box::new(Settings::of(config).map_err(Failure::new)?)),
+        Executor::Remote => {
+            let server = config.server().map_err(|why| Failure::new(why.into()))?;
+            Place::Server(Box::new(server.clone()))
+        }
     };
     supply::check(asked.args, cmd, major).map_err(Failure::planned)?;
     let small = config.split == Split::Auto && asked.bitcode < WORTH_SENDING;
@@ -188,7 +196,7 @@ enum Place {
     /// As clang processes on this machine.
     Here,
     /// On a server.
-    Server(Box<Settings>),
+    Server(Box<ServerSettings>),
 }
 
 /// Links beside a thread that makes jobs and has them done elsewhere.
@@ -342,7 +350,7 @@ fn files(config: &Config) -> Files {
 
 /// The local cache, unless there is to be none.
 fn cache(config: &Config) -> Option<Cache> {
-    match config.cache_size.unwrap_or(DEFAULT_SIZE) {
+    match config.cache_size {
         0 => None,
         limit => config
             .cache_dir
@@ -365,7 +373,11 @@ fn report_forward(config: &Config, output: &str, reason: &str, start: Instant) {
 }
 
 /// The compiler as keys have it, and the cache.
-fn store(toolchain: &Toolchain, config: &Config, settings: &Settings) -> Result<Store, Failure> {
+fn store(
+    toolchain: &Toolchain,
+    config: &Config,
+    settings: &ServerSettings,
+) -> Result<Store, Failure> {
     let files = files(config);
     let shipped = shipped::collect(toolchain, &files);
     let failure = |e: std::io::Error| Failure::new(e.to_string());
@@ -465,12 +477,14 @@ fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 
                 ("end", millis(ended.elapsed())),
             ],
             total_ms: millis(start.elapsed()),
+            ..Report::default()
         },
     );
     signals::end_as(done.status)
 }
 
-fn report(config: &Config, report: Report) {
+fn report(config: &Config, mut report: Report) {
+    report.complaints.clone_from(&config.complaints);
     if let Some(file) = &config.report
         && let Err(e) = report.append(file)
     {

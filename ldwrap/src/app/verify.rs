@@ -10,9 +10,10 @@ use crate::app::explain;
 use crate::sys::process::{self, Role, Running};
 use serde_json::{Value, json};
 use shim::cmdline::CommandLine;
-use shim::config::{self, Config};
+use shim::config::{Config, Split};
 use shim::decide::{Decision, decide};
 use shim::options::Id;
+use shim::settings::VERIFY;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -51,13 +52,13 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
                 && program.as_bytes().contains(&b'/')
                 && !shim::lld::is_ours(real)
             {
-                run.env(config::REAL_LLD, real);
+                run.env("LDWRAP_REAL_LLD", real);
             }
             run
         } else {
             Command::new(program)
         };
-        run.args(args).env(config::VERIFY, &found);
+        run.args(args).env(VERIFY, &found);
         // clang and gcc look there first (docs/lld.md, "Finding the linker"); others in PATH.
         for name in ["COMPILER_PATH", "PATH"] {
             let others = std::env::var_os(name).unwrap_or_default();
@@ -152,10 +153,8 @@ const NATIVE: &str = "native";
 /// Verifies one link: does what the real lld alone would do, and leaves in `found` how a split
 /// compares. Nothing that goes wrong in the comparison is the build's concern.
 pub fn link(argv0: &OsStr, args: &[OsString], real: &Path, found: &Path, config: &Config) -> u8 {
-    let always = Config {
-        split: config::Split::Always,
-        ..config.clone()
-    };
+    let mut always = config.clone();
+    always.split = Split::Always;
     let decision = decide(args.iter().map(OsString::as_os_str), &always, 1);
     let (Decision::Split { output, .. } | Decision::Forward { output, .. }) = &decision;
     let leave = |verdict: &str, text: &str, differences: &[String]| {
@@ -273,14 +272,14 @@ impl Link<'_> {
         let mut split = Command::new(std::env::current_exe()?);
         split.arg0(self.argv0).args(self.args).args(&extra);
         split
-            .env_remove(config::VERIFY)
-            .env_remove(config::STRICT)
-            .env(config::REAL_LLD, self.real)
-            .env(config::SPLIT, "always")
-            .env(config::REPORT, &report)
-            .env(config::SAVE_OBJECTS, &objects);
+            .env_remove(VERIFY)
+            .env_remove("LDWRAP_STRICT")
+            .env("LDWRAP_REAL_LLD", self.real)
+            .env("LDWRAP_SPLIT", "always")
+            .env("LDWRAP_REPORT", &report)
+            .env("LDWRAP_SAVE_OBJECTS", &objects);
         if let Some(clang) = &self.config.clang {
-            split.env(config::CLANG, clang);
+            split.env("LDWRAP_CLANG", clang);
         }
         let before = stamps(&outputs);
         let ran = run(split);

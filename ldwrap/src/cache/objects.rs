@@ -26,8 +26,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use xxhash_rust::xxh3::Xxh3;
 
-/// How large it may grow if the user does not say, in bytes.
-pub const DEFAULT_SIZE: u64 = 10 << 30;
 /// What pruning leaves, in hundredths of the bound: the next link is not to prune again.
 const AFTER_PRUNING: u64 = 90;
 /// A temporary file of a link that was killed is removed after this time.
@@ -78,10 +76,10 @@ impl Cache {
         self.entry("o", &object.name())
     }
 
-    /// 64 directories of each kind: making them costs a first link more than large ones cost later.
+    /// One directory of each kind: file systems find a name among many, and making directories takes a first link
+    /// longer than objects do.
     fn entry(&self, kind: &str, name: &str) -> PathBuf {
-        let first = name.get(..1).unwrap_or_default();
-        self.dir.join(kind).join(first).join(name)
+        self.dir.join(kind).join(name)
     }
 
     /// The object of a key, open for reading from its beginning; none if there is none that is whole.
@@ -237,20 +235,18 @@ impl Cache {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             entries => entries?.collect::<io::Result<Vec<_>>>(),
         };
-        for sub in list(&self.dir.join(kind))? {
-            for entry in list(&sub.path())? {
-                // Gone meanwhile: another link prunes as well. Of a symbolic link, its own.
-                let Ok(metadata) = entry.metadata() else {
-                    continue;
-                };
-                if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
-                    let age = metadata.modified().ok().and_then(|t| t.elapsed().ok());
-                    if age.is_some_and(|age| age > STALE) {
-                        remove(&entry.path())?;
-                    }
-                } else {
-                    f(entry.path(), &metadata);
+        for entry in list(&self.dir.join(kind))? {
+            // Gone meanwhile: another link prunes as well. Of a symbolic link, its own.
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
+                let age = metadata.modified().ok().and_then(|t| t.elapsed().ok());
+                if age.is_some_and(|age| age > STALE) {
+                    remove(&entry.path())?;
                 }
+            } else {
+                f(entry.path(), &metadata);
             }
         }
         Ok(())

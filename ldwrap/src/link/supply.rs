@@ -6,7 +6,6 @@
 //! ([`crate::jobs::locality`]). Whatever goes wrong here ends it, and lld goes on by itself.
 
 use crate::executor::clang::Clang;
-use crate::executor::remote::settings::Settings;
 use crate::executor::remote::{Remote, Server};
 use crate::executor::{BackendError, Executor, ObjectSource, Outcome, Queue};
 use crate::jobs::bitcode::shard::Shard;
@@ -24,6 +23,7 @@ use crate::link::elsewhere::Elsewhere;
 use crate::link::entries::Entries;
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
+use shim::config::ServerSettings;
 use shim::options::Id;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -51,7 +51,7 @@ pub struct Plan<'a> {
     /// How many things at once on this machine.
     pub threads: usize,
     /// A server's settings, and keys and the cache of objects by them; clang here without.
-    pub remote: Option<(&'a Settings, &'a Arc<Store>)>,
+    pub remote: Option<(&'a ServerSettings, &'a Arc<Store>)>,
     /// Where objects are kept, and how their names begin.
     pub save_objects: Option<&'a Path>,
     /// How many jobs may fail.

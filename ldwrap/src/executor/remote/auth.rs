@@ -3,9 +3,9 @@
 //! A secret is never on a command line, and is marked so that nothing prints it. Tokens expire: when a
 //! server does not know us any more, file and program are read again.
 
-use super::settings::Settings;
 use crate::sys::process::{self, Role};
 use serde_json::Value;
+use shim::config::ServerSettings;
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -29,7 +29,7 @@ impl Interceptor for Credentials {
 
 impl Credentials {
     /// As the user's settings say.
-    pub fn read(settings: &Settings) -> io::Result<Self> {
+    pub fn read(settings: &ServerSettings) -> io::Result<Self> {
         let headers = Headers::read(settings)?;
         Ok(Self(Arc::new(RwLock::new(headers))))
     }
@@ -43,7 +43,7 @@ impl Credentials {
 
     /// A server did not take `refused`: whether there are other headers now. Asks the user's file and
     /// program, if no other call has done so since.
-    pub fn renew(&self, settings: &Settings, refused: &Headers) -> bool {
+    pub fn renew(&self, settings: &ServerSettings, refused: &Headers) -> bool {
         let mut headers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if *headers == *refused
             && let Ok(read) = Headers::read(settings)
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Headers {
 }
 
 impl Headers {
-    fn read(settings: &Settings) -> io::Result<Self> {
+    fn read(settings: &ServerSettings) -> io::Result<Self> {
         let mut headers = Self::default();
         if let Some(file) = &settings.headers {
             let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", file.display()));
@@ -134,17 +134,14 @@ impl Headers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shim::config::Config;
     use std::os::unix::fs::PermissionsExt;
 
-    fn settings(dir: &Path) -> Settings {
-        let mut s = Settings::of(&Config {
-            remote: Some("grpc://host:1".into()),
-            ..Config::default()
-        })
-        .unwrap();
-        s.headers = Some(dir.join("headers"));
-        s
+    fn settings(dir: &Path) -> ServerSettings {
+        ServerSettings {
+            endpoint: "http://host:1".into(),
+            headers: Some(dir.join("headers")),
+            ..ServerSettings::default()
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Calls to a server: tried again after errors that pass, within time limits, and what their errors say.
 
 use super::auth::{Credentials, Headers};
-use super::settings::Settings;
 use bazel_remote_apis::google::rpc;
+use shim::config::ServerSettings;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 use tonic::{Code, Status};
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Who makes calls.
 #[derive(Debug)]
 pub(super) struct Caller {
-    pub(super) settings: Settings,
+    pub(super) settings: ServerSettings,
     pub(super) credentials: Credentials,
 }
 

@@ -8,11 +8,11 @@ use super::auth::Credentials;
 use super::blobs::{Blobs, Taken, ZSTD};
 use super::calls::{ALERT, Caller, MAX_MESSAGE, TRIES, cause, hung_up, may_pass, pause, to_status};
 use super::connections::Connections;
-use super::settings::Settings;
 use crate::jobs::action::{Action, Digest};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::longrunning::{Operation, operation};
 use prost::Message;
+use shim::config::ServerSettings;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -68,7 +68,7 @@ enum Executed {
 
 impl Client {
     /// Connects and asks what the server can do.
-    pub async fn connect(settings: &Settings) -> Result<Self, Status> {
+    pub async fn connect(settings: &ServerSettings) -> Result<Self, Status> {
         let bad = |what: &str, e: &dyn std::fmt::Display| {
             Status::invalid_argument(format!("{what}: {e}"))
         };
@@ -96,7 +96,7 @@ impl Client {
                 }
                 None => tls.with_native_roots(),
             };
-            if let Some((cert, key)) = &settings.identity {
+            if let (Some(cert), Some(key)) = (&settings.certificate, &settings.key) {
                 tls = tls.identity(Identity::from_pem(
                     read("LDWRAP_REMOTE_CERT", cert)?,
                     read("LDWRAP_REMOTE_KEY", key)?,
@@ -139,7 +139,7 @@ impl Client {
             Err(status) if settings.tls && hung_up(&status) => {
                 let said = cause(&status).filter(|said| said.contains(ALERT));
                 let said = said.unwrap_or_else(|| "the connection was closed".into());
-                let hint = match settings.identity {
+                let hint = match settings.certificate {
                     None => "the server may want a certificate (LDWRAP_REMOTE_CERT)",
                     Some(_) => "the server may not take the certificate of LDWRAP_REMOTE_CERT",
                 };

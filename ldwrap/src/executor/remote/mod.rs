@@ -11,7 +11,6 @@ mod blobs;
 mod calls;
 pub mod client;
 mod connections;
-pub mod settings;
 
 use super::board::{Board, Next, Place, Room, Task, shares};
 use super::clang::Clang;
@@ -25,7 +24,7 @@ use calls::in_short;
 use client::{Client, Stage};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use settings::Settings;
+use shim::config::ServerSettings;
 use shim::report::Remote as Report;
 use std::collections::HashMap;
 use std::fs::File;
@@ -71,7 +70,7 @@ impl Server {
     }
 
     /// Asks it what it can do: nothing is made for one that does not answer. Gives up when it is `over`.
-    pub fn reach(settings: &Settings, over: impl Fn() -> bool) -> Result<Self, String> {
+    pub fn reach(settings: &ServerSettings, over: impl Fn() -> bool) -> Result<Self, String> {
         let mut server = Self::later()?;
         let over = async {
             while !over() {
@@ -118,7 +117,7 @@ pub struct Remote {
     /// Keys and the local cache.
     store: Arc<Store>,
     /// The server.
-    settings: Settings,
+    settings: ServerSettings,
     /// What happened.
     counts: Counts,
     /// Whether the server has as many executions as it may have, or is gone.
@@ -319,7 +318,7 @@ impl Remote {
     #[must_use]
     pub fn new(
         store: Arc<Store>,
-        settings: Settings,
+        settings: ServerSettings,
         server: Server,
         scratch: Arc<Scratch>,
         threads: usize,
@@ -349,7 +348,7 @@ impl Remote {
 
 /// Jobs that are looked up and whose inputs are sent at once, beside those that run: inputs are to be
 /// there when a slot is free. In shares.
-fn ahead(settings: &Settings) -> usize {
+fn ahead(settings: &ServerSettings) -> usize {
     shares(AHEAD + settings.jobs / 8)
 }
 

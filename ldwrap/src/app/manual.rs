@@ -1,0 +1,215 @@
+//! What documents say of commands and settings, made from the one table of each: `ldwrap help settings`, README's
+//! tables, the manual page, completions for shells.
+
+use crate::app::cli::Cli;
+use clap::{CommandFactory, ValueEnum};
+use shim::settings::{SETTINGS, Setting, Topic};
+use std::fmt::Write;
+use std::io;
+
+/// A part of a document, or a whole one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// README's table of settings
+    Settings,
+    /// README's table of settings of a server
+    Server,
+    /// The manual page
+    Man,
+    /// Completions for bash
+    Bash,
+    /// Completions for zsh
+    Zsh,
+    /// Completions for fish
+    Fish,
+}
+
+/// Prints a part on standard output.
+pub fn print(part: Part) -> Result<(), String> {
+    let mut out = Vec::new();
+    match part {
+        Part::Settings => out.extend(table(Topic::Links).into_bytes()),
+        Part::Server => out.extend(table(Topic::Server).into_bytes()),
+        Part::Man => man(&mut out).map_err(|e| e.to_string())?,
+        Part::Bash => complete(clap_complete::Shell::Bash, &mut out),
+        Part::Zsh => complete(clap_complete::Shell::Zsh, &mut out),
+        Part::Fish => complete(clap_complete::Shell::Fish, &mut out),
+    }
+    io::Write::write_all(&mut io::stdout(), &out).map_err(|e| e.to_string())
+}
+
+fn complete(shell: clap_complete::Shell, out: &mut Vec<u8>) {
+    clap_complete::generate(shell, &mut Cli::command(), "ldwrap", out);
+}
+
+/// All settings, for a terminal.
+#[must_use]
+pub fn settings() -> String {
+    let mut text = String::from(
+        "Settings are environment variables. Each is also a key of /etc/ldwrap.toml and of \
+         ${XDG_CONFIG_HOME:-~/.config}/ldwrap/ldwrap.toml\n(or of the file that LDWRAP_CONFIG names instead), \
+         without LDWRAP_ and in lower case. The environment wins.\n",
+    );
+    for setting in &SETTINGS {
+        let _ = write!(text, "\n{}", one(setting));
+    }
+    text
+}
+
+/// One setting, for a terminal.
+#[must_use]
+pub fn setting(name: &str) -> String {
+    Setting::named(name).map(one).unwrap_or_default()
+}
+
+fn one(setting: &Setting) -> String {
+    let Setting {
+        name,
+        value,
+        default,
+        help,
+        more,
+        ..
+    } = setting;
+    let mut text = format!("{name}={value}\n    {}.", capital(help));
+    if !more.is_empty() {
+        let _ = write!(text, " {more}");
+    }
+    let _ = writeln!(text, "\n    Default: {default}");
+    text
+}
+
+fn capital(text: &str) -> String {
+    let mut rest = text.chars();
+    let first = rest.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(rest).collect()
+}
+
+/// Settings as a table in Markdown.
+fn table(topic: Topic) -> String {
+    let mut text = String::from("| variable | meaning | default |\n|---|---|---|\n");
+    for setting in SETTINGS.iter().filter(|setting| setting.topic == topic) {
+        let cell = |text: &str| text.replace('|', "\\|");
+        let default = match setting.default.strip_prefix('(') {
+            Some(words) => words.trim_end_matches(')').to_owned(),
+            None => format!("`{}`", setting.default),
+        };
+        let _ = writeln!(
+            text,
+            "| `{}` | `{}`: {} | {} |",
+            setting.name,
+            cell(setting.value),
+            cell(setting.help),
+            cell(&default)
+        );
+    }
+    text
+}
+
+/// The manual page.
+fn man(out: &mut Vec<u8>) -> io::Result<()> {
+    let command = Cli::command();
+    let page = clap_mangen::Man::new(command.clone());
+    page.render_title(out)?;
+    page.render_name_section(out)?;
+    let mut roff = clap_mangen::roff::Roff::new();
+    use clap_mangen::roff::{bold, italic, roman};
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text([
+        bold("ld.lld"),
+        roman(" ["),
+        italic("lld's options"),
+        roman("] "),
+        italic("file"),
+        roman(" ..."),
+    ]);
+    roff.control("br", []);
+    roff.text([
+        bold("ldwrap"),
+        roman(" ["),
+        italic("lld's options"),
+        roman("] "),
+        italic("file"),
+        roman(" ..."),
+    ]);
+    roff.control("br", []);
+    roff.text([
+        bold("ldwrap"),
+        roman(" "),
+        italic("command"),
+        roman(" ["),
+        italic("argument"),
+        roman(" ...]"),
+    ]);
+    roff.control("SH", ["DESCRIPTION"]);
+    for paragraph in DESCRIPTION {
+        roff.control("PP", []);
+        roff.text([roman(*paragraph)]);
+    }
+    roff.control("SH", ["COMMANDS"]);
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        roff.control("TP", []);
+        roff.text([bold(sub.get_name())]);
+        let about = sub
+            .get_long_about()
+            .or(sub.get_about())
+            .map(ToString::to_string);
+        roff.text([roman(about.unwrap_or_default())]);
+        for subsub in sub.get_subcommands() {
+            roff.control("TP", []);
+            roff.text([bold(format!("{} {}", sub.get_name(), subsub.get_name()))]);
+            roff.text([roman(
+                subsub
+                    .get_about()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            )]);
+        }
+    }
+    roff.control("SH", ["ENVIRONMENT"]);
+    for setting in &SETTINGS {
+        roff.control("TP", []);
+        roff.text([bold(setting.name), roman("="), italic(setting.value)]);
+        roff.text([roman(format!(
+            "{}. {}",
+            capital(setting.help),
+            setting.more
+        ))]);
+        roff.text([roman(format!("Default: {}.", setting.default))]);
+    }
+    roff.control("SH", ["FILES"]);
+    for (file, text) in FILES {
+        roff.control("TP", []);
+        roff.text([italic(*file)]);
+        roff.text([roman(*text)]);
+    }
+    roff.control("SH", ["EXIT STATUS"]);
+    roff.text([roman("As a linker, lld's. As a tool, 0 if all is well, 2 if the command line is wrong, otherwise 1.")]);
+    roff.control("SH", ["SEE ALSO"]);
+    roff.text([bold("ld.lld"), roman("(1), "), bold("clang"), roman("(1)")]);
+    roff.to_writer(out)
+}
+
+const DESCRIPTION: &[&str] = &[
+    "ldwrap takes the place of ld.lld. The real lld runs the same command line, watched, and gets the objects of \
+     ThinLTO modules that were compiled before from a cache; links that run at the same time share the processors and \
+     the memory; with a Remote Execution server, modules are compiled on other machines too. The output equals, byte \
+     for byte, what the real lld writes alone. A link without LLVM bitcode or with little of it, and one that \
+     ldwrap does not understand, goes to the real lld unchanged.",
+    "clang and gcc find it through the environment variable COMPILER_PATH, which names the directory lib/ldwrap of \
+     the prefix that ldwrap is installed in: see ldwrap env.",
+    "ldwrap is the linker under the name ld.lld, and with a linker's arguments; otherwise it is the tool that is \
+     described here.",
+];
+
+const FILES: &[(&str, &str)] = &[
+    (
+        "/etc/ldwrap.toml, ${XDG_CONFIG_HOME:-~/.config}/ldwrap/ldwrap.toml",
+        "The configuration: a key for each variable above, without LDWRAP_ and in lower case. The second wins over the \
+         first, and the environment over both. LDWRAP_CONFIG names another file instead of the second.",
+    ),
+    (
+        "${XDG_CACHE_HOME:-~/.cache}/ldwrap",
+        "The caches. They may be deleted at any time.",
+    ),
+];

@@ -1,0 +1,44 @@
+//! `ldwrap config`: what is set, where, and what that means.
+
+use shim::config::{Config, Executor};
+use shim::settings::SETTINGS;
+
+/// Shows it on standard output; an error says that something of it is bad.
+pub fn show(config: &Config, all: bool) -> Result<(), String> {
+    for setting in &SETTINGS {
+        let given = config.given.iter().rev().find(|g| g.setting == setting);
+        let (value, origin) = match given {
+            Some(given) => (given.shown.as_str(), given.origin.to_string()),
+            None if all => (setting.default, "not set".into()),
+            None => continue,
+        };
+        println!("{} = {value}  ({origin})", setting.name);
+        println!("    {}", setting.help);
+    }
+    if config.given.is_empty() && !all {
+        println!("Nothing is set.");
+    }
+    println!();
+    let place = match config.executor() {
+        Executor::Local => "in lld's own threads".into(),
+        Executor::Clang => "in a clang process each, on this machine".into(),
+        Executor::Remote => format!("on {}, and in lld's own threads", config.server.endpoint),
+        Executor::Distributor => "in lld's own threads: distributor is not there yet".into(),
+    };
+    println!("Backends run {place}.");
+    match (&config.cache_dir, config.cache_size) {
+        (Some(dir), 1..) => println!("Objects are kept in {}.", dir.display()),
+        (_, 0) => println!("No objects are kept."),
+        (None, _) => println!(
+            "No objects are kept: there is no directory for them without HOME, XDG_CACHE_HOME or LDWRAP_CACHE_DIR."
+        ),
+    }
+    if config.complaints.is_empty() {
+        return Ok(());
+    }
+    println!();
+    for complaint in &config.complaints {
+        println!("{complaint}");
+    }
+    Err("some settings are bad: see above".into())
+}
