@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::outcome::BackendError;
 use crate::jobs::bitcode::canonical::canonical;
 use crate::jobs::bitcode::shard::{ModuleRef, Shard};
-use crate::jobs::codegen::{self, Codegen};
+use crate::jobs::codegen::{BackendFiles, Codegen, InputFile};
 use crate::jobs::index::{Identifier, Index};
 use crate::jobs::locality::Locality;
 use crate::jobs::modules::Module;
@@ -28,8 +28,8 @@ pub struct Job {
     pub number: usize,
     /// What lld calls it, for messages.
     pub identifier: Identifier,
-    /// Files that it reads besides the shard: name in the job, and where the bytes are.
-    pub inputs: Vec<(PathBuf, PathBuf)>,
+    /// Files that it reads besides the shard.
+    pub inputs: Vec<InputFile>,
     /// Size of the module (bytes).
     pub size: u64,
     /// The shard, enriched and with the job's own names.
@@ -170,7 +170,7 @@ impl<'a> Jobs<'a> {
             .ok_or("its shard does not mention it")?;
         let args = self.codegen.backend_args(
             &module.triple,
-            &codegen::Job {
+            &BackendFiles {
                 module: name,
                 shard: Path::new(SHARD),
                 object: Path::new(OBJECT),

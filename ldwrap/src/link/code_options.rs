@@ -40,7 +40,7 @@ impl CodeOptions {
                 Effect::None => {}
                 Effect::Alone(reason) => return Err(reason.to_owned()),
                 Effect::Code => {
-                    codegen::check_llvm_option(option.id, value)?;
+                    codegen::check_cacheable(option.id, value)?;
                     options.word(option.id, value);
                 }
                 Effect::CodeFile if names_file(option.id, value) => {

@@ -9,6 +9,7 @@
 //! Every input here is hostile: nothing is indexed unchecked, nesting and counts are bounded, and a
 //! stream of unknown shape is an error, never a guess.
 
+pub(crate) mod attributes;
 pub mod canonical;
 pub mod module;
 pub mod reader;
