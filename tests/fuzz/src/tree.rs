@@ -1,16 +1,9 @@
 //! Bitstreams as trees: read by the reader under test, written by the writer under test, and changed
 //! in ways that keep them bitstreams.
 
-use ldwrap::jobs::bitcode::reader::{Entry, Reader};
-use ldwrap::jobs::bitcode::writer::Writer;
-use ldwrap::jobs::bitcode::{MAGIC, Malformed};
-
-/// A block or a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node {
-    Block(u64, u32, Vec<Node>),
-    Record(u64, Vec<u64>, Option<Vec<u8>>),
-}
+use ldwrap::jobs::bitcode::Malformed;
+pub use ldwrap::jobs::bitcode::made_up::{Node, encode};
+use ldwrap::jobs::bitcode::reader::{BitstreamEntry, Reader};
 
 /// Reads a whole stream, every block entered.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Node>, Malformed> {
@@ -19,74 +12,25 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Node>, Malformed> {
     let mut top = Vec::new();
     loop {
         let node = match reader.next()? {
-            Entry::Block(b) => {
+            BitstreamEntry::Block(b) => {
                 reader.enter()?;
                 open.push((b.id, b.width, Vec::new()));
                 continue;
             }
-            Entry::Record(code) => {
+            BitstreamEntry::Record(code) => {
                 Node::Record(code, reader.ops().to_vec(), reader.blob().map(Vec::from))
             }
-            Entry::End(_) => {
+            BitstreamEntry::End(_) => {
                 let (id, width, nodes) = open.pop().expect("what ends has begun");
                 Node::Block(id, width, nodes)
             }
-            Entry::Eof => {
+            BitstreamEntry::Eof => {
                 assert!(open.is_empty(), "the stream ends within a block");
                 return Ok(top);
             }
         };
         open.last_mut().map_or(&mut top, |o| &mut o.2).push(node);
     }
-}
-
-/// Writes a stream without abbreviations but for blobs. `None` if that has no room for these.
-pub fn encode(nodes: &[Node]) -> Option<Vec<u8>> {
-    let mut w = Writer::default();
-    w.fixed(u64::from(MAGIC), 32);
-    blocks(&mut w, nodes, 2)?;
-    Some(w.into_bytes())
-}
-
-fn blocks(w: &mut Writer, nodes: &[Node], width: u32) -> Option<()> {
-    let mut next_abbrev = 4;
-    for node in nodes {
-        match node {
-            Node::Block(id, inner, nodes) => {
-                w.fixed(1, width);
-                w.vbr(*id, 8);
-                w.vbr(u64::from(*inner), 4);
-                w.align();
-                let length_at = w.pos();
-                w.fixed(0, 32);
-                let start = w.pos();
-                blocks(w, nodes, *inner)?;
-                w.end_block(*inner);
-                w.patch_word(length_at, ((w.pos() - start) / 32) as u32);
-            }
-            Node::Record(code, ops, None) => w.record(width, *code, ops.iter().copied()),
-            // DEFINE_ABBREV of literals and a blob, and its one record.
-            Node::Record(code, ops, Some(blob)) => {
-                if next_abbrev >> width != 0 || ops.len() > 60 {
-                    return None;
-                }
-                w.fixed(2, width);
-                w.vbr(ops.len() as u64 + 2, 5);
-                for &op in std::iter::once(code).chain(ops) {
-                    w.fixed(1, 1);
-                    w.vbr(op, 8);
-                }
-                w.fixed(0b101 << 1, 4);
-                w.fixed(next_abbrev, width);
-                next_abbrev += 1;
-                w.vbr(blob.len() as u64, 6);
-                w.align();
-                blob.iter().for_each(|&b| w.fixed(u64::from(b), 8));
-                w.align();
-            }
-        }
-    }
-    Some(())
 }
 
 /// libFuzzer's own mutation, or a few changes of the tree.

@@ -1,6 +1,6 @@
 //! Attributes of a module's functions.
 
-use super::reader::{Entry, Reader};
+use super::reader::{BitstreamEntry, Reader};
 use super::{Malformed, block, unwrap};
 
 /// Whether a module has functions with a CPU of their own but no target features: a group of function
@@ -16,21 +16,21 @@ pub fn has_cpu_without_features(bitcode: &[u8]) -> Result<bool, Malformed> {
     let mut depth = 0;
     loop {
         match reader.next()? {
-            Entry::Block(b)
+            BitstreamEntry::Block(b)
                 if (depth == 0 && b.id == block::MODULE)
                     || (depth == 1 && b.id == PARAMATTR_GROUP_BLOCK) =>
             {
                 reader.enter()?;
                 depth += 1;
             }
-            Entry::Record(GROUP_ENTRY) if depth == 2 => {
+            BitstreamEntry::Record(GROUP_ENTRY) if depth == 2 => {
                 if let [_, FUNCTION, attributes @ ..] = reader.ops() {
                     open |= has_key(attributes, b"target-cpu")
                         && !has_key(attributes, b"target-features");
                 }
             }
-            Entry::End(_) => depth -= 1,
-            Entry::Eof => return Ok(open),
+            BitstreamEntry::End(_) => depth -= 1,
+            BitstreamEntry::Eof => return Ok(open),
             _ => {}
         }
     }

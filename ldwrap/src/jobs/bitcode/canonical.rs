@@ -11,7 +11,7 @@
 //! llvm/lib/Bitcode/Reader/BitcodeReader.cpp). A shard with records that are not known here to the last
 //! operand stays as it is: its object may then be compiled once more than needed, no more than that.
 
-use super::reader::{Block, Entry, Reader};
+use super::reader::{BitstreamEntry, Block, Reader};
 use super::shard::{COMBINED_ALIAS, COMBINED_GLOBALVAR, COMBINED_PROFILE, VALUE_GUID, VERSION};
 use super::writer::Writer;
 use super::{Malformed, block};
@@ -76,9 +76,9 @@ fn read(bytes: &[u8]) -> Result<Option<(Block, Block, Vec<Record>)>, Malformed> 
     let mut found = None;
     loop {
         match reader.next()? {
-            Entry::Eof => return Ok(found),
-            Entry::Block(b) if b.id == block::MODULE => reader.enter()?,
-            Entry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => {
+            BitstreamEntry::Eof => return Ok(found),
+            BitstreamEntry::Block(b) if b.id == block::MODULE => reader.enter()?,
+            BitstreamEntry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => {
                 let Some(parent) = reader.open_blocks().last() else {
                     return Ok(None);
                 };
@@ -86,11 +86,13 @@ fn read(bytes: &[u8]) -> Result<Option<(Block, Block, Vec<Record>)>, Malformed> 
                 let mut records = Vec::new();
                 loop {
                     match reader.next()? {
-                        Entry::Record(code) if reader.blob().is_none() => records.push(Record {
-                            code,
-                            ops: reader.ops().to_vec(),
-                        }),
-                        Entry::End(_) => break,
+                        BitstreamEntry::Record(code) if reader.blob().is_none() => {
+                            records.push(Record {
+                                code,
+                                ops: reader.ops().to_vec(),
+                            })
+                        }
+                        BitstreamEntry::End(_) => break,
                         _ => return Ok(None),
                     }
                 }
@@ -241,37 +243,19 @@ fn put(value: &mut u64, numbers: &HashMap<u64, u64>) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::bitcode::MAGIC;
+    use crate::jobs::bitcode::made_up::{Node, encode};
     use crate::jobs::bitcode::shard::Shard;
 
     fn shard(summaries: &[(u64, &[u64])]) -> Vec<u8> {
-        let mut w = Writer::default();
-        let begin = |w: &mut Writer, id, outer| {
-            w.fixed(1, outer);
-            w.vbr(id, 8);
-            w.vbr(4, 4);
-            w.align();
-            w.fixed(0, 32);
-            w.pos()
-        };
-        let end = |w: &mut Writer, start| {
-            w.end_block(4);
-            w.patch_word(start - 32, ((w.pos() - start) / 32) as u32);
-        };
-        w.fixed(u64::from(MAGIC), 32);
-        let module = begin(&mut w, block::MODULE, 2);
-        let paths = begin(&mut w, block::MODULE_STRTAB, 4);
-        for id in 0..3 {
-            w.record(4, 1, [id, u64::from(b'a') + id].into_iter());
-        }
-        end(&mut w, paths);
-        let start = begin(&mut w, block::GLOBALVAL_SUMMARY, 4);
-        for (code, ops) in summaries {
-            w.record(4, *code, ops.iter().copied());
-        }
-        end(&mut w, start);
-        end(&mut w, module);
-        w.into_bytes()
+        let paths = (0..3).map(|id| Node::record(1, [id, u64::from(b'a') + id]));
+        let summaries = summaries
+            .iter()
+            .map(|(code, ops)| Node::record(*code, *ops));
+        let module = vec![
+            Node::block(block::MODULE_STRTAB, paths.collect()),
+            Node::block(block::GLOBALVAL_SUMMARY, summaries.collect()),
+        ];
+        encode(&[Node::block(block::MODULE, module)]).unwrap()
     }
 
     /// A function, two variables, an alias and a copy of one variable elsewhere; `n` are the numbers of

@@ -11,6 +11,9 @@
 
 pub(crate) mod attributes;
 pub mod canonical;
+mod cursor;
+#[cfg(any(test, feature = "test-support"))]
+pub mod made_up;
 pub mod module;
 pub mod reader;
 pub mod shard;

@@ -4,7 +4,7 @@
 //! (`SYMTAB_BLOCK`): they are the IR's own, declarations included, and their form has not changed
 //! since LLVM 5, while the symbol table is rebuilt by lld whenever its producer is another LLVM.
 
-use super::reader::{Entry, Reader};
+use super::reader::{BitstreamEntry, Reader};
 use super::{Malformed, block, unwrap};
 
 /// Records of MODULE_BLOCK.
@@ -90,18 +90,18 @@ pub fn scan(bytes: &[u8]) -> Result<Vec<Module<'_>>, Malformed> {
     let mut waiting: Vec<Scanned> = Vec::new();
     loop {
         match reader.next()? {
-            Entry::Block(b) if b.id == block::MODULE => {
+            BitstreamEntry::Block(b) if b.id == block::MODULE => {
                 reader.enter()?;
                 waiting.push(module(&mut reader)?);
             }
-            Entry::Block(b) if b.id == block::STRTAB => {
+            BitstreamEntry::Block(b) if b.id == block::STRTAB => {
                 reader.enter()?;
                 let mut table: &[u8] = &[];
                 loop {
                     match reader.next()? {
-                        Entry::Record(STRTAB_BLOB) => table = reader.blob().unwrap_or(&[]),
-                        Entry::End(_) => break,
-                        Entry::Eof => return Err(Malformed::Truncated),
+                        BitstreamEntry::Record(STRTAB_BLOB) => table = reader.blob().unwrap_or(&[]),
+                        BitstreamEntry::End(_) => break,
+                        BitstreamEntry::Eof => return Err(Malformed::Truncated),
                         _ => {}
                     }
                 }
@@ -109,7 +109,7 @@ pub fn scan(bytes: &[u8]) -> Result<Vec<Module<'_>>, Malformed> {
                     done.push(named(m, table)?);
                 }
             }
-            Entry::Eof => break,
+            BitstreamEntry::Eof => break,
             _ => {}
         }
     }
@@ -125,9 +125,9 @@ pub fn has_thin(bytes: &[u8]) -> Result<bool, Malformed> {
     while next_module(&mut reader)? {
         loop {
             match reader.next()? {
-                Entry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => return Ok(true),
-                Entry::End(_) => break,
-                Entry::Eof => return Err(Malformed::Truncated),
+                BitstreamEntry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => return Ok(true),
+                BitstreamEntry::End(_) => break,
+                BitstreamEntry::Eof => return Err(Malformed::Truncated),
                 _ => {}
             }
         }
@@ -143,11 +143,13 @@ pub fn thin_hash(bytes: &[u8]) -> Result<Option<bool>, Malformed> {
         let (mut thin, mut hashed) = (false, false);
         loop {
             match reader.next()? {
-                Entry::Block(b) => thin |= b.id == block::GLOBALVAL_SUMMARY,
-                Entry::Record(MODULE_HASH) => hashed = reader.ops().iter().any(|&word| word != 0),
-                Entry::Record(_) => {}
-                Entry::End(_) => break,
-                Entry::Eof => return Err(Malformed::Truncated),
+                BitstreamEntry::Block(b) => thin |= b.id == block::GLOBALVAL_SUMMARY,
+                BitstreamEntry::Record(MODULE_HASH) => {
+                    hashed = reader.ops().iter().any(|&word| word != 0)
+                }
+                BitstreamEntry::Record(_) => {}
+                BitstreamEntry::End(_) => break,
+                BitstreamEntry::Eof => return Err(Malformed::Truncated),
             }
         }
         if thin {
@@ -161,11 +163,11 @@ pub fn thin_hash(bytes: &[u8]) -> Result<Option<bool>, Malformed> {
 fn next_module(reader: &mut Reader) -> Result<bool, Malformed> {
     loop {
         match reader.next()? {
-            Entry::Block(b) if b.id == block::MODULE => {
+            BitstreamEntry::Block(b) if b.id == block::MODULE => {
                 reader.enter()?;
                 return Ok(true);
             }
-            Entry::Eof => return Ok(false),
+            BitstreamEntry::Eof => return Ok(false),
             _ => {}
         }
     }
@@ -182,7 +184,7 @@ fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
     };
     loop {
         match reader.next()? {
-            Entry::Block(b)
+            BitstreamEntry::Block(b)
                 if b.id == block::GLOBALVAL_SUMMARY
                     || b.id == block::FULL_LTO_GLOBALVAL_SUMMARY =>
             {
@@ -191,28 +193,28 @@ fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
                 reader.enter()?;
                 loop {
                     match reader.next()? {
-                        Entry::Record(code) if PER_MODULE_SUMMARIES.contains(&code) => {
+                        BitstreamEntry::Record(code) if PER_MODULE_SUMMARIES.contains(&code) => {
                             if let [value, flags, ..] = *reader.ops() {
                                 m.flags.push((value, flags));
                             }
                         }
-                        Entry::End(_) => break,
-                        Entry::Eof => return Err(Malformed::Truncated),
+                        BitstreamEntry::End(_) => break,
+                        BitstreamEntry::Eof => return Err(Malformed::Truncated),
                         _ => {}
                     }
                 }
             }
-            Entry::Block(b) if b.id == block::CONSTANTS => {
+            BitstreamEntry::Block(b) if b.id == block::CONSTANTS => {
                 m.reads_files |= constants_read_files(reader)?;
             }
-            Entry::Block(b) if b.id == block::FUNCTION => {
+            BitstreamEntry::Block(b) if b.id == block::FUNCTION => {
                 m.reads_files |= function_reads_files(reader)?;
             }
-            Entry::Record(MODULE_ASM) => m.reads_files |= names_files(reader.ops()),
-            Entry::Record(MODULE_TRIPLE) => {
+            BitstreamEntry::Record(MODULE_ASM) => m.reads_files |= names_files(reader.ops()),
+            BitstreamEntry::Record(MODULE_TRIPLE) => {
                 m.triple = reader.ops().iter().map(|&c| c as u8).collect();
             }
-            Entry::Record(
+            BitstreamEntry::Record(
                 code @ (MODULE_GLOBALVAR | MODULE_FUNCTION | MODULE_ALIAS | MODULE_ALIAS_OLD
                 | MODULE_IFUNC),
             ) => {
@@ -225,8 +227,8 @@ fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
                 let local = linkage.is_some_and(|l| LOCAL_LINKAGES.contains(l));
                 m.names.push((offset, size, local));
             }
-            Entry::End(_) => return Ok(m),
-            Entry::Eof => return Err(Malformed::Truncated),
+            BitstreamEntry::End(_) => return Ok(m),
+            BitstreamEntry::Eof => return Err(Malformed::Truncated),
             _ => {}
         }
     }
@@ -239,14 +241,16 @@ fn function_reads_files(reader: &mut Reader) -> Result<bool, Malformed> {
     let mut reads = false;
     loop {
         match reader.next()? {
-            Entry::Block(b) if b.id == block::CONSTANTS => reads |= constants_read_files(reader)?,
-            Entry::Block(_) | Entry::Record(DECLARE_BLOCKS) => {}
-            Entry::End(_) => return Ok(reads),
-            Entry::Record(_) => {
+            BitstreamEntry::Block(b) if b.id == block::CONSTANTS => {
+                reads |= constants_read_files(reader)?
+            }
+            BitstreamEntry::Block(_) | BitstreamEntry::Record(DECLARE_BLOCKS) => {}
+            BitstreamEntry::End(_) => return Ok(reads),
+            BitstreamEntry::Record(_) => {
                 reader.leave()?;
                 return Ok(reads);
             }
-            Entry::Eof => return Err(Malformed::Truncated),
+            BitstreamEntry::Eof => return Err(Malformed::Truncated),
         }
     }
 }
@@ -256,10 +260,12 @@ fn constants_read_files(reader: &mut Reader) -> Result<bool, Malformed> {
     let mut reads = false;
     loop {
         match reader.next()? {
-            Entry::Record(code) => reads |= INLINE_ASM.contains(&code) && names_files(reader.ops()),
-            Entry::End(_) => return Ok(reads),
-            Entry::Block(_) => {}
-            Entry::Eof => return Err(Malformed::Truncated),
+            BitstreamEntry::Record(code) => {
+                reads |= INLINE_ASM.contains(&code) && names_files(reader.ops())
+            }
+            BitstreamEntry::End(_) => return Ok(reads),
+            BitstreamEntry::Block(_) => {}
+            BitstreamEntry::Eof => return Err(Malformed::Truncated),
         }
     }
 }
