@@ -354,14 +354,7 @@ fn twenty_links_share_a_cache_and_some_are_killed() {
             let first = inputs(0).join(" ");
             s.link_both_with(&env, &format!("$LD -shared -o $OUT {first}"))
                 .splits();
-            // Any sequence will do, but the same each time (xorshift).
-            let mut seed = 2026_u64;
-            let mut random = move |below: u64| {
-                seed ^= seed << 13;
-                seed ^= seed >> 7;
-                seed ^= seed << 17;
-                seed % below
-            };
+            let mut random = fastrand::Rng::with_seed(2026);
             let mut killed = 0;
             for _ in 0..3 {
                 let mut links: Vec<_> = (0..20)
@@ -375,8 +368,8 @@ fn twenty_links_share_a_cache_and_some_are_killed() {
                     })
                     .collect();
                 for _ in 0..8 {
-                    std::thread::sleep(Duration::from_millis(random(400)));
-                    let link = &mut links[random(20) as usize];
+                    std::thread::sleep(Duration::from_millis(random.u64(..400)));
+                    let link = &mut links[random.usize(..20)];
                     killed += usize::from(link.try_wait().expect("a child").is_none());
                     let _ = link.kill();
                 }
