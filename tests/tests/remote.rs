@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
 use ldwrap_tests::remote::simulated::{self, Simulated};
 use ldwrap_tests::remote::{Running, free_port};
-use ldwrap_tests::{Both, LENIENT, Session, each_llvm_with_shim, some_llvm};
+use ldwrap_tests::{LENIENT, LinkPair, Session, each_llvm_with_shim, some_llvm};
 use serde_json::Value;
 
 fn sources(s: &Session, dir: &str) {
@@ -31,7 +31,7 @@ fn link(dir: &str) -> String {
 }
 
 /// A number in the report, by its JSON pointer.
-fn number(both: &Both<'_>, pointer: &str) -> u64 {
+fn number(both: &LinkPair<'_>, pointer: &str) -> u64 {
     let found = both.report().pointer(pointer).and_then(Value::as_u64);
     found.unwrap_or_else(|| panic!("no {pointer} in {}", both.report()))
 }
