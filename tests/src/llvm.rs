@@ -23,7 +23,7 @@ pub fn some_llvm(wanted: impl Fn(u32) -> bool, test: impl Fn(&Session)) {
     assert!(failed.is_empty(), "failed with LLVM {failed:?}");
 }
 
-/// Runs `test` with each LLVM version; not at all when only fixtures are proven.
+/// Runs `test` with each LLVM version; not at all when only fixtures are tested.
 ///
 /// For tests that are about ldwrap alone and so have no plain link to look at.
 pub fn each_llvm_with_shim(test: impl Fn(&Session)) {

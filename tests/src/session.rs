@@ -233,7 +233,7 @@ impl Session {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("LANG", "C.UTF-8")
             .env("HOME", self.root().join("home"))
-            // Shared, so that not each session has to prove the toolchains again.
+            // Shared, so that not each session has to test the toolchains again.
             .env("LDWRAP_CACHE_DIR", shared_cache())
             .env("XDG_CONFIG_HOME", self.root().join("home/config"))
             .env("TMPDIR", self.tmp())
@@ -259,7 +259,7 @@ impl Session {
             .env("LDWRAP", self.prefix().join("bin/ldwrap"))
             .env("COMPILER_PATH", self.prefix().join("lib/ldwrap"))
             .env("LDWRAP_SPLIT", "always")
-            // A process for each module: the way that is more to be proven. Tests of the local engine ask
+            // A process for each module: the way that needs more testing. Tests of the local engine ask
             // for that.
             .env("LDWRAP_EXECUTOR", "clang")
             .env("LDWRAP_STRICT", "1")

@@ -290,9 +290,9 @@ fn make_jobs(
         return Err(Failure::planned(why.into()));
     }
     let threads = default_jobs(config, Some(cmd));
-    if !toolchain.proven {
+    if !toolchain.self_tested {
         selftest::run(&toolchain, threads)?;
-        toolchain.prove();
+        toolchain.record_self_test();
     }
     let server = match place {
         Place::Server(server) => Some((

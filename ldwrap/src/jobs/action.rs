@@ -202,10 +202,10 @@ struct Tree {
 
 impl Tree {
     fn file(&mut self, path: &Path, digest: Digest, executable: bool) -> io::Result<()> {
-        let odd = || io::Error::other(format!("{} cannot be an input's name", path.display()));
-        let mut parts = path.iter().map(|p| p.to_str().ok_or_else(odd));
+        let unusable = || io::Error::other(format!("{} cannot be an input's name", path.display()));
+        let mut parts = path.iter().map(|p| p.to_str().ok_or_else(unusable));
         let mut at = self;
-        let mut name = parts.next().ok_or_else(odd)??;
+        let mut name = parts.next().ok_or_else(unusable)??;
         for part in parts {
             at = at.dirs.entry(name.to_owned()).or_default();
             name = part?;
@@ -247,8 +247,7 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::index::Identifier;
-    use std::ffi::OsString;
+    use crate::jobs::index::ModuleIdentifier;
 
     fn tool() -> Tool {
         Tool {
@@ -277,7 +276,7 @@ mod tests {
             let job = Job {
                 number: 0,
                 size: 1,
-                identifier: Identifier(OsString::from("a.o")),
+                identifier: ModuleIdentifier::new(b"a.o"),
                 inputs,
                 shard: b"shard".to_vec(),
                 args: vec!["-cc1".into(), "-O2".into()],
@@ -321,7 +320,7 @@ mod tests {
     fn what_does_not_matter_is_not_in_the_key() {
         let (a, mut b) = (Case::new(), Case::new());
         assert_ne!(a.dir.path(), b.dir.path());
-        b.job.identifier = Identifier("/elsewhere/a.o".into());
+        b.job.identifier = ModuleIdentifier::new(b"/elsewhere/a.o");
         b.job.number = 7;
         assert_eq!(a.key(&tool()), b.key(&tool()));
         let mut reordered = tool();

@@ -11,9 +11,9 @@ use crate::executor::{BackendError, Executor, ObjectSource, Outcome, Queue};
 use crate::jobs::bitcode::shard::Shard;
 use crate::jobs::codegen::Codegen;
 use crate::jobs::failure::Failure;
-use crate::jobs::index::{Index, Indexed};
+use crate::jobs::index::{Index, IndexedModule};
 use crate::jobs::invocation::Invocation;
-use crate::jobs::job::{self, Jobs};
+use crate::jobs::job::Jobs;
 use crate::jobs::modules;
 use crate::jobs::store::Store;
 use crate::jobs::toolchain::Toolchain;
@@ -178,7 +178,7 @@ pub fn supply(
     let numbers = with_hash(&index, &shards, plan.toolchain)?;
     let naming = Naming::of(plan.toolchain.major);
     let executor = plan.executor(server, &scratch, naming);
-    let identifiers = index.modules.iter().map(|m| m.identifier.0.as_bytes());
+    let identifiers = index.modules.iter().map(|m| m.identifier.as_bytes());
     elsewhere.index(identifiers, executor.clone());
     let modules = modules::read_all(plan.threads, &scratch, &index, &|| elsewhere.is_over())?;
     let jobs = Jobs::of(plan.threads, &codegen, &index, &shards, &modules)?;
@@ -241,10 +241,12 @@ fn parse(index: &Index) -> Result<Vec<Shard<'_>>, Failure> {
     if index.modules.is_empty() {
         return Err(Failure::planned("no ThinLTO module takes part".into()));
     }
-    let shards = index.modules.iter().map(|Indexed { identifier, shard }| {
-        Shard::parse(shard)
-            .map_err(|e| Failure::new(format!("shard of {}: {e}", identifier.0.display())))
-    });
+    let shards = index
+        .modules
+        .iter()
+        .map(|IndexedModule { identifier, shard }| {
+            Shard::parse(shard).map_err(|e| Failure::new(format!("shard of {}: {e}", identifier)))
+        });
     shards.collect()
 }
 
@@ -257,7 +259,7 @@ fn with_hash(
     let total = index.modules.len();
     let has_hash = |&n: &usize| {
         let module = index.modules.get(n).zip(shards.get(n));
-        let own = module.and_then(|(m, shard)| job::own(m.identifier.0.as_bytes(), shard));
+        let own = module.and_then(|(m, shard)| shard.module(m.identifier.as_bytes()));
         own.is_some_and(|own| own.hashed)
     };
     let numbers: Vec<usize> = (0..total).filter(has_hash).collect();
@@ -354,7 +356,7 @@ impl Plan<'_> {
             let mut text = Vec::new();
             for (n, module) in index.modules.iter().enumerate() {
                 text.extend_from_slice(format!("{} ", self.task(n)).as_bytes());
-                text.extend_from_slice(module.identifier.0.as_bytes());
+                text.extend_from_slice(module.identifier.as_bytes());
                 text.push(b'\n');
             }
             let to = with_suffix(prefix, ".modules");

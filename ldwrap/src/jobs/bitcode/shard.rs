@@ -1,10 +1,11 @@
-//! A shard: the part of the combined index that one backend needs, as lld's index phase writes it.
+//! A shard (LLVM's word; also individual index, `MODULE.thinlto.bc`): the part of the combined index
+//! that one module's backend needs, as lld's index phase writes it.
 //!
 //! Two things are changed in it before a backend gets it, in one pass:
 //!
 //! - Module paths become short relative names, so that the job is the same on every machine and in
-//!   every checkout (docs/lld.md, "The index run"). Backends import in the lexical order of these names, so the new names
-//!   keep the order of the old ones (docs/lld.md, "Imports").
+//!   every checkout (docs/lld.md, "The index run"). Backends import in the lexical order of these
+//!   names, so the new names keep the order of the old ones (docs/lld.md, "Imports").
 //! - For each symbol that is local to the output but has no summary here, a summary is added that
 //!   says so. In-process, the backend finds that in the full index; without it every distributed
 //!   ThinLTO generates other code than lld alone (docs/lld.md, "Locality of declarations").
@@ -39,9 +40,11 @@ const MANY_VALUES: &str = "a value number of more than 32 bits";
 pub struct ModuleRef {
     /// Its number in this shard.
     pub id: u64,
-    /// Its identifier: the path as lld got it, or `ARCHIVE(MEMBER at OFFSET)` (docs/lld.md, "Identifiers").
+    /// Its identifier: the path as lld got it, or `ARCHIVE(MEMBER at OFFSET)` (docs/lld.md,
+    /// "Identifiers").
     pub path: Vec<u8>,
-    /// Whether a hash that is not all zero follows. Without one, lld makes no cache lookup (docs/lld.md, "Lookups").
+    /// Whether it has a hash that is not all zero. Without one, lld makes no cache lookup (docs/lld.md,
+    /// "Lookups").
     pub hashed: bool,
 }
 
@@ -57,7 +60,7 @@ pub struct Summary {
 }
 
 /// The hash of a module's contents, as five words.
-type Hash = [u64; 5];
+type ModuleHash = [u64; 5];
 
 /// A parsed shard.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ pub struct Shard<'a> {
     parent: Block,
     strtab: Block,
     /// For each of `modules`, its hash, if one follows it.
-    hashes: Vec<Option<Hash>>,
+    hashes: Vec<Option<ModuleHash>>,
     summary: Block,
     summary_end: u64,
     wide_guids: Option<bool>,
@@ -134,6 +137,12 @@ impl<'a> Shard<'a> {
             modules: paths.modules,
             summaries: summaries.list,
         })
+    }
+
+    /// What it says of the module with this path.
+    #[must_use]
+    pub fn module(&self, path: &[u8]) -> Option<&ModuleRef> {
+        self.modules.iter().find(|m| m.path == path)
     }
 
     /// The shard with its module paths replaced by `rename(path)` and, for each GUID of `local`, a
@@ -224,7 +233,7 @@ fn parent(reader: &Reader<'_>) -> Result<Block, Malformed> {
 #[derive(Default)]
 struct Paths {
     modules: Vec<ModuleRef>,
-    hashes: Vec<Option<Hash>>,
+    hashes: Vec<Option<ModuleHash>>,
     ids: HashSet<u64>,
 }
 
@@ -261,7 +270,7 @@ impl Paths {
             }
             (MST_HASH, hash) => match (self.modules.last_mut(), self.hashes.last_mut()) {
                 (Some(m), Some(last @ None)) => {
-                    let hash = Hash::try_from(hash)
+                    let hash = ModuleHash::try_from(hash)
                         .ok()
                         .filter(|hash| hash.iter().all(|&word| word <= u64::from(u32::MAX)))
                         .ok_or(Malformed::Shape("a hash of an unknown form"))?;
