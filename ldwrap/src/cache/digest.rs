@@ -63,19 +63,10 @@ impl Digest {
         let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
         digits.map(digit).collect()
     }
-
-    /// From `hash/size` as [`fmt::Display`] writes it.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (hash, size) = text.split_once('/')?;
-        Some(Self {
-            hash: unhex(hash)?,
-            size: size.parse().ok()?,
-        })
-    }
 }
 
 impl fmt::Display for Digest {
+    /// `HASH/SIZE`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.hex(), self.size)
     }

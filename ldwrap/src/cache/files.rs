@@ -9,13 +9,14 @@
 //! about it, and it is begun anew.
 
 use super::digest::Digest;
+use crate::sys::sync::lock;
 use md5::{Digest as _, Md5};
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 /// Bytes of a record: identity, digest, size, checksum.
@@ -85,10 +86,6 @@ pub struct Files {
     memory: Option<PathBuf>,
     old: HashMap<Hash, Digest>,
     new: Mutex<Vec<u8>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Files {

@@ -2,7 +2,9 @@
 
 use super::filter::{OPENS, RENAMES};
 use libc::{c_int, c_long, c_void};
-use std::io;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+use std::io::{self, IoSliceMut};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use thiserror::Error;
@@ -269,18 +271,13 @@ pub(super) fn check(result: i64) -> io::Result<i64> {
 
 /// Bytes of another process, as many as can be read at once.
 pub fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let local = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
+    let remote = RemoteIoVec {
+        base: address as usize,
+        len: buffer.len(),
     };
-    let remote = libc::iovec {
-        iov_base: address as *mut c_void,
-        iov_len: buffer.len(),
-    };
-    let pid = pid as libc::pid_t;
-    // SAFETY: `local` is the caller's buffer; the remote address is checked by the kernel.
-    let n = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
-    check(n as i64).map(|n| n as usize)
+    let pid = Pid::from_raw(pid as i32);
+    let read = process_vm_readv(pid, &mut [IoSliceMut::new(buffer)], &[remote]);
+    Ok(read?)
 }
 
 /// A NUL-terminated string of another process, read page by page, since the next page may not be

@@ -12,4 +12,4 @@ mod spawn;
 
 pub use filter::Calls;
 pub use listener::{Call, Listener, Notification, Unanswered, read_memory};
-pub use spawn::{WatchError, Watched, spawn};
+pub use spawn::{Watched, spawn};
