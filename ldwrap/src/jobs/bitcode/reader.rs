@@ -223,6 +223,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// As [`Self::next`], within a block that was entered; `None` when that block ends.
+    pub fn next_in_block(&mut self) -> Result<Option<BitstreamEntry>, Malformed> {
+        match self.next()? {
+            BitstreamEntry::End(_) => Ok(None),
+            BitstreamEntry::Eof => Err(Malformed::Truncated),
+            entry => Ok(Some(entry)),
+        }
+    }
+
     /// The rest of an ENTER_SUBBLOCK.
     fn block_header(&mut self) -> Result<Block, Malformed> {
         let id = self.cursor.vbr32(8)?;
