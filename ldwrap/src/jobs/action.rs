@@ -9,7 +9,7 @@
 
 pub use crate::cache::digest::Digest;
 use crate::cache::digest::unhex;
-use crate::cache::files::Files;
+use crate::cache::files::FileDigests;
 use crate::jobs::job::{Job, OBJECT, SHARD};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use prost::Message;
@@ -84,7 +84,7 @@ pub struct Action {
 
 impl Action {
     /// Makes a job's. Errors are those of reading its inputs.
-    pub fn of(job: &Job, tool: &Tool, files: &Files) -> io::Result<Self> {
+    pub fn of(job: &Job, tool: &Tool, files: &FileDigests) -> io::Result<Self> {
         let mut blobs = HashMap::new();
         let mut root = Tree::default();
         let shard = Digest::of(&job.shard);
@@ -285,7 +285,7 @@ mod tests {
             Self { dir, job }
         }
         fn key(&self, tool: &Tool) -> Digest {
-            Action::of(&self.job, tool, &Files::default())
+            Action::of(&self.job, tool, &FileDigests::default())
                 .unwrap()
                 .digest
         }
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn all_that_is_mentioned_is_among_the_blobs() {
         let case = Case::new();
-        let action = Action::of(&case.job, &tool(), &Files::default()).unwrap();
+        let action = Action::of(&case.job, &tool(), &FileDigests::default()).unwrap();
         let get = |digest: &Option<api::Digest>| {
             let digest = Digest::from_api(digest.as_ref().unwrap()).unwrap();
             match &action.blobs[&digest] {

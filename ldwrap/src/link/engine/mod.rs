@@ -23,9 +23,9 @@ mod start;
 
 pub use start::check;
 
-use crate::admit::{Admission, History, LOOK, Limits, MadeOf, Permit, Turn};
+use crate::admit::{Admission, Fingerprint, History, Limits, POLL_INTERVAL, Permit, Turn};
 use crate::cache::context::Context;
-use crate::cache::files::Files;
+use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
 use crate::link::attribution::{Attribution, Module, Naming};
 use crate::link::backends::{Backends, Held};
@@ -83,7 +83,7 @@ pub struct Link<'a> {
     /// Where objects are kept.
     pub cache: Option<&'a Arc<Cache>>,
     /// Digests of files that options name.
-    pub files: &'a Files,
+    pub files: &'a FileDigests,
     /// lld's major version.
     pub major: u32,
     /// What is shared with other links.
@@ -145,7 +145,7 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
     let names = old.then(|| CachedNames::new(entries.prefix()));
     let arrived = Instant::now();
     let before = link.history.and_then(History::read);
-    let made_of = MadeOf::new(link.args, link.cmd.inputs());
+    let fingerprint = Fingerprint::new(link.args, link.cmd.inputs());
     // lld's own threads are no more than the user wants; with jobs elsewhere it has more of them.
     let wanted = link
         .cmd
@@ -153,7 +153,7 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
         .and_then(|n| n.to_str()?.parse().ok());
     let most = wanted.filter(|&n| n > 0).unwrap_or(usize::MAX);
     let admission = Admission::new(link.limits, most, before.map(|before| before.cost));
-    let mut turn = Turn::wait(link.limits, link.bitcode, before, made_of);
+    let mut turn = Turn::wait(link.limits, link.bitcode, before, fingerprint);
     let begin = Instant::now();
     let calls = match link.elsewhere {
         Some(_) => Calls::EveryOpen,
@@ -164,7 +164,7 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
             planned: false,
             ..Alone::from(e.to_string())
         })?;
-    turn.begun(child.id());
+    turn.lld_started(child.id());
     let backends = Backends::new(child.id(), admission);
     let cache = link.cache.filter(|_| !entries.are_users());
     let engine = Engine {
@@ -190,7 +190,7 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
         keys: HashSet::new(),
         objects_there: begin,
         temporaries: Vec::new(),
-        made_of,
+        fingerprint,
         output: Output::new(names, link.quiet),
     };
     engine.run([arrived, begin])
@@ -229,7 +229,7 @@ struct Engine<'a> {
     objects_there: Instant,
     /// Files under whose names lld begins its output.
     temporaries: Vec<PathBuf>,
-    made_of: MadeOf,
+    fingerprint: Fingerprint,
     output: Output,
 }
 
@@ -544,7 +544,7 @@ impl Engine<'_> {
 
     /// A thread may compile; unless another link has made its object meanwhile.
     fn begin(&mut self, held: Held, permit: Permit) -> Result<(), Unanswered> {
-        if held.since.elapsed() > LOOK
+        if held.since.elapsed() > POLL_INTERVAL
             && let Some(object) = self.find(&held.key)
         {
             self.found(&held);
@@ -580,7 +580,7 @@ impl Engine<'_> {
         let cost = self.backends.cost().filter(|_| compiled);
         if let Some(history) = self.link.history
             && self.cache.is_some()
-            && let Err(e) = history.write(cost, self.made_of)
+            && let Err(e) = history.write(cost, self.fingerprint)
         {
             log::info!("what the link has cost cannot be remembered: {e}");
         }
