@@ -56,7 +56,7 @@ fn with_supervised<T>(f: impl FnOnce(&mut Supervised) -> T) -> T {
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// Starts watching for signals. To be called before any other thread is started.
-pub fn take_signals() -> io::Result<()> {
+pub fn watch_signals() -> io::Result<()> {
     // A pipe or connection whose other end is gone is an error like others, not our end.
     // SAFETY: no handler of ours is installed.
     unsafe { signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }?;
@@ -94,9 +94,9 @@ fn pending_signal() -> Option<Signal> {
     ENDING.into_iter().find(|&signal| set.contains(signal))
 }
 
-/// Waits for the end when a signal is about to end us, as it has ended a child: nothing else is to be done
-/// then.
-pub fn yield_to_signals(ended: ExitStatus) {
+/// To be called when a child has ended: if a signal is about to end us, as it has ended the child, waits
+/// for that instead of going on.
+pub fn wait_for_pending_signal(ended: ExitStatus) {
     // An interrupt goes to the whole group, and may reach a child just before it reaches us.
     let by = ended.signal();
     if by.is_some_and(|n| ENDING.iter().any(|&s| s as i32 == n)) {

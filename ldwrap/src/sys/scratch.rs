@@ -15,12 +15,12 @@ const LEVEL: &str = ".ldwrap";
 /// The scratch directory (0700, unpredictable name, in `TMPDIR`).
 #[derive(Debug)]
 pub struct Scratch {
-    dir: Removed,
+    dir: RemovedOnDrop,
     index: PathBuf,
 }
 
 impl Scratch {
-    /// Makes it, with all that the phases expect in it.
+    /// Makes the directory, with all that the phases expect in it.
     pub fn new() -> io::Result<Self> {
         Self::new_in(&std::env::temp_dir())
     }
@@ -31,7 +31,7 @@ impl Scratch {
             .prefix("ldwrap-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)?;
-        let dir = Removed(dir.keep());
+        let dir = RemovedOnDrop(dir.keep());
         let mut index = dir.path().join("i");
         for _ in 0..DEPTH {
             index.push(LEVEL);
@@ -100,7 +100,7 @@ impl Scratch {
         self.dir.path().join("r").join(number.to_string())
     }
 
-    /// The whole of it.
+    /// Its path.
     #[must_use]
     pub fn root(&self) -> &Path {
         self.dir.path()
@@ -128,15 +128,15 @@ impl Scratch {
 
 /// A directory that goes when this does.
 #[derive(Debug)]
-struct Removed(PathBuf);
+struct RemovedOnDrop(PathBuf);
 
-impl Removed {
+impl RemovedOnDrop {
     fn path(&self) -> &Path {
         &self.0
     }
 }
 
-impl Drop for Removed {
+impl Drop for RemovedOnDrop {
     fn drop(&mut self) {
         if let Err(e) = remove(&self.0) {
             log::warn!("cannot remove {}: {e}", self.0.display());

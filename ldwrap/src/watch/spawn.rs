@@ -1,6 +1,6 @@
 //! Starts a program under a filter.
 
-use super::filter::{self, Calls};
+use super::filter::{self, ReportedOpens};
 use super::listener::{Listener, check};
 use crate::sys::process;
 use libc::{c_void, sock_filter};
@@ -40,10 +40,11 @@ pub struct Watched {
     pub listener: Listener,
 }
 
-/// Starts `command` under a filter that reports these calls. It dies when the calling thread does.
-pub fn spawn(mut command: Command, calls: Calls) -> Result<Watched, WatchError> {
+/// Starts `command` under a filter that reports these opens, renames and writes. The program is killed when
+/// the calling thread ends.
+pub fn spawn(mut command: Command, opens: ReportedOpens) -> Result<Watched, WatchError> {
     let refused = WatchError::Refused;
-    let mut program = filter::program(calls);
+    let mut program = filter::program(opens);
     if program.is_empty() {
         return Err(refused(io::ErrorKind::Unsupported.into()));
     }

@@ -38,7 +38,7 @@ use crate::link::keeper::Keeper;
 use crate::link::output::Output;
 use crate::sys::process::{Role, Running, pidfd};
 use crate::sys::signals::Forwarded;
-use crate::watch::{self, Call, Calls, Listener, Notification, Unanswered, Watched};
+use crate::watch::{self, Call, Listener, Notification, ReportedOpens, Unanswered, Watched};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shim::cmdline::CommandLine;
@@ -156,8 +156,8 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
     let mut turn = Turn::wait(link.limits, link.bitcode, before, fingerprint);
     let begin = Instant::now();
     let calls = match link.elsewhere {
-        Some(_) => Calls::EveryOpen,
-        None => Calls::OpensForReading,
+        Some(_) => ReportedOpens::All,
+        None => ReportedOpens::ForReading,
     };
     let Watched { child, listener } =
         watch::spawn(start::command(link, &entries), calls).map_err(|e| Alone {
