@@ -12,10 +12,12 @@ use crate::jobs::toolchain::{self, Toolchain};
 use crate::link::alone;
 use crate::link::attribution::Naming;
 use crate::link::code_options::CodeOptions;
+use crate::link::eligibility;
 use crate::link::elsewhere::Elsewhere;
 use crate::link::engine::{self, Alone, Done, Link};
 use crate::link::selftest;
 use crate::link::supply::{self, Plan, Supplied};
+use crate::sys::keep;
 use crate::sys::signals::{self, Forwarded};
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor, ServerSettings, Split};
@@ -25,14 +27,12 @@ use shim::options::Id;
 use shim::report::Report;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// A link of less bitcode (bytes) is done here before a server has answered its questions.
-const WORTH_SENDING: u64 = 512 << 10;
 /// How long cores here wait for a server's first word.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Bitcode is counted up to this (bytes): more is large too.
@@ -57,6 +57,11 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     };
     if let Some(found) = &config.verify {
         return crate::app::verify::link(argv0, args, &real, found, config);
+    }
+    if let Some(parent) = &config.keep
+        && let Err(e) = keep_link(parent, argv0, args, &real, config)
+    {
+        log::warn!("LDWRAP_KEEP={}: nothing is kept: {e}", parent.display());
     }
     let (reason, output) = match decide(args.iter().map(OsString::as_os_str), config, COUNTED) {
         Decision::Forward { reason, output } => (reason, output),
@@ -101,6 +106,33 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     1
 }
 
+/// Begins to keep what the link is made from, with a script that repeats it by lld alone and one that repeats it
+/// through ldwrap.
+fn keep_link(
+    parent: &Path,
+    argv0: &OsStr,
+    args: &[OsString],
+    real: &Path,
+    config: &Config,
+) -> io::Result<()> {
+    let cmd = CommandLine::parse(args).ok();
+    let name = cmd.and_then(|cmd| Path::new(cmd.output()).file_name().map(OsStr::to_owned));
+    keep::begin(parent, &name.unwrap_or_else(|| "link".into()))?;
+    let args = || args.iter().map(OsString::as_os_str);
+    let plain = std::iter::once(shim::lld::arg0(argv0, real)).chain(args());
+    keep::script("lld", real, plain, &[])?;
+    let real = real.to_string_lossy();
+    let others = ["LDWRAP_KEEP", "LDWRAP_REPORT", "LDWRAP_REAL_LLD"];
+    let given = config
+        .given
+        .iter()
+        .map(|g| (g.setting.name, g.shown.as_str()));
+    let mut variables: Vec<_> = given.filter(|(name, _)| !others.contains(name)).collect();
+    variables.push(("LDWRAP_REAL_LLD", &real));
+    let ours = std::iter::once(OsStr::new("ld.lld")).chain(args());
+    keep::script("ldwrap", &std::env::current_exe()?, ours, &variables)
+}
+
 /// A link that is to be split.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
@@ -128,7 +160,7 @@ fn watched(asked: &Asked<'_>) -> Result<Linked, Alone> {
     let dir = config.cache_dir.as_deref();
     let major = toolchain::lld_major(asked.real, dir)
         .ok_or_else(|| format!("cannot tell the version of {}", asked.real.display()))?;
-    let options = engine::check(cmd, major)?;
+    let options = eligibility::watched(cmd, major)?;
     let cache = cache(config).map(Arc::new);
     let files = files(config);
     let limits = Limits::new(default_jobs(config, None), config.memory);
@@ -182,11 +214,9 @@ fn wanted(asked: &Asked<'_>, cmd: &CommandLine, major: u32) -> Result<Option<Pla
             Place::Server(Box::new(server.clone()))
         }
     };
-    supply::check(asked.args, cmd, major).map_err(Failure::planned)?;
-    let small = config.split == Split::Auto && asked.bitcode < WORTH_SENDING;
-    if small && matches!(place, Place::Server(_)) {
-        let why = "too little bitcode for a server's round trips";
-        return Err(Failure::planned(why.into()));
+    eligibility::jobs(asked.args, cmd, major).map_err(Failure::planned)?;
+    if config.split == Split::Auto && matches!(place, Place::Server(_)) {
+        eligibility::server(asked.bitcode).map_err(Failure::planned)?;
     }
     Ok(Some(place))
 }
@@ -281,14 +311,7 @@ fn make_jobs(
     // Now that the release is known, its own grammar.
     let cmd = &CommandLine::parse_for(args, Some(toolchain.major))
         .map_err(|e| Failure::planned(e.to_string()))?;
-    if let Some(unknown) = cmd.first_unknown() {
-        let unknown = unknown.to_string_lossy();
-        return Err(Failure::planned(format!("unknown option {unknown}")));
-    }
-    if !crate::jobs::modules::any_thin(cmd)? {
-        let why = "no ThinLTO bitcode, only regular LTO";
-        return Err(Failure::planned(why.into()));
-    }
+    eligibility::release(cmd)?;
     let threads = default_jobs(config, Some(cmd));
     if !toolchain.proven {
         selftest::run(&toolchain, threads)?;
@@ -485,6 +508,9 @@ fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 
 
 fn report(config: &Config, mut report: Report) {
     report.complaints.clone_from(&config.complaints);
+    if let Some(kept) = keep::dir() {
+        keep::append(&kept.join("report"), (report.line() + "\n").as_bytes());
+    }
     if let Some(file) = &config.report
         && let Err(e) = report.append(file)
     {

@@ -6,6 +6,7 @@ pub mod attribution;
 pub mod backends;
 pub mod cached_names;
 pub mod code_options;
+pub mod eligibility;
 pub mod elsewhere;
 pub mod engine;
 pub mod entries;

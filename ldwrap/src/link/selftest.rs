@@ -11,6 +11,7 @@ use crate::cache::files::Files;
 use crate::jobs::failure::Failure;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::attribution::Naming;
+use crate::link::eligibility;
 use crate::link::elsewhere::Elsewhere;
 use crate::link::engine::{self, Done, Link};
 use crate::link::supply::{self, Plan};
@@ -118,7 +119,7 @@ fn both_ways(
 /// Links with objects from clang.
 fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<Done, Failure> {
     let cmd = CommandLine::parse(args).map_err(|e| fail(&e.to_string()))?;
-    let options = engine::check(&cmd, toolchain.major).map_err(|e| fail(&e))?;
+    let options = eligibility::watched(&cmd, toolchain.major).map_err(|e| fail(&e))?;
     let elsewhere = Elsewhere::new(None).map_err(|e| fail(&e.to_string()))?;
     let plan = Plan {
         argv0: toolchain.lld.as_os_str(),

@@ -13,12 +13,12 @@ use crate::jobs::codegen::Codegen;
 use crate::jobs::failure::Failure;
 use crate::jobs::index::{Index, Indexed};
 use crate::jobs::invocation::Invocation;
-use crate::jobs::job::{self, Jobs};
+use crate::jobs::job::Jobs;
 use crate::jobs::modules;
 use crate::jobs::store::Store;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::attribution::Naming;
-use crate::link::cached_names::FIRST_IN_TASK_ORDER;
+use crate::link::eligibility;
 use crate::link::elsewhere::Elsewhere;
 use crate::link::entries::Entries;
 use crate::sys::scratch::Scratch;
@@ -69,67 +69,6 @@ pub struct Supplied {
     pub version: Option<String>,
 }
 
-/// Why a link cannot be made into jobs, as far as its command line tells: `Err` is the reason.
-pub fn check(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), String> {
-    Codegen::of(cmd, major)?;
-    check_paths(cmd)?;
-    // An error, which is lld's to say.
-    if let Some(jobs) = cmd.thinlto_jobs()
-        && jobs != "all"
-        && jobs.to_str().is_none_or(|n| n.parse::<u32>().is_err())
-    {
-        return Err(format!("--thinlto-jobs={}", jobs.display()));
-    }
-    if !Entries::of(cmd).can_be_made() {
-        return Err("the directory of --thinlto-cache-dir cannot be written".into());
-    }
-    let responses = args
-        .iter()
-        .filter_map(|arg| arg.as_bytes().strip_prefix(b"@"));
-    let values = cmd.options().map(|o| o.value.as_os_str());
-    let named = cmd
-        .inputs()
-        .chain(values)
-        .chain(responses.map(OsStr::from_bytes));
-    match named
-        .into_iter()
-        .find(|name| can_be_read_once(Path::new(name)))
-    {
-        Some(name) => Err(format!(
-            "{} can perhaps be read only once, which is lld's to do",
-            name.display()
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Whether a name may stand for something else when it is opened again: a pipe, or a descriptor.
-fn can_be_read_once(path: &Path) -> bool {
-    path != Path::new("/dev/null")
-        && (path.starts_with("/dev")
-            || path.starts_with("/proc")
-            || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()))
-}
-
-/// What the phases could not carry out faithfully.
-fn check_paths(cmd: &CommandLine) -> Result<(), String> {
-    let values = cmd.options().map(|o| o.value.as_os_str());
-    for name in cmd.inputs().chain(values) {
-        let bytes = name.as_bytes();
-        if bytes.contains(&b'\n') {
-            return Err("a path with a newline in it".into());
-        }
-        if bytes.ends_with(b".thinlto.bc") {
-            return Err("a path that ends in .thinlto.bc, as lld's index files do".into());
-        }
-        let parents = bytes.split(|&b| b == b'/').filter(|part| *part == b"..");
-        if parents.count() >= Scratch::max_parents() {
-            return Err("a path with too many ..".into());
-        }
-    }
-    Ok(())
-}
-
 /// Runs `f` as the other side of a watched lld, if its work is wanted, and says that this side is over; a
 /// panic in it, which would be a bug of ours, is a failure like others.
 pub fn beside(elsewhere: &Elsewhere, f: impl FnOnce() -> Result<Supplied, Failure>) -> Supplied {
@@ -175,7 +114,7 @@ pub fn supply(
     );
     plan.save_names(&index);
     let shards = parse(&index)?;
-    let numbers = with_hash(&index, &shards, plan.toolchain)?;
+    let numbers = eligibility::lookups(&index, &shards, plan.toolchain)?;
     let naming = Naming::of(plan.toolchain.major);
     let executor = plan.executor(server, &scratch, naming);
     let identifiers = index.modules.iter().map(|m| m.identifier.0.as_bytes());
@@ -246,30 +185,6 @@ fn parse(index: &Index) -> Result<Vec<Shard<'_>>, Failure> {
             .map_err(|e| Failure::new(format!("shard of {}: {e}", identifier.0.display())))
     });
     shards.collect()
-}
-
-/// The numbers of modules with a hash: lld makes no lookup for one without, and compiles it itself.
-fn with_hash(
-    index: &Index,
-    shards: &[Shard<'_>],
-    toolchain: &Toolchain,
-) -> Result<Vec<usize>, Failure> {
-    let total = index.modules.len();
-    let has_hash = |&n: &usize| {
-        let module = index.modules.get(n).zip(shards.get(n));
-        let own = module.and_then(|(m, shard)| job::own(m.identifier.0.as_bytes(), shard));
-        own.is_some_and(|own| own.hashed)
-    };
-    let numbers: Vec<usize> = (0..total).filter(has_hash).collect();
-    let hashed = numbers.len();
-    if hashed == 0 || (hashed < total && toolchain.major < FIRST_IN_TASK_ORDER) {
-        return Err(Failure::planned(format!(
-            "{} of {total} modules have no hash: lld {} would not ask for their objects",
-            total - hashed,
-            toolchain.version
-        )));
-    }
-    Ok(numbers)
 }
 
 impl Plan<'_> {

@@ -1,5 +1,6 @@
 //! What the rest stands on: processes and signals, scratch directories, files in memory, threads.
 
+pub mod keep;
 pub mod parallel;
 pub mod process;
 pub mod procfs;

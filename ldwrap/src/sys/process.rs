@@ -8,6 +8,7 @@
 //! ([`prepare_child`]).
 
 use super::signals;
+use crate::sys::keep;
 use crate::sys::scratch::Scratch;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -305,6 +306,7 @@ pub fn output_of(mut command: Command, role: Role, input: &[u8]) -> io::Result<O
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     prepare(&mut command);
+    keep::command(&command);
     let mut child = command.spawn()?;
     let stdin = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());

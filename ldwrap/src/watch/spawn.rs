@@ -2,6 +2,7 @@
 
 use super::filter::{self, Calls};
 use super::listener::{Listener, check};
+use crate::sys::keep;
 use crate::sys::process;
 use libc::{c_void, sock_filter};
 use std::io;
@@ -55,6 +56,7 @@ pub fn spawn(mut command: Command, calls: Calls) -> Result<Watched, WatchError> 
             send_fd(socket, listener)
         });
     }
+    keep::command(&command);
     let child = command.spawn();
     drop(theirs);
     let fd = receive_fd(ours.as_fd().as_raw_fd());

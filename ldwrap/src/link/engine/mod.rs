@@ -21,8 +21,6 @@
 mod objects;
 mod start;
 
-pub use start::check;
-
 use crate::admit::{Admission, History, LOOK, Limits, MadeOf, Permit, Turn};
 use crate::cache::context::Context;
 use crate::cache::files::Files;
@@ -137,7 +135,7 @@ pub struct Done {
     pub times: [Instant; 4],
 }
 
-/// Does the link, with options that [`check`] gave, or says that it is to be done by lld alone: nothing is
+/// Does the link, with options that [`crate::link::eligibility::watched`] gave, or says that it is to be done by lld alone: nothing is
 /// left of ours then.
 pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
     let entries = Entries::of(link.cmd);

@@ -1,31 +1,12 @@
-//! Whether a link can be watched, and the command that it is then.
+//! The command that a watched link is.
 
 use super::Link;
 use crate::link::NO_PRUNING;
 use crate::link::attribution::Naming;
-use crate::link::cached_names::FIRST_IN_TASK_ORDER;
-use crate::link::code_options::CodeOptions;
 use crate::link::entries::{Entries, NOWHERE};
 use shim::cmdline::CommandLine;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-
-/// Why a link cannot be watched, if it cannot: it is to be done by lld alone.
-pub fn check(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
-    let options = CodeOptions::of(cmd)?;
-    if !is_procfs(NOWHERE) {
-        return Err(format!("{NOWHERE} is not there: lld cannot be watched"));
-    }
-    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE);
-    if limit.is_ok_and(|(soft, _)| soft != libc::RLIM_INFINITY) {
-        // It would hold for objects in memory too, which lld alone makes no files for.
-        return Err(String::from("ulimit -f: the size of files is limited"));
-    }
-    if major < FIRST_IN_TASK_ORDER && !Entries::of(cmd).are_users() {
-        crate::link::old_lld::check(cmd)?;
-    }
-    Ok(options)
-}
 
 /// The user's command, with what makes lld ask for objects.
 pub(super) fn command(link: &Link<'_>, entries: &Entries) -> Command {
@@ -67,11 +48,6 @@ fn threads(cmd: &CommandLine, jobs: usize) -> Option<usize> {
         Err(_) => asked == "all",
     };
     many.then_some(jobs)
-}
-
-fn is_procfs(path: &str) -> bool {
-    nix::sys::statfs::statfs(path)
-        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
 }
 
 #[cfg(test)]
