@@ -291,9 +291,10 @@ impl Link<'_> {
             }
             (Err(e), _) | (_, Err(e)) => Err(e),
         };
-        // Comparing may have linked once more.
-        for name in &outputs {
-            if stamp(Path::new(name)).is_some() {
+        // Comparing may have linked once more. What no link has written is the user's from before.
+        for (name, before) in outputs.iter().zip(&before) {
+            let now = stamp(Path::new(name));
+            if now.is_some() && now != *before {
                 fs::remove_file(name)?;
             }
         }
