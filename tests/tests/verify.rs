@@ -205,7 +205,7 @@ fn an_older_output_stays() {
         sources(s);
         s.write("a.out", "old\n");
         // Not by clang, which removes it.
-        let (ok, said) = verify(s, "-- ld.lld-$N -o a.out main.o");
+        let (ok, said) = verify(s, "-- ld.lld-$N -e main -o a.out main.o");
         assert!(!ok, "LLVM {}: {said}", s.llvm);
         assert_eq!(s.read("a.out"), "old\n", "LLVM {}: {said}", s.llvm);
     });
