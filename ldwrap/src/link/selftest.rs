@@ -21,6 +21,7 @@ use shim::cmdline::CommandLine;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::Builder;
 
 /// Sources of the test, in link order; the third is linked lazily, the last not at all.
 const SOURCES: [(&str, &str); 5] = [
@@ -133,7 +134,10 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<Done, 
     };
     elsewhere.begin(true);
     let done = std::thread::scope(|scope| {
-        scope.spawn(|| supply::beside(&elsewhere, || supply::supply(&plan, None, &elsewhere)));
+        let make = || supply::beside(&elsewhere, || supply::supply(&plan, None, &elsewhere));
+        if let Err(e) = Builder::new().spawn_scoped(scope, make) {
+            elsewhere.end(Some(fail(&format!("no thread: {e}"))));
+        }
         let by_order = Naming::of(toolchain.major) == Naming::ByOrder;
         let there = !by_order || elsewhere.wait_for_index(|| false);
         let done = engine::run(
