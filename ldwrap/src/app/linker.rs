@@ -9,14 +9,14 @@ use crate::jobs::failure::Failure;
 use crate::jobs::shipped;
 use crate::jobs::store::Store;
 use crate::jobs::toolchain::{self, Toolchain};
-use crate::link::alone;
-use crate::link::attribution::Naming;
+use crate::link::attribution::AttributionRule;
 use crate::link::code_options::CodeOptions;
 use crate::link::eligibility;
-use crate::link::elsewhere::Elsewhere;
-use crate::link::engine::{self, Alone, Done, Link};
+use crate::link::engine::{self, Link, LinkOutcome, NotWatched};
+use crate::link::exchange::Exchange;
+use crate::link::jobs_thread::{self, JobsRequest, JobsSummary};
+use crate::link::rerun;
 use crate::link::selftest;
-use crate::link::supply::{self, Plan, Supplied};
 use crate::sys::keep;
 use crate::sys::signals::{self, Forwarded};
 use shim::cmdline::CommandLine;
@@ -70,14 +70,14 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
         }
         Decision::Split { output, bitcode } => {
             let strict = config.strict && config.executor() != Executor::Local;
-            let asked = Asked {
+            let request = Request {
                 argv0: shim::lld::arg0(argv0, &real),
                 args,
                 real: &real,
                 config,
                 bitcode,
             };
-            match watched(&asked) {
+            match link_watched(&request) {
                 Ok(done) => return finish(config, &output, &done, start),
                 Err(alone) if strict && !alone.planned => {
                     return refuse(&output, &alone.reason);
@@ -86,7 +86,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
                 Err(alone) => {
                     report_forward(config, &output, &alone.reason, start);
                     let colour = CommandLine::parse(args).is_ok_and(|cmd| colours(&cmd));
-                    match alone::run(&real, asked.argv0, args, alone.said, colour) {
+                    match rerun::run(&real, request.argv0, args, alone.said, colour) {
                         Ok(status) => signals::end_as(status),
                         Err(e) => {
                             eprintln!("ldwrap: cannot run {}: {e}", real.display());
@@ -135,7 +135,7 @@ fn keep_link(
 
 /// A link that is to be split.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct Request<'a> {
     argv0: &'a OsStr,
     args: &'a [OsString],
     real: &'a Path,
@@ -145,21 +145,21 @@ struct Asked<'a> {
 }
 
 /// How a link was done.
-struct Linked {
-    done: Done,
+struct Outcome {
+    done: LinkOutcome,
     /// What was done elsewhere, if anyone was there for it.
-    supplied: Option<Supplied>,
+    supplied: Option<JobsSummary>,
     /// Why nothing, or no more, came from elsewhere, where that was asked for.
     failure: Option<Failure>,
 }
 
 /// Links with one lld that is watched; an error is the reason to leave the link to lld alone.
-fn watched(asked: &Asked<'_>) -> Result<Linked, Alone> {
-    let Asked { args, config, .. } = *asked;
+fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
+    let Request { args, config, .. } = *request;
     let cmd = &CommandLine::parse(args).map_err(|e| e.to_string())?;
     let dir = config.cache_dir.as_deref();
-    let major = toolchain::lld_major(asked.real, dir)
-        .ok_or_else(|| format!("cannot tell the version of {}", asked.real.display()))?;
+    let major = toolchain::lld_major(request.real, dir)
+        .ok_or_else(|| format!("cannot tell the version of {}", request.real.display()))?;
     let options = eligibility::watched(cmd, major)?;
     let cache = cache(config).map(Arc::new);
     let files = files(config);
@@ -167,8 +167,8 @@ fn watched(asked: &Asked<'_>) -> Result<Linked, Alone> {
     let history = dir.map(|dir| History::new(dir, Path::new(cmd.output())));
     let signals = Forwarded::block().map_err(|e| format!("signals: {e}"))?;
     let link = Link {
-        lld: asked.real,
-        argv0: asked.argv0,
+        lld: request.real,
+        argv0: request.argv0,
         args,
         cmd,
         cache: cache.as_ref(),
@@ -176,14 +176,14 @@ fn watched(asked: &Asked<'_>) -> Result<Linked, Alone> {
         major,
         limits: &limits,
         history: history.as_ref(),
-        bitcode: asked.bitcode,
-        elsewhere: None,
+        bitcode: request.bitcode,
+        exchange: None,
         signals: Some(&signals),
         quiet: false,
     };
-    let linked = match wanted(asked, cmd, major) {
-        Ok(Some(place)) => with_jobs(asked, &place, &link, options)?,
-        none => Linked {
+    let outcome = match jobs_place(request, cmd, major) {
+        Ok(Some(place)) => link_with_jobs(request, &place, &link, options)?,
+        none => Outcome {
             done: engine::run(&link, options)?,
             supplied: None,
             failure: none.err(),
@@ -195,34 +195,38 @@ fn watched(asked: &Asked<'_>) -> Result<Linked, Alone> {
     if let Err(e) = files.settle() {
         log::info!("the digests of files cannot be remembered: {e}");
     }
-    Ok(linked)
+    Ok(outcome)
 }
 
 /// Where the jobs of a link are to be done, if jobs are to be made of it; an error is why they are not,
 /// though they were asked for.
-fn wanted(asked: &Asked<'_>, cmd: &CommandLine, major: u32) -> Result<Option<Place>, Failure> {
-    let config = asked.config;
+fn jobs_place(
+    request: &Request<'_>,
+    cmd: &CommandLine,
+    major: u32,
+) -> Result<Option<JobsPlace>, Failure> {
+    let config = request.config;
     let place = match config.executor() {
         Executor::Local => return Ok(None),
         Executor::Distributor => {
             let why = "LDWRAP_EXECUTOR=distributor is not there yet";
             return Err(Failure::new(why.into()));
         }
-        Executor::Clang => Place::Here,
+        Executor::Clang => JobsPlace::Here,
         Executor::Remote => {
             let server = config.server().map_err(|why| Failure::new(why.into()))?;
-            Place::Server(Box::new(server.clone()))
+            JobsPlace::Server(Box::new(server.clone()))
         }
     };
-    eligibility::jobs(asked.args, cmd, major).map_err(Failure::planned)?;
-    if config.split == Split::Auto && matches!(place, Place::Server(_)) {
-        eligibility::server(asked.bitcode).map_err(Failure::planned)?;
+    eligibility::jobs(request.args, cmd, major).map_err(Failure::planned)?;
+    if config.split == Split::Auto && matches!(place, JobsPlace::Server(_)) {
+        eligibility::server(request.bitcode).map_err(Failure::planned)?;
     }
     Ok(Some(place))
 }
 
 /// Where jobs are done.
-enum Place {
+enum JobsPlace {
     /// As clang processes on this machine.
     Here,
     /// On a server.
@@ -230,67 +234,69 @@ enum Place {
 }
 
 /// Links beside a thread that makes jobs and has them done elsewhere.
-fn with_jobs(
-    asked: &Asked<'_>,
-    place: &Place,
+fn link_with_jobs(
+    request: &Request<'_>,
+    place: &JobsPlace,
     link: &Link<'_>,
     options: CodeOptions,
-) -> Result<Linked, Alone> {
+) -> Result<Outcome, NotWatched> {
     let (patience, jobs) = match place {
-        Place::Here => (None, default_jobs(asked.config, Some(link.cmd))),
-        Place::Server(server) => ((!server.fallback_only).then_some(PATIENCE), server.jobs),
+        JobsPlace::Here => (None, default_jobs(request.config, Some(link.cmd))),
+        JobsPlace::Server(server) => ((!server.fallback_only).then_some(PATIENCE), server.jobs),
     };
-    let remote = matches!(place, Place::Server(_));
-    let elsewhere = Elsewhere::new(patience).map_err(|e| format!("no event descriptor: {e}"))?;
-    let by_order = Naming::of(link.major) == Naming::ByOrder;
+    let remote = matches!(place, JobsPlace::Server(_));
+    let exchange = Exchange::new(patience).map_err(|e| format!("no event descriptor: {e}"))?;
+    let by_order = AttributionRule::of(link.major) == AttributionRule::ByTaskOrder;
     // What was linked here before is mostly in the cache.
     if by_order || (remote && link.history.is_none_or(|history| history.read().is_none())) {
-        elsewhere.begin(true);
+        exchange.want_jobs(true);
     }
     std::thread::scope(|scope| {
-        let make = || supply::beside(&elsewhere, || make_jobs(asked, place, by_order, &elsewhere));
+        let make = || {
+            jobs_thread::run_beside(&exchange, || make_jobs(request, place, by_order, &exchange))
+        };
         let thread = Builder::new().name("jobs".into()).spawn_scoped(scope, make);
         if let Err(e) = &thread {
-            elsewhere.end(Some(Failure::new(format!("no thread: {e}"))));
+            exchange.end(Some(Failure::new(format!("no thread: {e}"))));
         }
         let interrupted = || link.signals.is_some_and(Forwarded::have_come);
-        let there = !by_order || elsewhere.wait_for_index(interrupted);
+        let there = !by_order || exchange.wait_for_index(interrupted);
         let done = engine::run(
             &Link {
-                elsewhere: there.then_some((&elsewhere, jobs)),
+                exchange: there.then_some((&exchange, jobs)),
                 // A server does not wait for this machine's processors.
                 bitcode: if remote { 0 } else { link.bitcode },
                 ..*link
             },
             options,
         );
-        elsewhere.stop();
+        exchange.stop();
         crate::sys::process::kill_children();
         let supplied = thread.ok().and_then(|thread| thread.join().ok());
-        Ok(Linked {
+        Ok(Outcome {
             done: done?,
             supplied,
-            failure: elsewhere.failure(),
+            failure: exchange.failure(),
         })
     })
 }
 
 /// Makes the jobs of a link and has them done.
 fn make_jobs(
-    asked: &Asked<'_>,
-    place: &Place,
+    request: &Request<'_>,
+    place: &JobsPlace,
     by_order: bool,
-    elsewhere: &Elsewhere,
-) -> Result<Supplied, Failure> {
-    let Asked { args, config, .. } = *asked;
+    exchange: &Exchange,
+) -> Result<JobsSummary, Failure> {
+    let Request { args, config, .. } = *request;
     let reached = match place {
-        Place::Here => None,
-        Place::Server(settings) if settings.fallback_only => Some(Server::later()),
-        Place::Server(settings) => {
+        JobsPlace::Here => None,
+        JobsPlace::Server(settings) if settings.fallback_only => Some(Server::later()),
+        JobsPlace::Server(settings) => {
             // lld is not started before there is an index where lookups are known by their order.
             let begin = Instant::now();
             let late = || by_order && begin.elapsed() > PATIENCE;
-            Some(Server::reach(settings, || elsewhere.is_over() || late()))
+            Some(Server::reach(settings, || exchange.is_over() || late()))
         }
     };
     let reached = match reached.transpose() {
@@ -300,14 +306,14 @@ fn make_jobs(
                 trouble: Some(trouble),
                 ..Default::default()
             };
-            return Ok(Supplied {
+            return Ok(JobsSummary {
                 remote: Some(remote),
-                ..Supplied::default()
+                ..JobsSummary::default()
             });
         }
     };
     let mut toolchain =
-        Toolchain::find(asked.real, config).map_err(|e| Failure::new(e.to_string()))?;
+        Toolchain::find(request.real, config).map_err(|e| Failure::new(e.to_string()))?;
     // Now that the release is known, its own grammar.
     let cmd = &CommandLine::parse_for(args, Some(toolchain.major))
         .map_err(|e| Failure::planned(e.to_string()))?;
@@ -318,25 +324,25 @@ fn make_jobs(
         toolchain.prove();
     }
     let server = match place {
-        Place::Server(server) => Some((
+        JobsPlace::Server(server) => Some((
             server.as_ref(),
             Arc::new(store(&toolchain, config, server)?),
         )),
-        Place::Here => None,
+        JobsPlace::Here => None,
     };
-    let supplied = supply::supply(
-        &Plan {
-            argv0: asked.argv0,
+    let supplied = jobs_thread::make_jobs(
+        &JobsRequest {
+            argv0: request.argv0,
             args,
             cmd,
             toolchain: &toolchain,
             threads,
             remote: server.as_ref().map(|(settings, store)| (*settings, store)),
             save_objects: config.save_objects.as_deref(),
-            max_failures: supply::MAX_FAILURES,
+            max_failures: jobs_thread::MAX_FAILURES,
         },
         reached,
-        elsewhere,
+        exchange,
     )?;
     if let Some((_, store)) = server {
         store.settle();
@@ -432,8 +438,8 @@ fn refuse(output: &str, reason: &str) -> u8 {
 }
 
 /// Reports a link, and ends as its lld has ended.
-fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 {
-    let Linked { done, supplied, .. } = linked;
+fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u8 {
+    let Outcome { done, supplied, .. } = outcome;
     let modules = done.hits + done.compiled + done.given;
     let mut remote = supplied.as_ref().and_then(|s| s.remote.clone());
     if let Some(remote) = &mut remote
@@ -446,11 +452,11 @@ fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 
         && let Some(Failure {
             reason,
             planned: false,
-        }) = &linked.failure
+        }) = &outcome.failure
     {
         return refuse(output, reason);
     }
-    let reason = linked
+    let reason = outcome
         .failure
         .as_ref()
         .map(|failure| failure.reason.clone());
@@ -463,15 +469,15 @@ fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 
         signals::end_as(done.status);
     }
     let trouble = remote.as_ref().and_then(|r| r.trouble.clone());
-    let failed = linked.failure.as_ref().filter(|failure| !failure.planned);
+    let failed = outcome.failure.as_ref().filter(|failure| !failure.planned);
     if let Some(why) = trouble.or_else(|| failed.map(|failure| failure.reason.clone()))
         && std::io::stderr().is_terminal()
     {
         let compiled = done.compiled;
         eprintln!("ldwrap: {output}: {why}; {compiled} of {modules} modules were compiled by lld");
     }
-    let elsewhere = supplied.as_ref().map_or(0, |s| s.hits.min(done.given));
-    let hits = done.hits + elsewhere;
+    let exchange = supplied.as_ref().map_or(0, |s| s.hits.min(done.given));
+    let hits = done.hits + exchange;
     log::info!("{output}: {hits} of {modules} modules from a cache");
     let [arrived, began, objects_there, ended] = done.times;
     let version = supplied.as_ref().and_then(|s| s.version.clone());

@@ -165,7 +165,7 @@ pub fn link(argv0: &OsStr, args: &[OsString], real: &Path, found: &Path, config:
             eprintln!("ldwrap: cannot note what was found: {e}");
         }
     };
-    let link = Link {
+    let link = VerifiedLink {
         argv0,
         args,
         real,
@@ -235,14 +235,14 @@ struct Run {
     files: Vec<Written>,
 }
 
-struct Link<'a> {
+struct VerifiedLink<'a> {
     argv0: &'a OsStr,
     args: &'a [OsString],
     real: &'a Path,
     config: &'a Config,
 }
 
-impl Link<'_> {
+impl VerifiedLink<'_> {
     /// Runs the real lld.
     fn plainly(&self, extra: &[OsString]) -> io::Result<Run> {
         let mut lld = Command::new(self.real);

@@ -12,7 +12,7 @@ use crate::jobs::job;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::cached_names::FIRST_IN_TASK_ORDER;
 use crate::link::code_options::CodeOptions;
-use crate::link::entries::{Entries, NOWHERE};
+use crate::link::lookup_dir::{LookupDir, NOWHERE};
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
 use std::ffi::{OsStr, OsString};
@@ -33,7 +33,7 @@ pub fn watched(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
         // It would hold for objects in memory too, which lld alone makes no files for.
         return Err(String::from("ulimit -f: the size of files is limited"));
     }
-    if major < FIRST_IN_TASK_ORDER && !Entries::of(cmd).are_users() {
+    if major < FIRST_IN_TASK_ORDER && !LookupDir::of(cmd).is_users() {
         crate::link::old_lld::check(cmd)?;
     }
     Ok(options)
@@ -50,7 +50,7 @@ pub fn jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), Stri
     {
         return Err(format!("--thinlto-jobs={}", jobs.display()));
     }
-    if !Entries::of(cmd).can_be_made() {
+    if !LookupDir::of(cmd).can_be_made() {
         return Err("the directory of --thinlto-cache-dir cannot be written".into());
     }
     let responses = args

@@ -2,28 +2,28 @@
 
 use super::Link;
 use crate::link::NO_PRUNING;
-use crate::link::attribution::Naming;
-use crate::link::entries::{Entries, NOWHERE};
+use crate::link::attribution::AttributionRule;
+use crate::link::lookup_dir::{LookupDir, NOWHERE};
 use shim::cmdline::CommandLine;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 /// The user's command, with what makes lld ask for objects.
-pub(super) fn command(link: &Link<'_>, entries: &Entries) -> Command {
+pub(super) fn command(link: &Link<'_>, lookup_dir: &LookupDir) -> Command {
     let mut command = Command::new(link.lld);
     command.arg0(link.argv0).args(link.args);
-    if !entries.are_users() {
+    if !lookup_dir.is_users() {
         command.arg(format!("--thinlto-cache-dir={NOWHERE}"));
         command.arg(NO_PRUNING);
     }
-    let threads = match (link.elsewhere, Naming::of(link.major)) {
+    let threads = match (link.exchange, AttributionRule::of(link.major)) {
         (None, _) => threads(link.cmd, link.limits.jobs),
-        (Some((_, jobs)), Naming::ByShard) => {
+        (Some((_, jobs)), AttributionRule::ByIndexFile) => {
             command.arg("--thinlto-emit-index-files");
             // Each waits in a lookup for what is made elsewhere.
             Some(link.limits.jobs + jobs)
         }
-        (Some(_), Naming::ByOrder) => Some(1),
+        (Some(_), AttributionRule::ByTaskOrder) => Some(1),
     };
     if let Some(threads) = threads {
         command.arg(format!("--thinlto-jobs={threads}"));
