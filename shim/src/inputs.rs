@@ -36,9 +36,11 @@ use std::path::{Path, PathBuf};
 use object::read::elf::{FileHeader, SectionHeader};
 use object::{Endianness, elf, pod};
 
-use crate::archive::{self, Archive, ArchiveError, Entry, Member};
+use crate::archive::{Archive, ArchiveError, Member, MemberHeader};
 use crate::cmdline::{CommandLine, State, Step};
+use crate::files;
 use crate::kind::{self, Kind};
+use crate::llvm_path;
 use crate::options::Id;
 use crate::script::{Command, Parser, ScriptError};
 
@@ -216,7 +218,7 @@ struct Item<'a> {
 }
 
 enum Inside<'a> {
-    Regular(&'a mut Archive, &'a Entry),
+    Regular(&'a mut Archive, &'a MemberHeader),
     Thin(&'a Member),
 }
 
@@ -453,7 +455,7 @@ impl<'a> Walker<'a> {
     /// What a file is, and the file again.
     fn identify(&self, path: &Path, file: File) -> Result<(Kind, File), InputError> {
         let mut head = [0; kind::HEAD_LEN];
-        let kind = match archive::read_full(&file, &mut head, 0) {
+        let kind = match files::read_full(&file, &mut head, 0) {
             Ok(len) => kind::kind_of(head.get(..len).unwrap_or_default()),
             Err(e) => return unreadable(path, file, e),
         };
@@ -489,7 +491,7 @@ impl<'a> Walker<'a> {
         let mut archive = Archive::open(path, file)?;
         let mut head = [0; kind::HEAD_LEN];
         let mut members = 0;
-        while let Some(entry) = archive.next_entry()? {
+        while let Some(entry) = archive.next_header()? {
             members += 1;
             if archive.is_thin() {
                 // How many there are is not known yet.
@@ -500,12 +502,12 @@ impl<'a> Walker<'a> {
                 go!(self.add_thin_member(path, &member, state));
                 continue;
             }
-            let read = match archive.entry_head(&entry, &mut head) {
+            let read = match archive.read_head(&entry, &mut head) {
                 Ok(read) => read,
                 Err(e) => return fail(path, InputFault::Io(e)),
             };
             let mut kind = kind::kind_of(head.get(..read).unwrap_or_default());
-            let (file, at, len) = archive.entry_bytes(&entry);
+            let (file, at, len) = archive.bytes_of(&entry);
             if kind == Kind::ElfRelocatable
                 && self.fat_lto_objects
                 && has_lto_section(file, at, len)
@@ -576,14 +578,14 @@ impl<'a> Walker<'a> {
                 match dir.strip_prefix(b"=") {
                     Some(rest) => {
                         path.extend_from_slice(self.sysroot);
-                        archive::append_path(path, rest);
+                        llvm_path::append(path, rest);
                     }
                     None => path.extend_from_slice(dir),
                 }
                 // The pieces make one component.
                 let mut pieces = name.iter();
                 if let Some(first) = pieces.next() {
-                    archive::append_path(path, first);
+                    llvm_path::append(path, first);
                 }
                 for piece in pieces {
                     path.extend_from_slice(piece);
@@ -648,7 +650,7 @@ impl<'a> Walker<'a> {
         let left = MAX_SCRIPT_BYTES.saturating_sub(self.script_bytes);
         let len = file.metadata().map_or(0, |m| m.len()).min(left);
         let mut text = vec![0; usize::try_from(len).unwrap_or(0).saturating_add(1)];
-        match archive::read_full(&file, &mut text, 0) {
+        match files::read_full(&file, &mut text, 0) {
             Ok(len) => text.truncate(len),
             Err(e) => return unreadable(script.path, file, e),
         }
@@ -738,10 +740,10 @@ impl<'a> Walker<'a> {
                 None => fail(as_path(&path), InputFault::NotFound("input of a script")),
             };
         }
-        let dir = archive::parent_path(script.path.as_os_str().as_bytes());
+        let dir = llvm_path::parent_path(script.path.as_os_str().as_bytes());
         if !dir.is_empty() {
             let mut path = dir.to_vec();
-            archive::append_path(&mut path, name);
+            llvm_path::append(&mut path, name);
             if let Some(file) = open_existing(as_path(&path))? {
                 return self.add_file(as_path(&path), Some(file), state, depth);
             }
@@ -793,7 +795,7 @@ fn is_under(path: &Path, root: &[u8]) -> bool {
         if identity(as_path(path)) == Some(root) {
             return true;
         }
-        path = archive::parent_path(path);
+        path = llvm_path::parent_path(path);
     }
     false
 }
@@ -812,13 +814,13 @@ fn open(path: &Path) -> Result<File, InputError> {
     {
         return fail(path, InputFault::Unsupported("it is no plain file"));
     }
-    archive::open_readable(path).or_else(|e| fail(path, InputFault::Io(e)))
+    files::open_readable(path).or_else(|e| fail(path, InputFault::Io(e)))
 }
 
 /// Opens a file that may not exist. What exists and can't be opened is an error, as in lld, which
 /// asks for existence first and opens later.
 fn open_existing(path: &Path) -> Result<Option<File>, InputError> {
-    match archive::open_readable(path) {
+    match files::open_readable(path) {
         Ok(file) => Ok(Some(file)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => {
@@ -880,7 +882,7 @@ impl Slice<'_> {
         let mut words = vec![0u64; size.div_ceil(8)];
         let bytes = pod::bytes_of_slice_mut(&mut words).get_mut(..size)?;
         let at = self.at.checked_add(offset)?;
-        let got = archive::read_full(self.file, bytes, at).ok()?;
+        let got = files::read_full(self.file, bytes, at).ok()?;
         (got == size).then_some(words)
     }
 }

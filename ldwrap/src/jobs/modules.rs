@@ -94,7 +94,7 @@ fn with_bitcode<T>(
     identifier: &OsStr,
     f: impl FnOnce(&[u8], Option<&Path>) -> Result<T, String>,
 ) -> Result<T, String> {
-    let at = shim::archive::locate(identifier, Path::new("")).map_err(|e| e.to_string())?;
+    let at = shim::archive::locate(identifier).map_err(|e| e.to_string())?;
     let map = map(&at.path).map_err(|e| e.to_string())?;
     let whole = at.whole_file.then_some(at.path.as_path());
     let bytes = part(&map, at.offset, at.size)?;
