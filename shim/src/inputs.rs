@@ -37,7 +37,7 @@ use object::read::elf::{FileHeader, SectionHeader};
 use object::{Endianness, elf, pod};
 
 use crate::archive::{Archive, ArchiveError, Member, MemberHeader};
-use crate::cmdline::{CommandLine, State, Step};
+use crate::cmdline::{CommandLine, PositionalState, Step};
 use crate::files;
 use crate::kind::{self, Kind};
 use crate::llvm_path;
@@ -129,7 +129,7 @@ pub struct Found<'a> {
     /// What the file or member is.
     pub kind: Kind,
     /// The state in which lld adds it.
-    pub state: State,
+    pub state: PositionalState,
 }
 
 /// Whether to look at more inputs.
@@ -212,7 +212,7 @@ struct Item<'a> {
     path: &'a Path,
     member: Option<Inside<'a>>,
     kind: Kind,
-    state: State,
+    state: PositionalState,
     /// Its size in bytes, where it is bitcode.
     len: u64,
 }
@@ -313,7 +313,7 @@ struct Walker<'a> {
     fat_lto_objects: bool,
     /// Archives to be looked at last, for one who only asks for bitcode; `None` to look at all in
     /// its place.
-    waiting: Option<Vec<(PathBuf, Option<File>, State)>>,
+    waiting: Option<Vec<(PathBuf, Option<File>, PositionalState)>>,
     /// The paths of those: compilers name some libraries several times.
     named: HashSet<PathBuf>,
     /// Which objects of the command line to look at, if not all.
@@ -390,11 +390,8 @@ impl<'a> Walker<'a> {
                 }
                 Step::File { path, state } => self.add_file(Path::new(path), None, state, 0),
                 Step::Library { name, state } => self.add_library(name.as_bytes(), state, 0),
-                Step::Script { path, state } | Step::DefaultScript { path, state } => {
-                    self.add_named_script(path, state)
-                }
-                Step::JustSymbols(path) | Step::InImplib(path) => self.add_symbols(Path::new(path)),
-                Step::Defsym(_) => Ok(Visit::Continue),
+                Step::Script { path, state } => self.add_named_script(path, state),
+                Step::Symbols(path) => self.add_symbols(Path::new(path)),
             };
             if visit? == Visit::Stop {
                 return Ok(());
@@ -418,7 +415,7 @@ impl<'a> Walker<'a> {
             return Ok(Visit::Continue);
         }
         let (kind, _) = self.identify(path, open(path)?)?;
-        self.emit(path, None, kind, State::default(), 0)
+        self.emit(path, None, kind, PositionalState::default(), 0)
     }
 
     /// `LinkerDriver::addFile`. `file` is the open file if it was opened to find it.
@@ -426,7 +423,7 @@ impl<'a> Walker<'a> {
         &mut self,
         path: &Path,
         file: Option<File>,
-        state: State,
+        state: PositionalState,
         depth: usize,
     ) -> Result<Visit, InputError> {
         let file = match file {
@@ -473,7 +470,7 @@ impl<'a> Walker<'a> {
         path: &Path,
         member: Option<Inside<'_>>,
         kind: Kind,
-        state: State,
+        state: PositionalState,
         len: u64,
     ) -> Result<Visit, InputError> {
         (self.sink)(Item {
@@ -487,7 +484,12 @@ impl<'a> Walker<'a> {
 
     /// The members of an archive. What they contain is not looked at: an archive or a script in an
     /// archive is nothing to lld.
-    fn add_archive(&mut self, path: &Path, file: File, state: State) -> Result<Visit, InputError> {
+    fn add_archive(
+        &mut self,
+        path: &Path,
+        file: File,
+        state: PositionalState,
+    ) -> Result<Visit, InputError> {
         let mut archive = Archive::open(path, file)?;
         let mut head = [0; kind::HEAD_LEN];
         let mut members = 0;
@@ -529,7 +531,7 @@ impl<'a> Walker<'a> {
         &mut self,
         archive: &Path,
         member: &Member,
-        state: State,
+        state: PositionalState,
     ) -> Result<Visit, InputError> {
         let Some(path) = &member.external else {
             return Ok(Visit::Continue);
@@ -543,7 +545,7 @@ impl<'a> Walker<'a> {
     fn add_library(
         &mut self,
         name: &[u8],
-        state: State,
+        state: PositionalState,
         depth: usize,
     ) -> Result<Visit, InputError> {
         let mut path = std::mem::take(&mut self.scratch);
@@ -613,7 +615,11 @@ impl<'a> Walker<'a> {
     }
 
     /// A script of `-T` or `--default-script`, which is one whatever its magic number.
-    fn add_named_script(&mut self, name: &OsStr, state: State) -> Result<Visit, InputError> {
+    fn add_named_script(
+        &mut self,
+        name: &OsStr,
+        state: PositionalState,
+    ) -> Result<Visit, InputError> {
         let mut path = Vec::new();
         let file = self.open_script(name.as_bytes(), &mut path)?;
         go!(self.emit(as_path(&path), None, Kind::Text, state, 0));
@@ -624,7 +630,7 @@ impl<'a> Walker<'a> {
         &mut self,
         path: &Path,
         file: File,
-        state: State,
+        state: PositionalState,
         depth: usize,
     ) -> Result<Visit, InputError> {
         let script = Script {
@@ -639,7 +645,7 @@ impl<'a> Walker<'a> {
         &mut self,
         script: Script<'_>,
         file: File,
-        state: State,
+        state: PositionalState,
     ) -> Result<Visit, InputError> {
         self.scripts += 1;
         if script.depth >= MAX_SCRIPT_DEPTH || self.scripts > MAX_SCRIPTS {
@@ -669,16 +675,7 @@ impl<'a> Walker<'a> {
                 Err(e) => return fail(script.path, InputFault::Script(e)),
             };
             match command {
-                Command::Input {
-                    name,
-                    as_needed,
-                    group,
-                } => {
-                    let mut state = state;
-                    state.as_needed |= as_needed;
-                    state.in_group |= group;
-                    go!(self.add_script_input(script, name, state));
-                }
+                Command::Input(name) => go!(self.add_script_input(script, name, state)),
                 Command::SearchDir(dir) => {
                     if !self.nostdlib {
                         self.search_paths.push(Cow::Owned(dir.to_vec()));
@@ -717,7 +714,7 @@ impl<'a> Walker<'a> {
         &mut self,
         script: Script<'_>,
         name: &[u8],
-        state: State,
+        state: PositionalState,
     ) -> Result<Visit, InputError> {
         let depth = script.depth.saturating_add(1);
         if let Some(library) = name.strip_prefix(b"-l") {

@@ -21,15 +21,8 @@ use std::fmt;
 /// What a script says about inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// A file of an `INPUT` or `GROUP`: a path, `=path`, or `-lname`.
-    Input {
-        /// The name, without quotes.
-        name: &'a [u8],
-        /// Within `AS_NEEDED`, which adds to the state of the command line.
-        as_needed: bool,
-        /// Within `GROUP`.
-        group: bool,
-    },
+    /// A file of an `INPUT`, `GROUP` or `AS_NEEDED`, without quotes: a path, `=path`, or `-lname`.
+    Input(&'a [u8]),
     /// `SEARCH_DIR(dir)`: another `-L`, behind all others.
     SearchDir(&'a [u8]),
     /// `INCLUDE file`: a script to be read here.
@@ -55,10 +48,13 @@ impl fmt::Display for ScriptError {
 
 impl std::error::Error for ScriptError {}
 
+/// A list of files that is being read.
 #[derive(Clone, Copy)]
-struct List {
-    group: bool,
-    as_needed: bool,
+enum FileList {
+    /// `INPUT(` or `GROUP(`.
+    Plain,
+    /// `AS_NEEDED(` within one of these.
+    AsNeeded,
 }
 
 /// Reads a script from its start, command by command.
@@ -68,8 +64,7 @@ struct List {
 pub struct Parser<'a> {
     text: &'a [u8],
     pos: usize,
-    /// The list of files that is being read.
-    list: Option<List>,
+    list: Option<FileList>,
 }
 
 impl<'a> Parser<'a> {
@@ -101,31 +96,18 @@ impl<'a> Parser<'a> {
     }
 
     /// An element of `INPUT( ... )` (`readInput`, `readAsNeeded`).
-    fn in_list(&mut self, list: List) -> Result<Option<Command<'a>>, ScriptError> {
-        let token = self.need()?;
-        match token {
-            b")" => {
-                self.list = list.as_needed.then_some(List {
-                    as_needed: false,
-                    ..list
-                });
-                Ok(None)
-            }
+    fn in_list(&mut self, list: FileList) -> Result<Option<Command<'a>>, ScriptError> {
+        match (self.need()?, list) {
+            (b")", FileList::Plain) => self.list = None,
+            (b")", FileList::AsNeeded) => self.list = Some(FileList::Plain),
             // Within AS_NEEDED it is a file of that name.
-            b"AS_NEEDED" if !list.as_needed => {
+            (b"AS_NEEDED", FileList::Plain) => {
                 self.expect(b"(", "( expected after AS_NEEDED")?;
-                self.list = Some(List {
-                    as_needed: true,
-                    ..list
-                });
-                Ok(None)
+                self.list = Some(FileList::AsNeeded);
             }
-            _ => Ok(Some(Command::Input {
-                name: unquote(token),
-                as_needed: list.as_needed,
-                group: list.group,
-            })),
+            (name, _) => return Ok(Some(Command::Input(unquote(name)))),
         }
+        Ok(None)
     }
 
     /// A directive (`readLinkerScript`).
@@ -134,10 +116,7 @@ impl<'a> Parser<'a> {
             b";" => {}
             b"INPUT" | b"GROUP" => {
                 self.expect(b"(", "( expected after INPUT or GROUP")?;
-                self.list = Some(List {
-                    group: token == b"GROUP",
-                    as_needed: false,
-                });
+                self.list = Some(FileList::Plain);
             }
             b"INCLUDE" => return Ok(Some(Command::Include(unquote(self.need()?)))),
             b"SEARCH_DIR" => return self.parenthesized().map(|n| Some(Command::SearchDir(n))),
@@ -303,19 +282,7 @@ mod tests {
     }
 
     fn input(name: &str) -> Command<'_> {
-        Command::Input {
-            name: name.as_bytes(),
-            as_needed: false,
-            group: false,
-        }
-    }
-
-    fn group(name: &str, as_needed: bool) -> Command<'_> {
-        Command::Input {
-            name: name.as_bytes(),
-            as_needed,
-            group: true,
-        }
+        Command::Input(name.as_bytes())
     }
 
     #[test]
@@ -325,10 +292,10 @@ mod tests {
         assert_eq!(
             all(text).unwrap(),
             [
-                group("/lib/libc.so.6", false),
-                group("/usr/lib/libc_nonshared.a", false),
-                group("/lib64/ld-linux.so.2", true),
-                group("-lm", false),
+                input("/lib/libc.so.6"),
+                input("/usr/lib/libc_nonshared.a"),
+                input("/lib64/ld-linux.so.2"),
+                input("-lm"),
             ]
         );
     }
@@ -379,7 +346,7 @@ mod tests {
             .unwrap()
             .into_iter()
             .map(|command| match command {
-                Command::Input { name, .. } => name,
+                Command::Input(name) => name,
                 _ => panic!("no input: {command:?}"),
             })
             .collect();
@@ -390,24 +357,8 @@ mod tests {
     #[test]
     fn as_needed_does_not_nest() {
         let text = b"INPUT(AS_NEEDED(a AS_NEEDED) b \"AS_NEEDED\")";
-        let names: Vec<_> = all(text).unwrap();
-        assert_eq!(
-            names,
-            [
-                Command::Input {
-                    name: b"a",
-                    as_needed: true,
-                    group: false
-                },
-                Command::Input {
-                    name: b"AS_NEEDED",
-                    as_needed: true,
-                    group: false
-                },
-                input("b"),
-                input("AS_NEEDED"),
-            ]
-        );
+        let names = ["a", "AS_NEEDED", "b", "AS_NEEDED"].map(input);
+        assert_eq!(all(text).unwrap(), names);
     }
 
     #[test]
