@@ -18,8 +18,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::reader::decimal;
-use super::{Archive, ArchiveError, Fault};
+use super::error::{ArchiveError, Fault};
+use super::reader::{Archive, decimal};
 use crate::files::open_readable;
 use crate::llvm_path;
 

@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::error::{ArchiveError, Fault};
 use super::window::Window;
-use super::{ArchiveError, Fault};
 use crate::files::read_full;
 use crate::kind::{self, Kind};
 use crate::llvm_path;
