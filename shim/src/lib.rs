@@ -1,8 +1,8 @@
 //! What the shim and ldwrap share: lld's command line, its inputs, and the decision whether a link
-//! is to be split.
+//! is forwarded to lld as it is.
 //!
 //! Data flows one way: argv -> [`cmdline::CommandLine`] -> [`inputs`] -> [`decide::Decision`].
-//! Nothing here knows phases, clang or the network.
+//! Nothing here knows of jobs, clang or the network.
 
 pub mod archive;
 pub mod cmdline;

@@ -18,7 +18,7 @@ pub const TESTED: [u32; 4] = [14, 16, 19, 22];
 /// Majors, in order of preference, whose option sets stand for `major`'s.
 ///
 /// A tested release stands for itself. Between two of them the newer is asked first, then the
-/// older. Without a version (`None`) all are asked, newest first: the reading for a caller that
+/// older. The newest stands for all later ones, the oldest for all earlier ones. Without a version (`None`) all are asked, newest first: the reading for a caller that
 /// does not know yet which lld will run, since the real lld still rejects what it doesn't know.
 #[must_use]
 pub fn dialects(major: Option<u32>) -> Vec<u32> {
@@ -146,7 +146,7 @@ const fn joined_or_separate(name: &'static str, dashes: Dashes, id: Id) -> Spell
     spelling(name, dashes, ValueKind::JoinedOrSeparate, id)
 }
 
-/// How one argument reads.
+/// What one argument is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
     /// Not an option: no leading dash, or `-` alone.

@@ -1,14 +1,14 @@
 //! Response files (`@file`) as lld reads and we write them.
 //!
 //! lld expands them with LLVM's `cl::ExpandResponseFiles` (llvm/lib/Support/CommandLine.cpp), from
-//! a driver of its own (lld/ELF/DriverUtils.cpp). What that means, and what surprises:
+//! a driver of its own (lld/ELF/DriverUtils.cpp). That means:
 //!
 //! - Quotes and backslashes are GNU's by default, Windows' with `--rsp-quoting=windows`, which
 //!   counts on the command line only, not inside a response file.
 //! - A file may name other files. Relative names are relative to the working directory, not to the
 //!   naming file.
 //! - `@file` stays as an argument when there is no such file; lld then fails on it as an input.
-//!   Any other trouble (a directory, no permission, a cycle) ends the expansion with an error in
+//!   Any other fault (a directory, no permission, a cycle) ends the expansion with an error in
 //!   lld 16 and later and leaves the argument in 14. Such links fail either way, so here it is an
 //!   error and the caller leaves the link to the real lld, which says it in its own words.
 //! - A byte order mark is dropped, and UTF-16 is converted.
@@ -35,7 +35,7 @@ const MAX_BYTES: u64 = 256 << 20;
 /// What a file counts for at least (bytes) toward [`MAX_BYTES`], since opening an empty one takes time too.
 const MIN_BYTES: u64 = 4 << 10;
 
-/// How the words in a response file are told apart (`--rsp-quoting`).
+/// How a response file is split into words (`--rsp-quoting`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quoting {
     /// `posix`, the default.
@@ -68,7 +68,7 @@ pub enum Reason {
     TooLarge,
     /// It begins with a UTF-16 byte order mark and is not UTF-16.
     NotUtf16,
-    /// It ends within quotes, under Windows quoting, where lld 14 and later ones differ.
+    /// It ends within quotes, under Windows quoting: what lld makes of that depends on the release.
     Unterminated,
 }
 
@@ -114,7 +114,7 @@ pub fn expand(args: &[OsString], quoting: Quoting) -> Result<Vec<OsString>, Resp
     Ok(expansion.expanded)
 }
 
-/// An expansion under way.
+/// The state of an expansion.
 struct Expansion {
     quoting: Quoting,
     bytes_left: u64,

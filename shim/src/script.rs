@@ -1,12 +1,12 @@
 //! Linker scripts, as far as they name inputs.
 //!
 //! A script reaches lld as an input without magic number (`libc.so`), by `-T` or by
-//! `--default-script`. Of all that it can say (lld/ELF/ScriptParser.cpp) we want the files: `INPUT`,
-//! `GROUP`, `AS_NEEDED`, `INCLUDE`, `SEARCH_DIR`, `TARGET`. The rest is stepped over, which takes
+//! `--default-script`. Of all that it can say (lld/ELF/ScriptParser.cpp) only what names files matters here:
+//! `INPUT`, `GROUP`, `AS_NEEDED`, `INCLUDE`, `SEARCH_DIR`, `TARGET`. The rest is skipped, which takes
 //! lld's tokens (lld/ELF/ScriptLexer.cpp) and balanced brackets, but none of its expressions.
 //!
-//! This parser takes bytes and gives names; where a name is looked for is [`crate::inputs`]'
-//! business. It refuses whatever lld refuses at the top level: `STARTUP`, which is GNU ld's, too.
+//! This parser takes bytes and gives names; [`crate::inputs`] looks for the files. It refuses what lld
+//! refuses at the top level, such as GNU ld's `STARTUP`.
 //!
 //! Known to differ from lld:
 //!
@@ -14,7 +14,7 @@
 //!   top level has to hold whole directives, while lld splices tokens.
 //! * LLVM 22 ends a word at `/*` in expressions, earlier ones do not. Here `/*` within a word never
 //!   begins a comment, since in `dir/*.o` it is a pattern.
-//! * What is wrong within a directive that is stepped over goes unseen; lld will say it.
+//! * An error within a directive that is skipped is not seen; lld will report it.
 
 use std::fmt;
 
@@ -77,9 +77,9 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The next thing that matters, `None` at the end of the script.
+    /// The next command that says something about inputs, `None` at the end of the script.
     ///
-    /// Fails on what lld would not take, and on what it can't step over. It is then of no more use.
+    /// Fails on what lld would refuse, and on what can't be skipped; the parser is of no use then.
     pub fn next_command(&mut self) -> Result<Option<Command<'a>>, ScriptError> {
         loop {
             let command = match self.list {
@@ -97,7 +97,7 @@ impl<'a> Parser<'a> {
 
     /// An element of `INPUT( ... )` (`readInput`, `readAsNeeded`).
     fn in_list(&mut self, list: FileList) -> Result<Option<Command<'a>>, ScriptError> {
-        match (self.need()?, list) {
+        match (self.required_token()?, list) {
             (b")", FileList::Plain) => self.list = None,
             (b")", FileList::AsNeeded) => self.list = Some(FileList::Plain),
             // Within AS_NEEDED it is a file of that name.
@@ -118,7 +118,7 @@ impl<'a> Parser<'a> {
                 self.expect(b"(", "( expected after INPUT or GROUP")?;
                 self.list = Some(FileList::Plain);
             }
-            b"INCLUDE" => return Ok(Some(Command::Include(unquote(self.need()?)))),
+            b"INCLUDE" => return Ok(Some(Command::Include(unquote(self.required_token()?)))),
             b"SEARCH_DIR" => return self.parenthesized().map(|n| Some(Command::SearchDir(n))),
             b"TARGET" => return self.parenthesized().map(|n| Some(Command::Target(n))),
             b"ENTRY" | b"EXTERN" | b"OUTPUT" | b"OUTPUT_ARCH" | b"OUTPUT_FORMAT"
@@ -134,20 +134,20 @@ impl<'a> Parser<'a> {
         Ok(None)
     }
 
-    /// `SECTIONS { ... } INSERT AFTER .text;`
+    /// Skips the end of `SECTIONS { ... } INSERT AFTER .text;`.
     fn insert(&mut self) -> Result<(), ScriptError> {
         let before = self.pos;
         if self.token()? != Some(b"INSERT") {
             self.pos = before;
             return Ok(());
         }
-        match self.need()? {
-            b"AFTER" | b"BEFORE" => self.need().map(|_| ()),
+        match self.required_token()? {
+            b"AFTER" | b"BEFORE" => self.required_token().map(|_| ()),
             _ => Err(self.error("AFTER or BEFORE expected after INSERT")),
         }
     }
 
-    /// What follows the symbol of an assignment (`readAssignment`): an operator, and all up to `;`.
+    /// Skips what follows the symbol of an assignment (`readAssignment`): an operator, and all up to `;`.
     fn assignment(&mut self) -> Result<(), ScriptError> {
         let assigns = match self.token()? {
             Some([b'=', ..] | b"<<=" | b">>=") => true,
@@ -157,25 +157,26 @@ impl<'a> Parser<'a> {
         if !assigns {
             return Err(self.error("unknown directive"));
         }
-        while self.need()? != b";" {}
+        while self.required_token()? != b";" {}
         Ok(())
     }
 
+    /// The one word in parentheses.
     fn parenthesized(&mut self) -> Result<&'a [u8], ScriptError> {
         self.expect(b"(", "( expected")?;
-        let token = self.need()?;
+        let token = self.required_token()?;
         self.expect(b")", ") expected")?;
         Ok(unquote(token))
     }
 
-    /// Steps over a bracket and all up to the one that closes it.
+    /// Skips a bracket and all up to the one that closes it.
     fn skip(&mut self, open: &[u8], close: &[u8]) -> Result<(), ScriptError> {
-        if self.need()? != open {
+        if self.required_token()? != open {
             return Err(self.error("( or { expected after a directive"));
         }
         let mut depth = 1usize;
         while depth > 0 {
-            let token = self.need()?;
+            let token = self.required_token()?;
             if token == open {
                 depth = depth.saturating_add(1);
             } else if token == close {
@@ -186,14 +187,15 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, token: &[u8], what: &'static str) -> Result<(), ScriptError> {
-        if self.need()? == token {
+        if self.required_token()? == token {
             Ok(())
         } else {
             Err(self.error(what))
         }
     }
 
-    fn need(&mut self) -> Result<&'a [u8], ScriptError> {
+    /// The next token; an error at the end of the script.
+    fn required_token(&mut self) -> Result<&'a [u8], ScriptError> {
         self.token()?.ok_or_else(|| self.error("unexpected end"))
     }
 
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_stepped_over() {
+    fn everything_else_is_skipped() {
         let text = br#"
             ENTRY(_start) EXTERN(a b "c d") OUTPUT("a.out") OUTPUT_ARCH(i386:x86-64);
             OUTPUT_FORMAT("elf64-x86-64", "elf64-x86-64", "elf64-x86-64")

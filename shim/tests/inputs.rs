@@ -17,7 +17,7 @@ use shim::cmdline::CommandLine;
 use shim::inputs::{self, Visit};
 use shim::kind::Kind;
 
-const RELEASES: [u32; 4] = [14, 16, 19, 22];
+const RELEASES: [u32; 4] = shim::options::TESTED;
 
 /// Runs a program of a release, `clang-19`, and wants it to succeed.
 fn run(program: &str, release: u32, args: &str) {

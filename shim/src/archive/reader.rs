@@ -14,10 +14,10 @@ use crate::llvm_path;
 
 const MAGIC_LEN: u64 = 8;
 const HEADER_LEN: u64 = 60;
-/// A name table larger than this is not believed. LLVM itself has some 100 kB.
+/// A larger name table (bytes) is an error. LLVM's own archives have some 100 kB.
 const MAX_NAME_TABLE: u64 = 256 << 20;
-/// A member's name longer than this is not believed. Members may share one name in the name table, so
-/// that without a limit the time to read all names would grow with the square of the archive.
+/// A longer name (bytes) is an error. Members may share one name in the name table, so that without a
+/// limit the time to read all names would grow with the square of the archive's size.
 pub(super) const MAX_NAME: u64 = 64 << 10;
 
 /// A member of an archive.
@@ -48,7 +48,7 @@ pub struct MemberHeader {
     name_field: [u8; 16],
 }
 
-/// Who defined the form of names.
+/// Whose form of names an archive has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NameFormat {
     Gnu,

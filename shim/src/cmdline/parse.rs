@@ -31,8 +31,8 @@ pub struct Occurrence {
     pub value: OsString,
 }
 
-/// Why a command line can't be parsed. In each case the real lld fails or is not ours to
-/// second-guess: run it on the original arguments.
+/// Why a command line can't be parsed. In each case the real lld fails or is another driver than ELF's:
+/// run it on the original arguments.
 #[derive(Debug)]
 pub enum ParseError {
     /// The last argument is an option that needs a value.
@@ -200,8 +200,8 @@ fn strip_flavor(argv: &[OsString]) -> Result<&[OsString], ParseError> {
     }
 }
 
-/// What follows the first `-m` that is an argument of its own, be it itself another's value: where
-/// lld looks to tell a MinGW link.
+/// What follows the first argument `-m`, even if that is another option's value: by this lld recognizes a
+/// MinGW link.
 fn first_emulation(argv: &[OsString]) -> Option<&OsStr> {
     argv.windows(2).find_map(|pair| match pair {
         [option, name] if option == "-m" => Some(name.as_os_str()),
