@@ -6,7 +6,7 @@ use crate::jobs::index::{Identifier, Index};
 use crate::sys::map;
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
-use shim::inputs::{self, Found, Visit};
+use shim::inputs::{self, Input, Visit};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -94,7 +94,7 @@ fn with_bitcode<T>(
     identifier: &OsStr,
     f: impl FnOnce(&[u8], Option<&Path>) -> Result<T, String>,
 ) -> Result<T, String> {
-    let at = shim::archive::locate(identifier, Path::new("")).map_err(|e| e.to_string())?;
+    let at = shim::archive::locate(identifier).map_err(|e| e.to_string())?;
     let map = map(&at.path).map_err(|e| e.to_string())?;
     let whole = at.whole_file.then_some(at.path.as_path());
     let bytes = part(&map, at.offset, at.size)?;
@@ -189,7 +189,7 @@ pub fn any_thin(cmd: &CommandLine) -> Result<bool, Failure> {
     odd.map_or(Ok(found), |why| Err(Failure::new(why)))
 }
 
-fn is_thin(input: &Found<'_>) -> Result<bool, String> {
+fn is_thin(input: &Input<'_>) -> Result<bool, String> {
     with_input(input, |bytes| {
         module::has_thin(bytes).map_err(|e| e.to_string())
     })
@@ -197,7 +197,7 @@ fn is_thin(input: &Found<'_>) -> Result<bool, String> {
 
 /// Calls `f` with the bitcode of an input that has some.
 pub fn with_input<T>(
-    input: &Found<'_>,
+    input: &Input<'_>,
     f: impl FnOnce(&[u8]) -> Result<T, String>,
 ) -> Result<T, String> {
     let (path, offset, size) = match input.member {
