@@ -1,7 +1,8 @@
-//! What comments cite is there.
+//! What comments cite is there, and documents say what the program's own tables say.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap().flatten() {
@@ -55,4 +56,26 @@ fn headings_that_comments_cite_are_there() {
         }
     }
     assert!(found > 20, "{found}");
+}
+
+/// README's tables of settings are made by ldwrap.
+#[test]
+fn tables_of_settings() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = fs::read_to_string(top.join("README.md")).unwrap();
+    for part in ["settings", "server"] {
+        let made = Command::new(env!("CARGO_BIN_EXE_ldwrap"))
+            .args(["document", part])
+            .output()
+            .unwrap();
+        let table = format!(
+            "<!-- ldwrap document {part} -->\n\n{}\n<!-- end -->\n",
+            String::from_utf8(made.stdout).unwrap()
+        );
+        assert!(table.lines().count() > 10, "{table}");
+        assert!(
+            readme.contains(&table),
+            "README.md: put there what 'ldwrap document {part}' prints"
+        );
+    }
 }

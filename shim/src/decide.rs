@@ -1,8 +1,8 @@
-//! The decision: is this link to be split?
+//! The decision: does a link go through ldwrap, or to the real lld as it came?
 //!
-//! Reads as little as it can. `never`, an option that ends the question, or no bitcode among the
-//! inputs, and the link is forwarded as it came. What is not understood is forwarded too: the real
-//! lld then says its own error (DESIGN.md, invariant 2).
+//! Reads as little as it can. A link is forwarded with `LDWRAP_SPLIT=never`, with an option that links
+//! nothing, or without bitcode among its inputs. What is not understood is forwarded too: the real
+//! lld then says its own error (DESIGN.md, "What must always hold").
 
 use crate::cmdline::CommandLine;
 use crate::config::{Config, Split};
@@ -20,7 +20,7 @@ pub enum Decision {
         /// The output, as far as the command line could be read.
         output: String,
     },
-    /// It has bitcode: try to split it.
+    /// It has bitcode: hand it to ldwrap.
     Split {
         /// The output.
         output: String,
@@ -29,21 +29,21 @@ pub enum Decision {
     },
 }
 
-/// The reason of a link that has nothing to split.
+/// The reason of a link without bitcode.
 pub const NO_BITCODE: &str = "no bitcode";
 
-/// Options that end the question before any input is read, and how the reason names them.
-const NEVER_SPLIT: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--version")];
+/// Options with which lld links nothing, and their names in the reason.
+const LINKS_NOTHING: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--version")];
 
 /// A link of less bitcode than this (bytes) goes to lld alone: what starting ldwrap and watching lld costs
 /// would be a noticeable part of it (DESIGN.md, "What a link costs"). configure's links are among these.
-pub const WORTH_CACHING: u64 = 100 << 10;
+const WORTH_CACHING: u64 = 100 << 10;
 
 /// The reason of a link that is too small for a cache to pay.
-pub const TOO_SMALL: &str = "LDWRAP_SPLIT=auto: too little bitcode for a cache to pay";
+const TOO_SMALL: &str = "LDWRAP_SPLIT=auto: too little bitcode for a cache to pay";
 
-/// Decides about the link with these arguments (argv without its first). Bitcode is counted up to `count_to`
-/// bytes, and further than that only as far as the decision needs it.
+/// Decides about the link with these arguments (argv without its first). Counts bitcode up to `count_to`
+/// bytes, or as far as the decision needs it if that is more.
 #[must_use]
 pub fn decide<'a>(
     args: impl ExactSizeIterator<Item = &'a OsStr>,
@@ -78,17 +78,20 @@ pub fn decide<'a>(
             Some(&cmd),
         );
     }
-    if let Some((_, name)) = NEVER_SPLIT.iter().find(|(id, _)| cmd.has(*id)) {
+    if let Some((_, name)) = LINKS_NOTHING.iter().find(|(id, _)| cmd.has(*id)) {
         return forward(format!("{name} links nothing"), Some(&cmd));
     }
     if std::env::var_os("LLD_REPRODUCE").is_some() {
         // lld's own variable, the same as --reproduce.
         return forward("LLD_REPRODUCE: lld packs what it reads".into(), Some(&cmd));
     }
-    let weigh = config.split == Split::Auto;
-    // Of many objects some were left out above.
+    // One object of a sample stands for so many.
     let scale = (count / args.len().max(1)).max(1) as u64;
-    let enough = if weigh { WORTH_CACHING / scale } else { 1 };
+    let enough = if config.split == Split::Auto {
+        WORTH_CACHING / scale
+    } else {
+        1
+    };
     match inputs::bitcode_bytes(&cmd, sample, enough.max(count_to / scale)) {
         Ok(0) => forward(NO_BITCODE.into(), Some(&cmd)),
         Ok(bytes) if bytes < enough => forward(TOO_SMALL.into(), Some(&cmd)),

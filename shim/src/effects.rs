@@ -1,16 +1,16 @@
-//! What an option of lld's does to the objects of ThinLTO backends, and to what a link leaves behind.
+//! What each of lld's options does to the objects of ThinLTO backends.
 //!
 //! One answer for each option, so that cache keys and the decision to leave a link to lld cannot
 //! disagree. The match has no default arm: an option that is added to the table without an answer does
 //! not compile.
 //!
-//! What shapes code is what `createConfig` (lld/ELF/LTO.cpp) takes from the command line. lld's own
+//! The options that shape code are those that `createConfig` (lld/ELF/LTO.cpp) reads. lld's own
 //! cache key (`computeLTOCacheKey`, llvm/lib/LTO/LTO.cpp) has only part of that; what else a link's
 //! options change (resolution, visibility, the kind of output) it has in full.
 
 use crate::options::Id;
 
-/// See the module's text.
+/// What an option does to the objects of backends, and to what a link leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// None on objects: it is about the output, or lld's cache key has what it changes.

@@ -10,7 +10,7 @@
 /// How many bytes [`kind_of`] wants to see. Fewer are right only when the file has no more.
 pub const HEAD_LEN: usize = 64;
 
-/// What lld makes of an input.
+/// What an input is to lld.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Raw LLVM bitcode, `BC C0 DE` (docs/lld.md, "Recognising bitcode").
@@ -84,8 +84,8 @@ fn elf(head: &[u8]) -> Kind {
     }
 }
 
-/// Formats of other systems, which lld answers with "unknown file type". For binary ones less is
-/// checked than LLVM does: nothing that begins so parses as a script either.
+/// Formats of other systems, which lld refuses with "unknown file type". Of binary ones less is
+/// checked than LLVM does: nothing that begins so is a valid script either.
 fn refused(head: &[u8]) -> bool {
     const TEXTUAL: [&[u8]; 6] = [
         b"<bigaf>\n",

@@ -1,17 +1,19 @@
 //! What the shim and ldwrap share: lld's command line, its inputs, and the decision whether a link
-//! is to be split.
+//! is forwarded to lld as it is.
 //!
 //! Data flows one way: argv -> [`cmdline::CommandLine`] -> [`inputs`] -> [`decide::Decision`].
-//! Nothing here knows phases, clang or the network.
+//! Nothing here knows of jobs, clang or the network.
 
 pub mod archive;
 pub mod cmdline;
 pub mod config;
 pub mod decide;
 pub mod effects;
+mod files;
 pub mod inputs;
 pub mod kind;
 pub mod lld;
+mod llvm_path;
 pub mod options;
 pub mod report;
 pub mod response;

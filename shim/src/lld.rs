@@ -1,21 +1,23 @@
 //! Finding the real lld, and never ourselves.
 //!
-//! We may be found under any name: linked, copied, installed twice, nested. So a candidate is not
-//! judged by its path but by a note section that only our own binaries carry.
+//! Our own binaries may lie under any name on `PATH`: symbolic links, copies, several installations. So a
+//! candidate is not judged by its path but by a note section that only our own binaries carry.
 
 use crate::config::Config;
+use crate::options;
 use object::elf::{FileHeader32, FileHeader64};
 use object::read::elf::FileHeader;
 use object::{Endianness, ReadCache};
 use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::slice::SliceIndex;
 
-/// The section by which we know ourselves.
+/// The section that marks our own binaries.
 const MARK_SECTION: &str = ".note.ldwrap";
 
 /// Kept in every binary that links this library.
@@ -25,8 +27,11 @@ const MARK_SECTION: &str = ".note.ldwrap";
 #[unsafe(link_section = ".note.ldwrap")]
 static MARK: [u8; 8] = *b"ldwrap\0\0";
 
-/// lld majors that we know.
-pub const MAJORS: std::ops::RangeInclusive<u32> = 14..=22;
+/// lld majors that we know: from the oldest tested release to the newest.
+pub const MAJORS: RangeInclusive<u32> = {
+    let [oldest, .., newest] = options::TESTED;
+    oldest..=newest
+};
 
 /// Whether a file is one of our own binaries. One that can't be read or is no ELF file is not.
 #[must_use]
@@ -63,9 +68,10 @@ pub fn major_of_name(argv0: &OsStr) -> Option<u32> {
         .ok()
 }
 
-/// What a search saw, for the error when it found nothing.
+/// No lld was found.
 #[derive(Debug)]
 pub struct NoLld {
+    /// Each candidate, and why it is none.
     tried: Vec<String>,
 }
 
@@ -82,8 +88,9 @@ impl std::fmt::Display for NoLld {
 
 impl std::error::Error for NoLld {}
 
-/// Finds the real lld in the contract's order: `LDWRAP_REAL_LLD`, the version in our own name, the
-/// `ld.lld` beside the compiler that called us, `PATH`.
+/// Finds the real lld for a link that was called as `argv0`, in the order that README.md promises:
+/// `LDWRAP_REAL_LLD`, the version in our own name, the `ld.lld` beside the compiler that called us, `path` (the
+/// variable `PATH`).
 ///
 /// A `LDWRAP_REAL_LLD` that is set but unusable is an error, not a reason to look on: the user
 /// named it.
@@ -108,25 +115,22 @@ pub fn find(argv0: &OsStr, config: &Config, path: Option<&OsStr>) -> Result<Path
             Err(NoLld { tried })
         };
     }
-    let beside_caller = caller().and_then(|exe| Some(exe.parent()?.to_owned()));
-    let mut names = Vec::new();
     if let Some(major) = major_of_name(argv0) {
-        names.push(OsString::from(format!("ld.lld-{major}")));
-        let versioned = PathBuf::from(format!("/usr/lib/llvm-{major}/bin/ld.lld"));
-        if let Some(found) = in_path(&names[0], path, &mut usable) {
+        if let Some(found) = in_path(&format!("ld.lld-{major}"), path, &mut usable) {
             return Ok(found);
         }
+        // Where Debian's packages have it.
+        let versioned = PathBuf::from(format!("/usr/lib/llvm-{major}/bin/ld.lld"));
         if usable(&versioned, "") {
             return Ok(versioned);
         }
     } else {
-        names.push(OsString::from("ld.lld"));
-        if let Some(beside) = beside_caller.map(|dir| dir.join("ld.lld"))
+        if let Some(beside) = caller().and_then(|exe| Some(exe.parent()?.join("ld.lld")))
             && usable(&beside, " (beside the compiler)")
         {
             return Ok(beside);
         }
-        if let Some(found) = in_path(&names[0], path, &mut usable) {
+        if let Some(found) = in_path("ld.lld", path, &mut usable) {
             return Ok(found);
         }
     }
@@ -134,7 +138,7 @@ pub fn find(argv0: &OsStr, config: &Config, path: Option<&OsStr>) -> Result<Path
 }
 
 fn in_path(
-    name: &OsStr,
+    name: &str,
     path: Option<&OsStr>,
     usable: &mut dyn FnMut(&Path, &str) -> bool,
 ) -> Option<PathBuf> {
@@ -178,7 +182,7 @@ impl Argv {
         }
     }
 
-    /// The arguments behind `argv[0]`, which is any.
+    /// `args` behind an empty `argv[0]`.
     #[must_use]
     pub fn of_args(args: &[OsString]) -> Self {
         let owned: Vec<Vec<u8>> = args

@@ -8,7 +8,7 @@
 //! matches wins, a value may follow its option without any separator, one or two dashes mean
 //! different things), and a difference would change what is linked.
 //!
-//! [`Entry::since`] and [`Entry::until`] name only releases that `tests/option_table.rs` runs
+//! [`Spelling::since`] and [`Spelling::until`] name only releases that `tests/option_table.rs` runs
 //! ([`TESTED`]), and that test fails when one of them is wrong. What a release between two tested
 //! ones knows is taken to be what either neighbour knows ([`dialects`]).
 
@@ -18,7 +18,7 @@ pub const TESTED: [u32; 4] = [14, 16, 19, 22];
 /// Majors, in order of preference, whose option sets stand for `major`'s.
 ///
 /// A tested release stands for itself. Between two of them the newer is asked first, then the
-/// older. Without a version (`None`) all are asked, newest first: the reading for a caller that
+/// older. The newest stands for all later ones, the oldest for all earlier ones. Without a version (`None`) all are asked, newest first: the reading for a caller that
 /// does not know yet which lld will run, since the real lld still rejects what it doesn't know.
 #[must_use]
 pub fn dialects(major: Option<u32>) -> Vec<u32> {
@@ -46,7 +46,7 @@ pub enum Dashes {
 
 /// Where an option's value is (LLVM's `Option::Kind`, the four that lld uses).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// No value; the argument is exactly the name.
     Flag,
     /// The rest of the same argument, possibly nothing. The name ends in `=` where one is needed.
@@ -57,30 +57,15 @@ pub enum Kind {
     JoinedOrSeparate,
 }
 
-/// What a path in an option's value is to lld.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathRole {
-    /// A file that lld reads.
-    Input,
-    /// A linker script, version script or symbol list that lld reads; may be searched for.
-    Script,
-    /// A file that lld writes.
-    Output,
-    /// A directory.
-    Dir,
-    /// A program that lld runs or a plugin that it loads.
-    Program,
-}
-
 /// One spelling of an option.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spelling {
     /// The name after the dashes, with its `=` if it needs one.
     pub name: &'static str,
     /// Which dashes may precede it.
     pub dashes: Dashes,
     /// Where its value is.
-    pub kind: Kind,
+    pub value_kind: ValueKind,
     /// The option that it means.
     pub id: Id,
     /// The value that a flag stands for (`--build-id` is `--build-id=sha1`).
@@ -89,12 +74,11 @@ pub struct Entry {
     pub since: u32,
     /// Last tested major that has it.
     pub until: u32,
-    /// What its value is, when that is a path. `lto-basic-block-sections=` takes words too
-    /// (`all`, `none`); the role holds for the values that are none of them.
-    pub takes_path: Option<PathRole>,
+    /// Whether its value is the path of a file that lld writes.
+    pub names_output: bool,
 }
 
-impl Entry {
+impl Spelling {
     /// Whether the tested release `major` has this spelling.
     #[must_use]
     pub fn known_to(&self, major: u32) -> bool {
@@ -126,72 +110,61 @@ impl Entry {
         self
     }
 
-    const fn path(mut self, role: PathRole) -> Self {
-        self.takes_path = Some(role);
+    const fn output(mut self) -> Self {
+        self.names_output = true;
         self
     }
 }
 
-const fn entry(name: &'static str, dashes: Dashes, kind: Kind, id: Id) -> Entry {
+const fn spelling(name: &'static str, dashes: Dashes, value_kind: ValueKind, id: Id) -> Spelling {
     let [since, .., until] = TESTED;
-    Entry {
+    Spelling {
         name,
         dashes,
-        kind,
+        value_kind,
         id,
         value: None,
         since,
         until,
-        takes_path: None,
+        names_output: false,
     }
 }
 
-const fn flag(name: &'static str, dashes: Dashes, id: Id) -> Entry {
-    entry(name, dashes, Kind::Flag, id)
+const fn flag(name: &'static str, dashes: Dashes, id: Id) -> Spelling {
+    spelling(name, dashes, ValueKind::Flag, id)
 }
 
-const fn joined(name: &'static str, dashes: Dashes, id: Id) -> Entry {
-    entry(name, dashes, Kind::Joined, id)
+const fn joined(name: &'static str, dashes: Dashes, id: Id) -> Spelling {
+    spelling(name, dashes, ValueKind::Joined, id)
 }
 
-const fn separate(name: &'static str, dashes: Dashes, id: Id) -> Entry {
-    entry(name, dashes, Kind::Separate, id)
+const fn separate(name: &'static str, dashes: Dashes, id: Id) -> Spelling {
+    spelling(name, dashes, ValueKind::Separate, id)
 }
 
-const fn joined_or_separate(name: &'static str, dashes: Dashes, id: Id) -> Entry {
-    entry(name, dashes, Kind::JoinedOrSeparate, id)
+const fn joined_or_separate(name: &'static str, dashes: Dashes, id: Id) -> Spelling {
+    spelling(name, dashes, ValueKind::JoinedOrSeparate, id)
 }
 
-/// How one argument reads.
+/// What one argument is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
     /// Not an option: no leading dash, or `-` alone.
     Input,
-    /// Begins with a dash and no entry accepts it: an error in lld.
+    /// Begins with a dash and no spelling accepts it: an error in lld.
     Unknown,
-    /// The entry that accepts it, and how many bytes its dashes and name take.
+    /// An option.
     Option {
-        /// Index into [`TABLE`].
-        entry: usize,
+        /// The spelling that accepts it.
+        spelling: &'static Spelling,
         /// Length of dashes and name; what follows in the argument is the value.
         len: usize,
     },
 }
 
-impl Match {
-    /// The matched entry, if any.
-    #[must_use]
-    pub fn entry(self) -> Option<&'static Entry> {
-        match self {
-            Match::Option { entry, .. } => TABLE.get(entry),
-            _ => None,
-        }
-    }
-}
-
-/// Reads one argument as the tested release `major` does (`OptTable::ParseOneArg`): of the entries
-/// whose name the argument begins with, the longest that accepts it. Flags and separate options
-/// accept only an argument that is exactly their name, so `-librarian` is `-l ibrarian`.
+/// Reads one argument as the tested release `major` does (`OptTable::ParseOneArg`): of the spellings
+/// that the argument begins with, the longest that accepts it. Flags and separate options accept only an
+/// argument that is exactly their name, so `-librarian` is `-l ibrarian`.
 #[must_use]
 pub fn lookup(argument: &[u8], major: u32) -> Match {
     let (dashes, rest) = match argument {
@@ -204,28 +177,28 @@ pub fn lookup(argument: &[u8], major: u32) -> Match {
         return Match::Unknown;
     };
     // The table is sorted, so the names with one first byte are next to each other.
-    let start = TABLE.partition_point(|entry| entry.name.as_bytes().first() < Some(&first));
-    let mut best: Option<(usize, usize)> = None;
-    for (index, entry) in TABLE.iter().enumerate().skip(start) {
-        let name = entry.name.as_bytes();
+    let start = TABLE.partition_point(|spelling| spelling.name.as_bytes().first() < Some(&first));
+    let mut longest: Option<&'static Spelling> = None;
+    for spelling in TABLE.iter().skip(start) {
+        let name = spelling.name.as_bytes();
         if name.first() != Some(&first) {
             break;
         }
-        let accepts = match entry.kind {
-            Kind::Flag | Kind::Separate => rest == name,
-            Kind::Joined | Kind::JoinedOrSeparate => rest.starts_with(name),
+        let accepts = match spelling.value_kind {
+            ValueKind::Flag | ValueKind::Separate => rest == name,
+            ValueKind::Joined | ValueKind::JoinedOrSeparate => rest.starts_with(name),
         };
         if accepts
-            && entry.allows(dashes)
-            && entry.known_to(major)
-            && best.is_none_or(|(_, len)| name.len() > len)
+            && spelling.allows(dashes)
+            && spelling.known_to(major)
+            && longest.is_none_or(|longest| name.len() > longest.name.len())
         {
-            best = Some((index, name.len()));
+            longest = Some(spelling);
         }
     }
-    best.map_or(Match::Unknown, |(entry, len)| Match::Option {
-        entry,
-        len: dashes + len,
+    longest.map_or(Match::Unknown, |spelling| Match::Option {
+        spelling,
+        len: dashes + spelling.name.len(),
     })
 }
 
@@ -539,7 +512,7 @@ use Dashes::{Both, OneOnly, TwoOnly};
 
 /// Every spelling, sorted by name, a line each.
 #[rustfmt::skip]
-pub static TABLE: &[Entry] = &[
+pub static TABLE: &[Spelling] = &[
     flag("(", OneOnly, Id::StartGroup),
     flag(")", OneOnly, Id::EndGroup),
     flag("Bdynamic", Both, Id::Bdynamic),
@@ -555,15 +528,15 @@ pub static TABLE: &[Entry] = &[
     flag("EL", Both, Id::El),
     separate("F", OneOnly, Id::Filter),
     joined_or_separate("G", OneOnly, Id::Ignored),
-    joined_or_separate("L", OneOnly, Id::LibraryPath).path(PathRole::Dir),
+    joined_or_separate("L", OneOnly, Id::LibraryPath),
     flag("M", OneOnly, Id::PrintMap),
-    separate("Map", Both, Id::Map).path(PathRole::Output),
-    joined("Map=", Both, Id::Map).path(PathRole::Output),
+    separate("Map", Both, Id::Map).output(),
+    joined("Map=", Both, Id::Map).output(),
     flag("N", OneOnly, Id::Omagic),
     joined_or_separate("O", OneOnly, Id::Optimize),
     joined_or_separate("R", OneOnly, Id::Rpath),
     flag("S", OneOnly, Id::StripDebug),
-    joined_or_separate("T", OneOnly, Id::Script).path(PathRole::Script),
+    joined_or_separate("T", OneOnly, Id::Script),
     separate("Tbss", Both, Id::Tbss),
     joined("Tbss=", Both, Id::Tbss),
     separate("Tdata", Both, Id::Tdata),
@@ -594,14 +567,14 @@ pub static TABLE: &[Entry] = &[
     flag("build-id", Both, Id::BuildId).value("fast").until(16),
     flag("build-id", Both, Id::BuildId).value("sha1").since(19),
     joined("build-id=", Both, Id::BuildId),
-    separate("call-graph-ordering-file", Both, Id::CallGraphOrderingFile).path(PathRole::Input),
-    joined("call-graph-ordering-file=", Both, Id::CallGraphOrderingFile).path(PathRole::Input),
+    separate("call-graph-ordering-file", Both, Id::CallGraphOrderingFile),
+    joined("call-graph-ordering-file=", Both, Id::CallGraphOrderingFile),
     flag("call-graph-profile-sort", TwoOnly, Id::CallGraphProfileSort).value("hfsort").until(16),
     joined("call-graph-profile-sort=", TwoOnly, Id::CallGraphProfileSort).since(19),
     flag("call_shared", Both, Id::Bdynamic),
     flag("check-dynamic-relocations", TwoOnly, Id::CheckDynamicRelocations),
     flag("check-sections", Both, Id::CheckSections),
-    separate("chroot", TwoOnly, Id::Chroot).path(PathRole::Dir),
+    separate("chroot", TwoOnly, Id::Chroot),
     flag("cmse-implib", TwoOnly, Id::CmseImplib).since(19),
     flag("color-diagnostics", TwoOnly, Id::ColorDiagnostics).value("always"),
     joined("color-diagnostics=", TwoOnly, Id::ColorDiagnostics),
@@ -612,17 +585,17 @@ pub static TABLE: &[Entry] = &[
     flag("cref", TwoOnly, Id::Cref),
     flag("d", OneOnly, Id::DefineCommon).until(14),
     flag("d", OneOnly, Id::Ignored).since(16),
-    separate("dT", OneOnly, Id::DefaultScript).since(19).path(PathRole::Script),
+    separate("dT", OneOnly, Id::DefaultScript).since(19),
     flag("dc", Both, Id::DefineCommon).until(14),
     flag("debug-names", TwoOnly, Id::DebugNames).since(19),
-    separate("default-script", TwoOnly, Id::DefaultScript).since(19).path(PathRole::Script),
-    joined("default-script=", TwoOnly, Id::DefaultScript).since(19).path(PathRole::Script),
+    separate("default-script", TwoOnly, Id::DefaultScript).since(19),
+    joined("default-script=", TwoOnly, Id::DefaultScript).since(19),
     flag("define-common", Both, Id::DefineCommon).until(14),
     separate("defsym", Both, Id::Defsym),
     joined("defsym=", Both, Id::Defsym),
     flag("demangle", Both, Id::Demangle),
-    separate("dependency-file", TwoOnly, Id::DependencyFile).path(PathRole::Output),
-    joined("dependency-file=", TwoOnly, Id::DependencyFile).path(PathRole::Output),
+    separate("dependency-file", TwoOnly, Id::DependencyFile).output(),
+    joined("dependency-file=", TwoOnly, Id::DependencyFile).output(),
     flag("dependent-libraries", TwoOnly, Id::DependentLibraries),
     flag("detect-odr-violations", Both, Id::Ignored).until(14),
     flag("disable-new-dtags", Both, Id::DisableNewDtags),
@@ -635,8 +608,8 @@ pub static TABLE: &[Entry] = &[
     flag("dy", Both, Id::Bdynamic),
     separate("dynamic-linker", Both, Id::DynamicLinker),
     joined("dynamic-linker=", Both, Id::DynamicLinker),
-    separate("dynamic-list", Both, Id::DynamicList).path(PathRole::Script),
-    joined("dynamic-list=", Both, Id::DynamicList).path(PathRole::Script),
+    separate("dynamic-list", Both, Id::DynamicList),
+    joined("dynamic-list=", Both, Id::DynamicList),
     joined_or_separate("e", OneOnly, Id::Entry),
     flag("eh-frame-hdr", Both, Id::EhFrameHdr),
     flag("emit-relocs", Both, Id::EmitRelocs),
@@ -646,8 +619,8 @@ pub static TABLE: &[Entry] = &[
     flag("end-lib", Both, Id::EndLib),
     separate("entry", Both, Id::Entry),
     joined("entry=", Both, Id::Entry),
-    separate("error-handling-script", TwoOnly, Id::ErrorHandlingScript).path(PathRole::Program),
-    joined("error-handling-script=", TwoOnly, Id::ErrorHandlingScript).path(PathRole::Program),
+    separate("error-handling-script", TwoOnly, Id::ErrorHandlingScript),
+    joined("error-handling-script=", TwoOnly, Id::ErrorHandlingScript),
     separate("error-limit", Both, Id::ErrorLimit).until(14),
     separate("error-limit", TwoOnly, Id::ErrorLimit).since(16),
     joined("error-limit=", Both, Id::ErrorLimit).until(14),
@@ -658,8 +631,8 @@ pub static TABLE: &[Entry] = &[
     flag("execute-only", TwoOnly, Id::ExecuteOnly),
     flag("export-dynamic", Both, Id::ExportDynamic),
     separate("export-dynamic-symbol", TwoOnly, Id::ExportDynamicSymbol),
-    separate("export-dynamic-symbol-list", TwoOnly, Id::ExportDynamicSymbolList).path(PathRole::Script),
-    joined("export-dynamic-symbol-list=", TwoOnly, Id::ExportDynamicSymbolList).path(PathRole::Script),
+    separate("export-dynamic-symbol-list", TwoOnly, Id::ExportDynamicSymbolList),
+    joined("export-dynamic-symbol-list=", TwoOnly, Id::ExportDynamicSymbolList),
     joined("export-dynamic-symbol=", TwoOnly, Id::ExportDynamicSymbol),
     separate("f", OneOnly, Id::Auxiliary),
     flag("fat-lto-objects", TwoOnly, Id::FatLtoObjects).since(19),
@@ -689,30 +662,30 @@ pub static TABLE: &[Entry] = &[
     flag("ignore-function-address-equality", TwoOnly, Id::IgnoreFunctionAddressEquality),
     separate("image-base", TwoOnly, Id::ImageBase),
     joined("image-base=", TwoOnly, Id::ImageBase),
-    separate("in-implib", TwoOnly, Id::InImplib).since(19).path(PathRole::Input),
-    joined("in-implib=", TwoOnly, Id::InImplib).since(19).path(PathRole::Input),
+    separate("in-implib", TwoOnly, Id::InImplib).since(19),
+    joined("in-implib=", TwoOnly, Id::InImplib).since(19),
     separate("init", Both, Id::Init),
     joined("init=", Both, Id::Init),
-    separate("irpgo-profile", TwoOnly, Id::IrpgoProfile).since(22).path(PathRole::Input),
-    joined("irpgo-profile=", TwoOnly, Id::IrpgoProfile).since(22).path(PathRole::Input),
-    separate("just-symbols", Both, Id::JustSymbols).path(PathRole::Input),
-    joined("just-symbols=", Both, Id::JustSymbols).path(PathRole::Input),
+    separate("irpgo-profile", TwoOnly, Id::IrpgoProfile).since(22),
+    joined("irpgo-profile=", TwoOnly, Id::IrpgoProfile).since(22),
+    separate("just-symbols", Both, Id::JustSymbols),
+    joined("just-symbols=", Both, Id::JustSymbols),
     separate("keep-unique", Both, Id::KeepUnique),
     joined("keep-unique=", Both, Id::KeepUnique),
     joined_or_separate("l", OneOnly, Id::Library),
     separate("library", Both, Id::Library),
-    separate("library-path", Both, Id::LibraryPath).path(PathRole::Dir),
-    joined("library-path=", Both, Id::LibraryPath).path(PathRole::Dir),
+    separate("library-path", Both, Id::LibraryPath),
+    joined("library-path=", Both, Id::LibraryPath),
     joined("library=", Both, Id::Library),
-    separate("load-pass-plugin", TwoOnly, Id::LoadPassPlugin).since(16).path(PathRole::Program),
-    joined("load-pass-plugin=", TwoOnly, Id::LoadPassPlugin).since(16).path(PathRole::Program),
+    separate("load-pass-plugin", TwoOnly, Id::LoadPassPlugin).since(16),
+    joined("load-pass-plugin=", TwoOnly, Id::LoadPassPlugin).since(16),
     flag("long-plt", Both, Id::Ignored),
     joined("lto-CGO", TwoOnly, Id::LtoCgo).since(19),
     joined("lto-O", TwoOnly, Id::LtoO),
     joined("lto-aa-pipeline=", TwoOnly, Id::LtoAaPipeline),
     flag("lto-basic-block-address-map", TwoOnly, Id::LtoBasicBlockAddressMap).since(19),
-    joined("lto-basic-block-sections=", TwoOnly, Id::LtoBasicBlockSections).path(PathRole::Input),
-    joined("lto-cs-profile-file=", TwoOnly, Id::LtoCsProfileFile).path(PathRole::Input),
+    joined("lto-basic-block-sections=", TwoOnly, Id::LtoBasicBlockSections),
+    joined("lto-cs-profile-file=", TwoOnly, Id::LtoCsProfileFile),
     flag("lto-cs-profile-generate", TwoOnly, Id::LtoCsProfileGenerate),
     flag("lto-debug-pass-manager", TwoOnly, Id::LtoDebugPassManager),
     flag("lto-emit-asm", TwoOnly, Id::LtoEmitAsm),
@@ -721,10 +694,10 @@ pub static TABLE: &[Entry] = &[
     joined("lto-known-safe-vtables=", TwoOnly, Id::LtoKnownSafeVtables).since(19),
     flag("lto-legacy-pass-manager", TwoOnly, Id::LtoLegacyPassManager).until(14),
     joined("lto-newpm-passes=", TwoOnly, Id::LtoNewpmPasses),
-    joined("lto-obj-path=", TwoOnly, Id::LtoObjPath).path(PathRole::Output),
+    joined("lto-obj-path=", TwoOnly, Id::LtoObjPath).output(),
     joined("lto-partitions=", TwoOnly, Id::LtoPartitions),
     flag("lto-pgo-warn-mismatch", TwoOnly, Id::LtoPgoWarnMismatch),
-    joined("lto-sample-profile=", TwoOnly, Id::LtoSampleProfile).path(PathRole::Input),
+    joined("lto-sample-profile=", TwoOnly, Id::LtoSampleProfile),
     flag("lto-unique-basic-block-section-names", TwoOnly, Id::LtoUniqueBasicBlockSectionNames),
     flag("lto-validate-all-vtables-have-type-infos", TwoOnly, Id::LtoValidateAllVtablesHaveTypeInfos).since(19),
     flag("lto-whole-program-visibility", TwoOnly, Id::LtoWholeProgramVisibility),
@@ -802,11 +775,11 @@ pub static TABLE: &[Entry] = &[
     flag("noinhibit-exec", Both, Id::NoinhibitExec),
     flag("non_shared", Both, Id::Bstatic),
     flag("nostdlib", Both, Id::Nostdlib),
-    joined_or_separate("o", OneOnly, Id::Output).path(PathRole::Output),
+    joined_or_separate("o", OneOnly, Id::Output).output(),
     separate("oformat", TwoOnly, Id::Oformat),
     joined("oformat=", TwoOnly, Id::Oformat),
     flag("omagic", TwoOnly, Id::Omagic),
-    separate("opt-remarks-filename", TwoOnly, Id::OptRemarksFilename).path(PathRole::Output),
+    separate("opt-remarks-filename", TwoOnly, Id::OptRemarksFilename).output(),
     separate("opt-remarks-format", TwoOnly, Id::OptRemarksFormat),
     separate("opt-remarks-hotness-threshold", TwoOnly, Id::OptRemarksHotnessThreshold),
     joined("opt-remarks-hotness-threshold=", TwoOnly, Id::OptRemarksHotnessThreshold),
@@ -815,10 +788,10 @@ pub static TABLE: &[Entry] = &[
     flag("optimize-bb-jumps", TwoOnly, Id::OptimizeBbJumps),
     separate("orphan-handling", Both, Id::OrphanHandling),
     joined("orphan-handling=", Both, Id::OrphanHandling),
-    separate("out-implib", TwoOnly, Id::OutImplib).since(19).path(PathRole::Output),
-    joined("out-implib=", TwoOnly, Id::OutImplib).since(19).path(PathRole::Output),
-    separate("output", TwoOnly, Id::Output).path(PathRole::Output),
-    joined("output=", TwoOnly, Id::Output).path(PathRole::Output),
+    separate("out-implib", TwoOnly, Id::OutImplib).since(19).output(),
+    joined("out-implib=", TwoOnly, Id::OutImplib).since(19).output(),
+    separate("output", TwoOnly, Id::Output).output(),
+    joined("output=", TwoOnly, Id::Output).output(),
     separate("pack-dyn-relocs", TwoOnly, Id::PackDynRelocs),
     joined("pack-dyn-relocs=", TwoOnly, Id::PackDynRelocs),
     joined("package-metadata=", TwoOnly, Id::PackageMetadata).since(16),
@@ -833,10 +806,10 @@ pub static TABLE: &[Entry] = &[
     joined("plugin-opt=-pass-through=", Both, Id::Ignored),
     joined("plugin-opt=O", Both, Id::LtoO),
     flag("plugin-opt=cs-profile-generate", Both, Id::LtoCsProfileGenerate),
-    joined("plugin-opt=cs-profile-path=", Both, Id::LtoCsProfileFile).path(PathRole::Input),
+    joined("plugin-opt=cs-profile-path=", Both, Id::LtoCsProfileFile),
     flag("plugin-opt=debug-pass-manager", Both, Id::LtoDebugPassManager),
     flag("plugin-opt=disable-verify", Both, Id::DisableVerify),
-    joined("plugin-opt=dwo_dir=", Both, Id::PluginOptDwoDir).path(PathRole::Dir),
+    joined("plugin-opt=dwo_dir=", Both, Id::PluginOptDwoDir),
     flag("plugin-opt=emit-asm", Both, Id::LtoEmitAsm),
     flag("plugin-opt=emit-llvm", Both, Id::LtoEmitLlvm),
     joined("plugin-opt=jobs=", Both, Id::ThinltoJobs),
@@ -845,35 +818,35 @@ pub static TABLE: &[Entry] = &[
     joined("plugin-opt=mcpu=", Both, Id::PluginOptMcpu),
     flag("plugin-opt=new-pass-manager", Both, Id::NoLtoLegacyPassManager).until(16),
     flag("plugin-opt=no-opaque-pointers", Both, Id::PluginOptNoOpaquePointers).since(16).until(16),
-    joined("plugin-opt=obj-path=", Both, Id::LtoObjPath).path(PathRole::Output),
+    joined("plugin-opt=obj-path=", Both, Id::LtoObjPath).output(),
     flag("plugin-opt=opaque-pointers", Both, Id::PluginOptOpaquePointers).since(16).until(16),
-    joined("plugin-opt=opt-remarks-filename=", Both, Id::OptRemarksFilename).path(PathRole::Output),
+    joined("plugin-opt=opt-remarks-filename=", Both, Id::OptRemarksFilename).output(),
     joined("plugin-opt=opt-remarks-format=", Both, Id::OptRemarksFormat),
     joined("plugin-opt=opt-remarks-hotness-threshold=", Both, Id::OptRemarksHotnessThreshold),
     joined("plugin-opt=opt-remarks-passes=", Both, Id::OptRemarksPasses),
     flag("plugin-opt=opt-remarks-with-hotness", Both, Id::OptRemarksWithHotness),
-    joined("plugin-opt=sample-profile=", Both, Id::LtoSampleProfile).path(PathRole::Input),
+    joined("plugin-opt=sample-profile=", Both, Id::LtoSampleProfile),
     flag("plugin-opt=save-temps", Both, Id::SaveTemps),
-    joined("plugin-opt=stats-file=", Both, Id::PluginOptStatsFile).since(16).path(PathRole::Output),
+    joined("plugin-opt=stats-file=", Both, Id::PluginOptStatsFile).since(16).output(),
     joined("plugin-opt=thinlto", Both, Id::Ignored),
     flag("plugin-opt=thinlto-emit-imports-files", Both, Id::ThinltoEmitImportsFiles),
     flag("plugin-opt=thinlto-index-only", Both, Id::ThinltoIndexOnly),
-    joined("plugin-opt=thinlto-index-only=", Both, Id::ThinltoIndexOnlyEq).path(PathRole::Output),
+    joined("plugin-opt=thinlto-index-only=", Both, Id::ThinltoIndexOnlyEq).output(),
     joined("plugin-opt=thinlto-object-suffix-replace=", Both, Id::ThinltoObjectSuffixReplace),
     joined("plugin-opt=thinlto-prefix-replace=", Both, Id::ThinltoPrefixReplace),
-    joined("plugin-opt=time-trace=", Both, Id::TimeTrace).since(22).path(PathRole::Output),
+    joined("plugin-opt=time-trace=", Both, Id::TimeTrace).since(22).output(),
     joined("plugin=", Both, Id::Plugin),
     flag("pop-state", Both, Id::PopState),
     flag("power10-stubs", TwoOnly, Id::Power10Stubs).value("yes"),
     joined("power10-stubs=", TwoOnly, Id::Power10Stubs),
-    joined("print-archive-stats=", Both, Id::PrintArchiveStats).path(PathRole::Output),
+    joined("print-archive-stats=", Both, Id::PrintArchiveStats).output(),
     flag("print-gc-sections", Both, Id::PrintGcSections),
-    joined("print-gc-sections=", TwoOnly, Id::PrintGcSectionsEq).since(22).path(PathRole::Output),
+    joined("print-gc-sections=", TwoOnly, Id::PrintGcSectionsEq).since(22).output(),
     flag("print-icf-sections", Both, Id::PrintIcfSections),
     flag("print-map", Both, Id::PrintMap),
     flag("print-memory-usage", Both, Id::PrintMemoryUsage).since(19),
-    separate("print-symbol-order", Both, Id::PrintSymbolOrder).path(PathRole::Output),
-    joined("print-symbol-order=", Both, Id::PrintSymbolOrder).path(PathRole::Output),
+    separate("print-symbol-order", Both, Id::PrintSymbolOrder).output(),
+    joined("print-symbol-order=", Both, Id::PrintSymbolOrder).output(),
     flag("push-state", Both, Id::PushState),
     flag("q", OneOnly, Id::EmitRelocs),
     flag("r", OneOnly, Id::Relocatable),
@@ -882,12 +855,12 @@ pub static TABLE: &[Entry] = &[
     flag("relax-gp", TwoOnly, Id::RelaxGp).since(19),
     flag("relocatable", Both, Id::Relocatable),
     separate("remap-inputs", TwoOnly, Id::RemapInputs).since(19),
-    joined("remap-inputs-file=", TwoOnly, Id::RemapInputsFile).since(19).path(PathRole::Input),
+    joined("remap-inputs-file=", TwoOnly, Id::RemapInputsFile).since(19),
     joined("remap-inputs=", TwoOnly, Id::RemapInputs).since(19),
-    separate("reproduce", TwoOnly, Id::Reproduce).path(PathRole::Output),
-    joined("reproduce=", TwoOnly, Id::Reproduce).path(PathRole::Output),
-    separate("retain-symbols-file", Both, Id::RetainSymbolsFile).path(PathRole::Input),
-    joined("retain-symbols-file=", Both, Id::RetainSymbolsFile).path(PathRole::Input),
+    separate("reproduce", TwoOnly, Id::Reproduce).output(),
+    joined("reproduce=", TwoOnly, Id::Reproduce).output(),
+    separate("retain-symbols-file", Both, Id::RetainSymbolsFile),
+    joined("retain-symbols-file=", Both, Id::RetainSymbolsFile),
     flag("rosegment", TwoOnly, Id::Rosegment),
     separate("rpath", Both, Id::Rpath),
     separate("rpath-link", Both, Id::Ignored),
@@ -898,8 +871,8 @@ pub static TABLE: &[Entry] = &[
     flag("s", OneOnly, Id::StripAll),
     flag("save-temps", Both, Id::SaveTemps),
     joined("save-temps=", TwoOnly, Id::SaveTempsEq).since(16),
-    separate("script", Both, Id::Script).path(PathRole::Script),
-    joined("script=", Both, Id::Script).path(PathRole::Script),
+    separate("script", Both, Id::Script),
+    joined("script=", Both, Id::Script),
     separate("section-start", Both, Id::SectionStart),
     joined("section-start=", Both, Id::SectionStart),
     flag("secure-plt", Both, Id::Ignored),
@@ -919,25 +892,25 @@ pub static TABLE: &[Entry] = &[
     flag("stats", Both, Id::Ignored),
     flag("strip-all", Both, Id::StripAll),
     flag("strip-debug", Both, Id::StripDebug),
-    separate("symbol-ordering-file", TwoOnly, Id::SymbolOrderingFile).path(PathRole::Input),
-    joined("symbol-ordering-file=", TwoOnly, Id::SymbolOrderingFile).path(PathRole::Input),
-    separate("sysroot", Both, Id::Sysroot).path(PathRole::Dir),
-    joined("sysroot=", Both, Id::Sysroot).path(PathRole::Dir),
+    separate("symbol-ordering-file", TwoOnly, Id::SymbolOrderingFile),
+    joined("symbol-ordering-file=", TwoOnly, Id::SymbolOrderingFile),
+    separate("sysroot", Both, Id::Sysroot),
+    joined("sysroot=", Both, Id::Sysroot),
     flag("t", OneOnly, Id::Trace),
     flag("target1-abs", Both, Id::Target1Abs),
     flag("target1-rel", Both, Id::Target1Rel),
     separate("target2", Both, Id::Target2),
     joined("target2=", Both, Id::Target2),
-    joined("thinlto-cache-dir=", TwoOnly, Id::ThinltoCacheDir).path(PathRole::Dir),
+    joined("thinlto-cache-dir=", TwoOnly, Id::ThinltoCacheDir),
     separate("thinlto-cache-policy", TwoOnly, Id::ThinltoCachePolicy),
     joined("thinlto-cache-policy=", TwoOnly, Id::ThinltoCachePolicy),
     separate("thinlto-distributor-arg", TwoOnly, Id::ThinltoDistributorArg).since(22),
     joined("thinlto-distributor-arg=", TwoOnly, Id::ThinltoDistributorArg).since(22),
-    joined("thinlto-distributor=", TwoOnly, Id::ThinltoDistributor).since(22).path(PathRole::Program),
+    joined("thinlto-distributor=", TwoOnly, Id::ThinltoDistributor).since(22),
     flag("thinlto-emit-imports-files", TwoOnly, Id::ThinltoEmitImportsFiles),
     flag("thinlto-emit-index-files", TwoOnly, Id::ThinltoEmitIndexFiles).since(16),
     flag("thinlto-index-only", TwoOnly, Id::ThinltoIndexOnly),
-    joined("thinlto-index-only=", TwoOnly, Id::ThinltoIndexOnlyEq).path(PathRole::Output),
+    joined("thinlto-index-only=", TwoOnly, Id::ThinltoIndexOnlyEq).output(),
     joined("thinlto-jobs=", TwoOnly, Id::ThinltoJobs),
     joined("thinlto-object-suffix-replace=", TwoOnly, Id::ThinltoObjectSuffixReplace),
     joined("thinlto-prefix-replace=", TwoOnly, Id::ThinltoPrefixReplace),
@@ -945,15 +918,15 @@ pub static TABLE: &[Entry] = &[
     joined("thinlto-remote-compiler-arg=", TwoOnly, Id::ThinltoRemoteCompilerArg).since(22),
     separate("thinlto-remote-compiler-prepend-arg", TwoOnly, Id::ThinltoRemoteCompilerPrependArg).since(22),
     joined("thinlto-remote-compiler-prepend-arg=", TwoOnly, Id::ThinltoRemoteCompilerPrependArg).since(22),
-    joined("thinlto-remote-compiler=", TwoOnly, Id::ThinltoRemoteCompiler).since(22).path(PathRole::Program),
+    joined("thinlto-remote-compiler=", TwoOnly, Id::ThinltoRemoteCompiler).since(22),
     joined("thinlto-single-module=", TwoOnly, Id::ThinltoSingleModule),
     separate("threads", TwoOnly, Id::Threads),
     joined("threads=", TwoOnly, Id::Threads),
     flag("time-trace", TwoOnly, Id::TimeTrace),
-    joined("time-trace-file=", TwoOnly, Id::TimeTraceFile).until(14).path(PathRole::Output),
+    joined("time-trace-file=", TwoOnly, Id::TimeTraceFile).until(14).output(),
     separate("time-trace-granularity", TwoOnly, Id::TimeTraceGranularity),
     joined("time-trace-granularity=", TwoOnly, Id::TimeTraceGranularity),
-    joined("time-trace=", TwoOnly, Id::TimeTrace).since(16).path(PathRole::Output),
+    joined("time-trace=", TwoOnly, Id::TimeTrace).since(16).output(),
     flag("toc-optimize", TwoOnly, Id::TocOptimize),
     flag("trace", Both, Id::Trace),
     separate("trace-symbol", Both, Id::TraceSymbol),
@@ -972,8 +945,8 @@ pub static TABLE: &[Entry] = &[
     flag("verbose", Both, Id::Verbose),
     flag("verbose-bp-section-orderer", TwoOnly, Id::VerboseBpSectionOrderer).since(22),
     flag("version", Both, Id::Version),
-    separate("version-script", Both, Id::VersionScript).path(PathRole::Script),
-    joined("version-script=", Both, Id::VersionScript).path(PathRole::Script),
+    separate("version-script", Both, Id::VersionScript),
+    joined("version-script=", Both, Id::VersionScript),
     flag("vs-diagnostics", TwoOnly, Id::VsDiagnostics),
     flag("w", OneOnly, Id::NoWarnings).since(16),
     flag("warn-backrefs", TwoOnly, Id::WarnBackrefs),
@@ -987,7 +960,7 @@ pub static TABLE: &[Entry] = &[
     flag("warn-symbol-ordering", TwoOnly, Id::WarnSymbolOrdering),
     flag("warn-unresolved-symbols", Both, Id::WarnUnresolvedSymbols),
     flag("whole-archive", Both, Id::WholeArchive),
-    joined("why-extract=", TwoOnly, Id::WhyExtract).path(PathRole::Output),
+    joined("why-extract=", TwoOnly, Id::WhyExtract).output(),
     separate("why-live", TwoOnly, Id::WhyLive).since(22),
     joined("why-live=", TwoOnly, Id::WhyLive).since(22),
     separate("wrap", Both, Id::Wrap),
@@ -1003,9 +976,10 @@ mod tests {
     use super::*;
 
     fn id(argument: &str, major: u32) -> Option<Id> {
-        lookup(argument.as_bytes(), major)
-            .entry()
-            .map(|entry| entry.id)
+        match lookup(argument.as_bytes(), major) {
+            Match::Option { spelling, .. } => Some(spelling.id),
+            Match::Input | Match::Unknown => None,
+        }
     }
 
     #[test]
@@ -1021,7 +995,10 @@ mod tests {
         }
         for (i, a) in TABLE.iter().enumerate() {
             assert!(!a.name.is_empty() && !a.name.starts_with('-'), "{a:?}");
-            assert!(a.value.is_none() || a.kind == Kind::Flag, "{a:?}");
+            assert!(
+                a.value.is_none() || a.value_kind == ValueKind::Flag,
+                "{a:?}"
+            );
             assert!(
                 TESTED.contains(&a.since) && TESTED.contains(&a.until),
                 "{a:?}"

@@ -14,9 +14,9 @@ pub struct Report {
     pub split: bool,
     /// Why it was forwarded; for a split, why lld compiled what was to be compiled elsewhere.
     pub reason: String,
-    /// Versions of lld and clang where they were asked for.
+    /// lld's version, if it was asked for.
     pub lld: Option<String>,
-    /// See `lld`.
+    /// clang's version, if it was asked for.
     pub clang: Option<String>,
     /// Where the backends ran.
     pub executor: Option<&'static str>,
@@ -24,7 +24,7 @@ pub struct Report {
     pub modules: Option<usize>,
     /// How many of them lld's own threads compiled.
     pub compiled_by_lld: Option<usize>,
-    /// Modules whose objects came from a cache, and those compiled.
+    /// How many modules' objects came from a cache, and how many were compiled.
     pub cache: Option<(usize, usize)>,
     /// What a Remote Execution server did.
     pub remote: Option<Remote>,
@@ -54,8 +54,7 @@ pub struct Remote {
 }
 
 impl Report {
-    /// The line, without its newline. Output names that are not UTF-8 are shown lossily.
-    #[must_use]
+    /// The line, without its newline.
     pub fn line(&self) -> String {
         let mut o = Map::new();
         let mut put = |k: &str, v: Value| {
@@ -114,8 +113,8 @@ impl Report {
         Value::Object(o).to_string()
     }
 
-    /// Appends the line in one write, so that links at once do not mix. A report that cannot be
-    /// written never fails a link; the caller logs the error.
+    /// Appends the line in one write, so that the lines of concurrent links do not mix. A report that
+    /// cannot be written never fails a link; the caller logs the error.
     pub fn append(&self, file: &Path) -> std::io::Result<()> {
         let mut line = self.line();
         line.push('\n');

@@ -1,14 +1,14 @@
 //! Response files (`@file`) as lld reads and we write them.
 //!
 //! lld expands them with LLVM's `cl::ExpandResponseFiles` (llvm/lib/Support/CommandLine.cpp), from
-//! a driver of its own (lld/ELF/DriverUtils.cpp). What that means, and what surprises:
+//! a driver of its own (lld/ELF/DriverUtils.cpp). That means:
 //!
 //! - Quotes and backslashes are GNU's by default, Windows' with `--rsp-quoting=windows`, which
 //!   counts on the command line only, not inside a response file.
 //! - A file may name other files. Relative names are relative to the working directory, not to the
 //!   naming file.
 //! - `@file` stays as an argument when there is no such file; lld then fails on it as an input.
-//!   Any other trouble (a directory, no permission, a cycle) ends the expansion with an error in
+//!   Any other fault (a directory, no permission, a cycle) ends the expansion with an error in
 //!   lld 16 and later and leaves the argument in 14. Such links fail either way, so here it is an
 //!   error and the caller leaves the link to the real lld, which says it in its own words.
 //! - A byte order mark is dropped, and UTF-16 is converted.
@@ -26,32 +26,22 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Deepest nesting of response files that is followed. lld has no limit but its stack.
-pub const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 64;
 
 /// Most bytes read from all response files of a command line together; files that name one another
-/// many times would grow without bound. Each counts as [`MIN_BYTES`] at least: opening one takes time
-/// though it be empty.
-pub const MAX_BYTES: u64 = 256 << 20;
+/// many times would grow without bound.
+const MAX_BYTES: u64 = 256 << 20;
 
-/// See [`MAX_BYTES`].
-pub const MIN_BYTES: u64 = 4 << 10;
+/// What a file counts for at least (bytes) toward [`MAX_BYTES`], since opening an empty one takes time too.
+const MIN_BYTES: u64 = 4 << 10;
 
-/// How the words in a response file are told apart (`--rsp-quoting`).
+/// How a response file is split into words (`--rsp-quoting`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quoting {
     /// `posix`, the default.
     Gnu,
     /// `windows`.
     Windows,
-}
-
-/// A command line after expansion.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Expanded {
-    /// The arguments, no `@file` left but those that name no file.
-    pub args: Vec<OsString>,
-    /// Each file that was read, in order, once for each time it was named.
-    pub files: Vec<PathBuf>,
 }
 
 /// Why response files could not be expanded.
@@ -72,13 +62,13 @@ pub enum Reason {
     NotRegular,
     /// It names itself, directly or through others.
     Recursive,
-    /// Nested more than [`MAX_DEPTH`] deep.
+    /// Nested more than `MAX_DEPTH` deep.
     TooDeep,
-    /// More than [`MAX_BYTES`] in all.
+    /// More than `MAX_BYTES` in all.
     TooLarge,
     /// It begins with a UTF-16 byte order mark and is not UTF-16.
     NotUtf16,
-    /// It ends within quotes, under Windows quoting, where lld 14 and later ones differ.
+    /// It ends within quotes, under Windows quoting: what lld makes of that depends on the release.
     Unterminated,
 }
 
@@ -106,36 +96,37 @@ impl std::error::Error for ResponseError {
     }
 }
 
-/// Replaces each `@file` in `args` by the words of that file, again and again, as lld does.
+/// Replaces each `@file` in `args` by the words of that file, again and again, as lld does, until none is
+/// left but those that name no file.
 ///
 /// # Errors
 /// A file that exists but can't be used; see [`Reason`]. One that doesn't exist is no error.
-pub fn expand(args: &[OsString], quoting: Quoting) -> Result<Expanded, ResponseError> {
+pub fn expand(args: &[OsString], quoting: Quoting) -> Result<Vec<OsString>, ResponseError> {
     let mut expansion = Expansion {
         quoting,
         bytes_left: MAX_BYTES,
         open: Vec::new(),
-        out: Expanded::default(),
+        expanded: Vec::new(),
     };
     for arg in args {
         expansion.push(arg.clone())?;
     }
-    Ok(expansion.out)
+    Ok(expansion.expanded)
 }
 
-/// An expansion under way.
+/// The state of an expansion.
 struct Expansion {
     quoting: Quoting,
     bytes_left: u64,
     /// Device and inode of the files whose words are being expanded, outermost first.
     open: Vec<(u64, u64)>,
-    out: Expanded,
+    expanded: Vec<OsString>,
 }
 
 impl Expansion {
     fn push(&mut self, arg: OsString) -> Result<(), ResponseError> {
         let Some(name) = arg.as_bytes().strip_prefix(b"@") else {
-            self.out.args.push(arg);
+            self.expanded.push(arg);
             return Ok(());
         };
         let path = Path::new(OsStr::from_bytes(name)).to_path_buf();
@@ -152,7 +143,7 @@ impl Expansion {
         let metadata = match fs::metadata(target) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.out.args.push(arg);
+                self.expanded.push(arg);
                 return Ok(());
             }
             Err(error) => return Err(fail(Reason::Unreadable(error))),
@@ -179,7 +170,6 @@ impl Expansion {
             .and_then(|read| self.bytes_left.checked_sub(read.max(MIN_BYTES)))
             .ok_or_else(|| fail(Reason::TooLarge))?;
         let words = words(&bytes, self.quoting).map_err(fail)?;
-        self.out.files.push(path);
         self.open.push(identity);
         for word in words {
             self.push(word)?;
@@ -207,7 +197,7 @@ fn words(bytes: &[u8], quoting: Quoting) -> Result<Vec<OsString>, Reason> {
     match quoting {
         Quoting::Gnu => Ok(tokenize_gnu(text)),
         Quoting::Windows => {
-            let (words, terminated) = windows_words(text);
+            let (words, terminated) = tokenize_windows(text);
             terminated.then_some(words).ok_or(Reason::Unterminated)
         }
     }
@@ -269,13 +259,9 @@ pub fn tokenize_gnu(text: &[u8]) -> Vec<OsString> {
 /// Splits text as lld does with `--rsp-quoting=windows` (`cl::TokenizeWindowsCommandLine`): only
 /// double quotes protect, two of them within quotes are one, and backslashes are themselves except
 /// before a double quote, where two stand for one and an odd last one makes the quote literal.
-#[must_use]
-pub fn tokenize_windows(text: &[u8]) -> Vec<OsString> {
-    windows_words(text).0
-}
-
+///
 /// The words, and whether the last one's quotes were closed.
-fn windows_words(text: &[u8]) -> (Vec<OsString>, bool) {
+fn tokenize_windows(text: &[u8]) -> (Vec<OsString>, bool) {
     let mut words = Vec::new();
     // Some once a word has begun, be it an empty pair of quotes.
     let mut word: Option<Vec<u8>> = None;
@@ -327,8 +313,7 @@ fn windows_words(text: &[u8]) -> (Vec<OsString>, bool) {
 /// An empty argument becomes a zero byte: lld drops empty quotes, but a word that begins with zero
 /// is one whose C string is empty. An argument that begins with `@` can't be protected from being
 /// expanded: if it names a file, lld reads that file, as it does on the command line.
-#[must_use]
-pub fn quote_gnu(arg: &OsStr) -> Vec<u8> {
+fn quote_gnu(arg: &OsStr) -> Vec<u8> {
     let bytes = arg.as_bytes();
     if bytes.is_empty() {
         return vec![0];
@@ -405,7 +390,7 @@ mod tests {
             (r#""\\" y"#, vec![r"\", "y"]),
         ] {
             assert_eq!(
-                strings(tokenize_windows(text.as_bytes())),
+                strings(tokenize_windows(text.as_bytes()).0),
                 expected,
                 "{text:?}"
             );
@@ -452,7 +437,7 @@ mod tests {
         for _ in 0..20_000 {
             let text = random.arg();
             assert!(tokenize_gnu(text.as_bytes()).len() <= text.len());
-            assert!(tokenize_windows(text.as_bytes()).len() <= text.len());
+            assert!(tokenize_windows(text.as_bytes()).0.len() <= text.len());
         }
     }
 
@@ -492,10 +477,9 @@ mod tests {
         let args = [outer.clone(), "c".into(), inner.clone()];
         let expanded = expand(&args, Quoting::Gnu).unwrap();
         assert_eq!(
-            expanded.args,
+            expanded,
             ["a", "@no-such-file", "x", "y z", "b", "c", "x", "y z"].map(OsString::from)
         );
-        assert_eq!(expanded.files.len(), 3);
     }
 
     #[test]
@@ -546,7 +530,7 @@ mod tests {
             ("be", b"\xfe\xff\0a\0 \0b"),
         ] {
             let expanded = expand(&[scratch.file(name, text)], Quoting::Gnu).unwrap();
-            assert_eq!(expanded.args, ["a", "b"].map(OsString::from), "{name}");
+            assert_eq!(expanded, ["a", "b"].map(OsString::from), "{name}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Linker scripts, as far as they name inputs.
 //!
 //! A script reaches lld as an input without magic number (`libc.so`), by `-T` or by
-//! `--default-script`. Of all that it can say (lld/ELF/ScriptParser.cpp) we want the files: `INPUT`,
-//! `GROUP`, `AS_NEEDED`, `INCLUDE`, `SEARCH_DIR`, `TARGET`. The rest is stepped over, which takes
+//! `--default-script`. Of all that it can say (lld/ELF/ScriptParser.cpp) only what names files matters here:
+//! `INPUT`, `GROUP`, `AS_NEEDED`, `INCLUDE`, `SEARCH_DIR`, `TARGET`. The rest is skipped, which takes
 //! lld's tokens (lld/ELF/ScriptLexer.cpp) and balanced brackets, but none of its expressions.
 //!
-//! This parser takes bytes and gives names; where a name is looked for is [`crate::inputs`]'
-//! business. It refuses whatever lld refuses at the top level: `STARTUP`, which is GNU ld's, too.
+//! This parser takes bytes and gives names; [`crate::inputs`] looks for the files. It refuses what lld
+//! refuses at the top level, such as GNU ld's `STARTUP`.
 //!
 //! Known to differ from lld:
 //!
@@ -14,22 +14,15 @@
 //!   top level has to hold whole directives, while lld splices tokens.
 //! * LLVM 22 ends a word at `/*` in expressions, earlier ones do not. Here `/*` within a word never
 //!   begins a comment, since in `dir/*.o` it is a pattern.
-//! * What is wrong within a directive that is stepped over goes unseen; lld will say it.
+//! * An error within a directive that is skipped is not seen; lld will report it.
 
 use std::fmt;
 
 /// What a script says about inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// A file of an `INPUT` or `GROUP`: a path, `=path`, or `-lname`.
-    Input {
-        /// The name, without quotes.
-        name: &'a [u8],
-        /// Within `AS_NEEDED`, which adds to the state of the command line.
-        as_needed: bool,
-        /// Within `GROUP`.
-        group: bool,
-    },
+    /// A file of an `INPUT`, `GROUP` or `AS_NEEDED`, without quotes: a path, `=path`, or `-lname`.
+    Input(&'a [u8]),
     /// `SEARCH_DIR(dir)`: another `-L`, behind all others.
     SearchDir(&'a [u8]),
     /// `INCLUDE file`: a script to be read here.
@@ -55,10 +48,13 @@ impl fmt::Display for ScriptError {
 
 impl std::error::Error for ScriptError {}
 
+/// A list of files that is being read.
 #[derive(Clone, Copy)]
-struct List {
-    group: bool,
-    as_needed: bool,
+enum FileList {
+    /// `INPUT(` or `GROUP(`.
+    Plain,
+    /// `AS_NEEDED(` within one of these.
+    AsNeeded,
 }
 
 /// Reads a script from its start, command by command.
@@ -68,8 +64,7 @@ struct List {
 pub struct Parser<'a> {
     text: &'a [u8],
     pos: usize,
-    /// The list of files that is being read.
-    list: Option<List>,
+    list: Option<FileList>,
 }
 
 impl<'a> Parser<'a> {
@@ -82,9 +77,9 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The next thing that matters, `None` at the end of the script.
+    /// The next command that says something about inputs, `None` at the end of the script.
     ///
-    /// Fails on what lld would not take, and on what it can't step over. It is then of no more use.
+    /// Fails on what lld would refuse, and on what can't be skipped; the parser is of no use then.
     pub fn next_command(&mut self) -> Result<Option<Command<'a>>, ScriptError> {
         loop {
             let command = match self.list {
@@ -101,31 +96,18 @@ impl<'a> Parser<'a> {
     }
 
     /// An element of `INPUT( ... )` (`readInput`, `readAsNeeded`).
-    fn in_list(&mut self, list: List) -> Result<Option<Command<'a>>, ScriptError> {
-        let token = self.need()?;
-        match token {
-            b")" => {
-                self.list = list.as_needed.then_some(List {
-                    as_needed: false,
-                    ..list
-                });
-                Ok(None)
-            }
+    fn in_list(&mut self, list: FileList) -> Result<Option<Command<'a>>, ScriptError> {
+        match (self.required_token()?, list) {
+            (b")", FileList::Plain) => self.list = None,
+            (b")", FileList::AsNeeded) => self.list = Some(FileList::Plain),
             // Within AS_NEEDED it is a file of that name.
-            b"AS_NEEDED" if !list.as_needed => {
+            (b"AS_NEEDED", FileList::Plain) => {
                 self.expect(b"(", "( expected after AS_NEEDED")?;
-                self.list = Some(List {
-                    as_needed: true,
-                    ..list
-                });
-                Ok(None)
+                self.list = Some(FileList::AsNeeded);
             }
-            _ => Ok(Some(Command::Input {
-                name: unquote(token),
-                as_needed: list.as_needed,
-                group: list.group,
-            })),
+            (name, _) => return Ok(Some(Command::Input(unquote(name)))),
         }
+        Ok(None)
     }
 
     /// A directive (`readLinkerScript`).
@@ -134,12 +116,9 @@ impl<'a> Parser<'a> {
             b";" => {}
             b"INPUT" | b"GROUP" => {
                 self.expect(b"(", "( expected after INPUT or GROUP")?;
-                self.list = Some(List {
-                    group: token == b"GROUP",
-                    as_needed: false,
-                });
+                self.list = Some(FileList::Plain);
             }
-            b"INCLUDE" => return Ok(Some(Command::Include(unquote(self.need()?)))),
+            b"INCLUDE" => return Ok(Some(Command::Include(unquote(self.required_token()?)))),
             b"SEARCH_DIR" => return self.parenthesized().map(|n| Some(Command::SearchDir(n))),
             b"TARGET" => return self.parenthesized().map(|n| Some(Command::Target(n))),
             b"ENTRY" | b"EXTERN" | b"OUTPUT" | b"OUTPUT_ARCH" | b"OUTPUT_FORMAT"
@@ -155,20 +134,20 @@ impl<'a> Parser<'a> {
         Ok(None)
     }
 
-    /// `SECTIONS { ... } INSERT AFTER .text;`
+    /// Skips the end of `SECTIONS { ... } INSERT AFTER .text;`.
     fn insert(&mut self) -> Result<(), ScriptError> {
         let before = self.pos;
         if self.token()? != Some(b"INSERT") {
             self.pos = before;
             return Ok(());
         }
-        match self.need()? {
-            b"AFTER" | b"BEFORE" => self.need().map(|_| ()),
+        match self.required_token()? {
+            b"AFTER" | b"BEFORE" => self.required_token().map(|_| ()),
             _ => Err(self.error("AFTER or BEFORE expected after INSERT")),
         }
     }
 
-    /// What follows the symbol of an assignment (`readAssignment`): an operator, and all up to `;`.
+    /// Skips what follows the symbol of an assignment (`readAssignment`): an operator, and all up to `;`.
     fn assignment(&mut self) -> Result<(), ScriptError> {
         let assigns = match self.token()? {
             Some([b'=', ..] | b"<<=" | b">>=") => true,
@@ -178,25 +157,26 @@ impl<'a> Parser<'a> {
         if !assigns {
             return Err(self.error("unknown directive"));
         }
-        while self.need()? != b";" {}
+        while self.required_token()? != b";" {}
         Ok(())
     }
 
+    /// The one word in parentheses.
     fn parenthesized(&mut self) -> Result<&'a [u8], ScriptError> {
         self.expect(b"(", "( expected")?;
-        let token = self.need()?;
+        let token = self.required_token()?;
         self.expect(b")", ") expected")?;
         Ok(unquote(token))
     }
 
-    /// Steps over a bracket and all up to the one that closes it.
+    /// Skips a bracket and all up to the one that closes it.
     fn skip(&mut self, open: &[u8], close: &[u8]) -> Result<(), ScriptError> {
-        if self.need()? != open {
+        if self.required_token()? != open {
             return Err(self.error("( or { expected after a directive"));
         }
         let mut depth = 1usize;
         while depth > 0 {
-            let token = self.need()?;
+            let token = self.required_token()?;
             if token == open {
                 depth = depth.saturating_add(1);
             } else if token == close {
@@ -207,14 +187,15 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, token: &[u8], what: &'static str) -> Result<(), ScriptError> {
-        if self.need()? == token {
+        if self.required_token()? == token {
             Ok(())
         } else {
             Err(self.error(what))
         }
     }
 
-    fn need(&mut self) -> Result<&'a [u8], ScriptError> {
+    /// The next token; an error at the end of the script.
+    fn required_token(&mut self) -> Result<&'a [u8], ScriptError> {
         self.token()?.ok_or_else(|| self.error("unexpected end"))
     }
 
@@ -303,19 +284,7 @@ mod tests {
     }
 
     fn input(name: &str) -> Command<'_> {
-        Command::Input {
-            name: name.as_bytes(),
-            as_needed: false,
-            group: false,
-        }
-    }
-
-    fn group(name: &str, as_needed: bool) -> Command<'_> {
-        Command::Input {
-            name: name.as_bytes(),
-            as_needed,
-            group: true,
-        }
+        Command::Input(name.as_bytes())
     }
 
     #[test]
@@ -325,10 +294,10 @@ mod tests {
         assert_eq!(
             all(text).unwrap(),
             [
-                group("/lib/libc.so.6", false),
-                group("/usr/lib/libc_nonshared.a", false),
-                group("/lib64/ld-linux.so.2", true),
-                group("-lm", false),
+                input("/lib/libc.so.6"),
+                input("/usr/lib/libc_nonshared.a"),
+                input("/lib64/ld-linux.so.2"),
+                input("-lm"),
             ]
         );
     }
@@ -349,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_stepped_over() {
+    fn everything_else_is_skipped() {
         let text = br#"
             ENTRY(_start) EXTERN(a b "c d") OUTPUT("a.out") OUTPUT_ARCH(i386:x86-64);
             OUTPUT_FORMAT("elf64-x86-64", "elf64-x86-64", "elf64-x86-64")
@@ -379,7 +348,7 @@ mod tests {
             .unwrap()
             .into_iter()
             .map(|command| match command {
-                Command::Input { name, .. } => name,
+                Command::Input(name) => name,
                 _ => panic!("no input: {command:?}"),
             })
             .collect();
@@ -390,24 +359,8 @@ mod tests {
     #[test]
     fn as_needed_does_not_nest() {
         let text = b"INPUT(AS_NEEDED(a AS_NEEDED) b \"AS_NEEDED\")";
-        let names: Vec<_> = all(text).unwrap();
-        assert_eq!(
-            names,
-            [
-                Command::Input {
-                    name: b"a",
-                    as_needed: true,
-                    group: false
-                },
-                Command::Input {
-                    name: b"AS_NEEDED",
-                    as_needed: true,
-                    group: false
-                },
-                input("b"),
-                input("AS_NEEDED"),
-            ]
-        );
+        let names = ["a", "AS_NEEDED", "b", "AS_NEEDED"].map(input);
+        assert_eq!(all(text).unwrap(), names);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use shim::cmdline::{Arg, CommandLine, ParseError, Step};
-use shim::options::{Entry, Id, Kind, TABLE, TESTED, lookup};
+use shim::options::{Id, Match, Spelling, TABLE, TESTED, ValueKind, lookup};
 use shim::response::{Quoting, expand, write_gnu};
 
 /// A directory of its own, removed at the end.
@@ -83,7 +83,7 @@ fn response_txt(tar: &Path) -> Option<String> {
 fn read_line(major: u32, line: &str) -> Arg {
     let mut words: Vec<OsString> = line.splitn(2, ' ').map(OsString::from).collect();
     if let [first, second] = words.as_slice() {
-        let known = lookup(first.as_bytes(), major).entry().is_some();
+        let known = option(first.as_bytes(), major).is_some();
         if first == second && line.starts_with('-') && !known {
             return Arg::Unknown(first.clone());
         }
@@ -102,17 +102,19 @@ fn read_line(major: u32, line: &str) -> Arg {
     arg
 }
 
-/// The arguments as we read them, with the spelling left out.
+/// The arguments as we read them.
 fn read_by_us(major: u32, args: &[OsString]) -> Vec<Arg> {
-    let parsed = CommandLine::parse_for(args, Some(major))
-        .unwrap_or_else(|error| panic!("{major}: {args:?}: {error}"));
-    let mut args = parsed.args;
-    for arg in &mut args {
-        if let Arg::Option(option) = arg {
-            option.spelled.clear();
-        }
+    CommandLine::parse_for(args, Some(major))
+        .unwrap_or_else(|error| panic!("{major}: {args:?}: {error}"))
+        .args
+}
+
+/// The option that we take an argument for.
+fn option(argument: &[u8], major: u32) -> Option<Id> {
+    match lookup(argument, major) {
+        Match::Option { spelling, .. } => Some(spelling.id),
+        Match::Input | Match::Unknown => None,
     }
-    args
 }
 
 /// Compares both readings of `groups`, each a few arguments and an input behind them that shows how
@@ -158,7 +160,7 @@ fn for_each_major(test: impl Fn(u32) + Sync) {
 }
 
 /// The spellings, dashes included, that the table has for a major.
-fn spellings(major: u32) -> impl Iterator<Item = (&'static Entry, String)> {
+fn spellings(major: u32) -> impl Iterator<Item = (&'static Spelling, String)> {
     TABLE
         .iter()
         .filter(move |entry| entry.known_to(major))
@@ -179,11 +181,11 @@ fn every_spelling_reads_as_in_lld() {
         let mut groups = Vec::new();
         for (entry, spelling) in spellings(major).filter(|(entry, _)| !hides_reading(entry.id)) {
             let joined = format!("{spelling}v");
-            groups.extend(match entry.kind {
-                Kind::Flag => vec![vec![spelling]],
-                Kind::Joined => vec![vec![joined], vec![spelling]],
-                Kind::Separate => vec![vec![spelling, "v".into()]],
-                Kind::JoinedOrSeparate => vec![vec![joined], vec![spelling, "v".into()]],
+            groups.extend(match entry.value_kind {
+                ValueKind::Flag => vec![vec![spelling]],
+                ValueKind::Joined => vec![vec![joined], vec![spelling]],
+                ValueKind::Separate => vec![vec![spelling, "v".into()]],
+                ValueKind::JoinedOrSeparate => vec![vec![joined], vec![spelling, "v".into()]],
             });
         }
         assert!(groups.len() > 500, "{major}: {}", groups.len());
@@ -217,10 +219,7 @@ fn near_misses_read_as_in_lld() {
         }
         let groups: Vec<Vec<String>> = near
             .into_iter()
-            .filter(|arg| {
-                let entry = lookup(arg.as_bytes(), major).entry();
-                entry.is_none_or(|entry| !hides_reading(entry.id))
-            })
+            .filter(|arg| option(arg.as_bytes(), major).is_none_or(|id| !hides_reading(id)))
             .map(|arg| vec![arg])
             .collect();
         compare(major, &groups);
@@ -253,7 +252,7 @@ fn names_in_the_program_file_read_as_in_lld() {
             .collect();
         let (ours, others): (Vec<_>, Vec<_>) = names
             .into_iter()
-            .partition(|name| lookup(name.as_bytes(), major).entry().is_some());
+            .partition(|name| option(name.as_bytes(), major).is_some());
         // The two halves show that these are option names, ELF's and other drivers'.
         assert!(ours.len() > 400, "{major}: {} names", ours.len());
         assert!(others.len() > 100, "{major}: {} names", others.len());
@@ -321,7 +320,7 @@ fn options_at_the_end_lack_their_value() {
         for (entry, spelling) in spellings(major) {
             // Once for each name; that both dashes read alike is seen elsewhere.
             let again = std::mem::replace(&mut last, entry.name) == entry.name;
-            if again || matches!(entry.kind, Kind::Flag | Kind::Joined) {
+            if again || matches!(entry.value_kind, ValueKind::Flag | ValueKind::Joined) {
                 continue;
             }
             let ours = CommandLine::parse_for(&[OsString::from(&spelling)], Some(major));
@@ -351,18 +350,18 @@ fn help_lists_nothing_that_the_table_lacks() {
             let (word, after) = option.split_once(' ').unwrap_or((option, ""));
             let name = word.trim_start_matches('-');
             let dashes = word.len() - name.len();
-            let known: Vec<&Entry> = TABLE
+            let known: Vec<&Spelling> = TABLE
                 .iter()
                 .filter(|entry| entry.known_to(major) && entry.allows(dashes))
                 .collect();
             let exact = known.iter().find(|entry| entry.name == name);
-            let fits = match exact.map(|entry| entry.kind) {
+            let fits = match exact.map(|entry| entry.value_kind) {
                 // `-l <libname>`, `--chroot <value>`
-                Some(Kind::Separate | Kind::JoinedOrSeparate) => after.starts_with('<'),
-                Some(Kind::Flag) => !after.starts_with('<'),
+                Some(ValueKind::Separate | ValueKind::JoinedOrSeparate) => after.starts_with('<'),
+                Some(ValueKind::Flag) => !after.starts_with('<'),
                 // `--lto-O<opt-level>`, `--build-id=[fast,md5]`, `--export-dynamic-symbol=glob`
-                None | Some(Kind::Joined) => known.iter().any(|entry| {
-                    entry.kind == Kind::Joined
+                None | Some(ValueKind::Joined) => known.iter().any(|entry| {
+                    entry.value_kind == ValueKind::Joined
                         && entry.name != "plugin-opt="
                         && name.strip_prefix(entry.name).is_some_and(|meta| {
                             meta.starts_with(['<', '[']) || meta == "glob" || meta == "file"
@@ -490,7 +489,7 @@ fn compare_texts(major: u32, texts: &[Vec<u8>], quoting: Quoting) {
         if let Ok(expanded) = expand(std::slice::from_ref(&arg), quoting) {
             used += 1;
             args.extend([arg, format!("end{i}").into()]);
-            expected.extend(expanded.args);
+            expected.extend(expanded);
             expected.push(format!("end{i}").into());
         }
     }

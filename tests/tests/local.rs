@@ -1,7 +1,7 @@
 //! The local engine: objects come from a cache by lld's own keys, and a link that has them is lld's to
 //! the byte, in what it writes and in what it prints. Faults and signals: `local_faults.rs`.
 
-use ldwrap_tests::{LinkPair, Session, each_llvm, fixtures_only};
+use ldwrap_tests::{LinkPair, Session, each_llvm, fixtures_only, some_llvm};
 use serde_json::Value;
 
 /// The modules of [`sources`].
@@ -411,6 +411,55 @@ fn context_sensitive_profiles() {
             "cp 1.profdata file",
             "cp 2.profdata file",
         );
+    });
+}
+
+/// Code generation data that another link has left: its content is in no key of lld's.
+#[test]
+fn code_generation_data() {
+    // The tool that collects it comes with LLVM 20.
+    let has_tool = |llvm| llvm >= 20;
+    some_llvm(has_tool, |s| {
+        let pair = |name: &str, body: &str| {
+            let one = |n| {
+                format!(
+                    "__attribute__((noinline)) int {name}{n}(int a, int b) {{ {} }}\n",
+                    body.replace('N', n)
+                )
+            };
+            format!(
+                "int use(int, int, int); extern int x[];\n{}{}",
+                one("1"),
+                one("2")
+            )
+        };
+        let merged = "int r = use(a, b, N) + x[3]; r ^= use(r, b * 3, 4); x[2] = r - b; return use(x[1], r, b) * r;";
+        s.write("one.c", pair("f", merged));
+        s.write("two.c", pair("g", merged));
+        s.write(
+            "other.c",
+            pair(
+                "h",
+                "int r = use(b, a, N) - x[5]; x[6] = r; return use(r, r, a) ^ x[1];",
+            ),
+        );
+        s.sh("clang-$N -c -Oz -fPIC -flto=thin one.c two.c other.c");
+        // What two different links leave.
+        for (data, modules) in [("1", "one.o two.o"), ("2", "other.o")] {
+            s.sh(&format!(
+                "$LD -shared {modules} -o made -mllvm -enable-global-merge-func -mllvm -codegen-data-generate --lto-obj-path=made.o; \
+                 llvm-cgdata-$N --merge -o {data}.cgdata made.o?; rm made*"
+            ));
+        }
+        let uses = "$LD -shared one.o two.o -o $OUT -mllvm -enable-global-merge-func -mllvm -codegen-data-use-path=data";
+        let output = |data: &str| {
+            s.sh(&format!("cp {data}.cgdata data"));
+            link(s, uses).same().succeeds();
+            std::fs::read(s.dir().join("a.out")).expect("an output")
+        };
+        let (first, second) = (output("1"), output("2"));
+        assert!(first != second, "LLVM {}: no other code", s.llvm);
+        assert!(output("1") == first && output("2") == second);
     });
 }
 

@@ -197,3 +197,16 @@ fn a_link_that_differs() {
         assert!(kept.contains("ours1") && kept.contains("theirs1"), "{kept}");
     });
 }
+
+/// A link that fails, both ways, leaves what was there before.
+#[test]
+fn an_older_output_stays() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        s.write("a.out", "old\n");
+        // Not by clang, which removes it.
+        let (ok, said) = verify(s, "-- ld.lld-$N -e main -o a.out main.o");
+        assert!(!ok, "LLVM {}: {said}", s.llvm);
+        assert_eq!(s.read("a.out"), "old\n", "LLVM {}: {said}", s.llvm);
+    });
+}

@@ -2,6 +2,7 @@
 
 use crate::app::cache::CacheCommand;
 use crate::app::{cache, doctor, manual, settings, verify};
+use crate::sys::keep;
 use clap::{CommandFactory, Parser, Subcommand};
 use shim::config::Config;
 use shim::kind::{HEAD_LEN, Kind, kind_of};
@@ -176,11 +177,6 @@ fn help(topic: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Quotes a path for a POSIX shell.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
-}
-
 /// `lib/ldwrap` of the prefix that we are installed in.
 pub fn shim_dir() -> Result<PathBuf, String> {
     let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
@@ -197,7 +193,9 @@ pub fn shim_dir() -> Result<PathBuf, String> {
 }
 
 fn env() -> Result<(), String> {
-    let dir = quoted(&shim_dir()?);
+    let mut dir = Vec::new();
+    keep::quote(shim_dir()?.as_os_str(), &mut dir);
+    let dir = String::from_utf8_lossy(&dir);
     println!("# clang and gcc look here for ld.lld first, when they link with -fuse-ld=lld.");
     println!("export COMPILER_PATH={dir}\"${{COMPILER_PATH:+:$COMPILER_PATH}}\"");
     println!("# rustc: ThinLTO by the linker, and clang's search for it rather than rustc's own.");
@@ -230,10 +228,5 @@ mod tests {
             let args: Vec<OsString> = args.iter().map(OsString::from).collect();
             assert_eq!(are_ours(&args), ours, "{args:?}");
         }
-    }
-
-    #[test]
-    fn paths_are_quoted_for_a_shell() {
-        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
     }
 }

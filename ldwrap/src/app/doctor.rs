@@ -68,18 +68,25 @@ pub fn run(config: &Config) -> Result<(), String> {
             .map(|s| s.root().display().to_string())
             .map_err(|e| e.to_string()),
     );
-    line(
-        "cache directory",
-        config.cache_dir.as_ref().map_or_else(
-            || Err("none: set HOME, XDG_CACHE_HOME or LDWRAP_CACHE_DIR".into()),
-            |d| Ok(d.display().to_string()),
-        ),
-    );
+    line("cache directory", cache_directory(config));
     if wrong == 0 {
         Ok(())
     } else {
         Err(format!(
             "{wrong} of these would keep links from being split"
         ))
+    }
+}
+
+/// The cache directory, if files can be made in it.
+fn cache_directory(config: &Config) -> Result<String, String> {
+    let Some(dir) = &config.cache_dir else {
+        return Err("none: set HOME, XDG_CACHE_HOME or LDWRAP_CACHE_DIR".into());
+    };
+    let tried = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir));
+    match tried {
+        Ok(_) if config.cache_size == 0 => Ok("LDWRAP_CACHE_SIZE=0: no objects are kept".into()),
+        Ok(_) => Ok(dir.display().to_string()),
+        Err(e) => Err(format!("{}: no file can be made there: {e}", dir.display())),
     }
 }

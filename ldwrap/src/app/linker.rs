@@ -9,13 +9,15 @@ use crate::jobs::failure::Failure;
 use crate::jobs::shipped;
 use crate::jobs::store::Store;
 use crate::jobs::toolchain::{self, Toolchain};
-use crate::link::alone;
-use crate::link::attribution::Naming;
+use crate::link::attribution::AttributionRule;
 use crate::link::code_options::CodeOptions;
-use crate::link::elsewhere::Elsewhere;
-use crate::link::engine::{self, Alone, Done, Link};
+use crate::link::eligibility;
+use crate::link::engine::{self, Link, LinkOutcome, NotWatched};
+use crate::link::exchange::Exchange;
+use crate::link::jobs_thread::{self, JobsRequest, JobsSummary};
+use crate::link::rerun;
 use crate::link::selftest;
-use crate::link::supply::{self, Plan, Supplied};
+use crate::sys::keep;
 use crate::sys::signals::{self, Forwarded};
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor, ServerSettings, Split};
@@ -25,14 +27,12 @@ use shim::options::Id;
 use shim::report::Report;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// A link of less bitcode (bytes) is done here before a server has answered its questions.
-const WORTH_SENDING: u64 = 512 << 10;
 /// How long cores here wait for a server's first word.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Bitcode is counted up to this (bytes): more is large too.
@@ -58,6 +58,11 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     if let Some(found) = &config.verify {
         return crate::app::verify::link(argv0, args, &real, found, config);
     }
+    if let Some(parent) = &config.keep
+        && let Err(e) = keep_link(parent, argv0, args, &real, config)
+    {
+        log::warn!("LDWRAP_KEEP={}: nothing is kept: {e}", parent.display());
+    }
     let (reason, output) = match decide(args.iter().map(OsString::as_os_str), config, COUNTED) {
         Decision::Forward { reason, output } => (reason, output),
         Decision::Split { output, .. } if config.strict && !config.complaints.is_empty() => {
@@ -65,14 +70,14 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
         }
         Decision::Split { output, bitcode } => {
             let strict = config.strict && config.executor() != Executor::Local;
-            let asked = Asked {
+            let request = Request {
                 argv0: shim::lld::arg0(argv0, &real),
                 args,
                 real: &real,
                 config,
                 bitcode,
             };
-            match watched(&asked) {
+            match link_watched(&request) {
                 Ok(done) => return finish(config, &output, &done, start),
                 Err(alone) if strict && !alone.planned => {
                     return refuse(&output, &alone.reason);
@@ -81,7 +86,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
                 Err(alone) => {
                     report_forward(config, &output, &alone.reason, start);
                     let colour = CommandLine::parse(args).is_ok_and(|cmd| colours(&cmd));
-                    match alone::run(&real, asked.argv0, args, alone.said, colour) {
+                    match rerun::run(&real, request.argv0, args, alone.said, colour) {
                         Ok(status) => signals::end_as(status),
                         Err(e) => {
                             eprintln!("ldwrap: cannot run {}: {e}", real.display());
@@ -101,9 +106,36 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     1
 }
 
+/// Begins to keep what the link is made from, with a script that repeats it by lld alone and one that repeats it
+/// through ldwrap.
+fn keep_link(
+    parent: &Path,
+    argv0: &OsStr,
+    args: &[OsString],
+    real: &Path,
+    config: &Config,
+) -> io::Result<()> {
+    let cmd = CommandLine::parse(args).ok();
+    let name = cmd.and_then(|cmd| Path::new(cmd.output()).file_name().map(OsStr::to_owned));
+    keep::begin(parent, &name.unwrap_or_else(|| "link".into()))?;
+    let args = || args.iter().map(OsString::as_os_str);
+    let plain = std::iter::once(shim::lld::arg0(argv0, real)).chain(args());
+    keep::script("lld", real, plain, &[])?;
+    let real = real.to_string_lossy();
+    let others = ["LDWRAP_KEEP", "LDWRAP_REPORT", "LDWRAP_REAL_LLD"];
+    let given = config
+        .given
+        .iter()
+        .map(|g| (g.setting.name, g.shown.as_str()));
+    let mut variables: Vec<_> = given.filter(|(name, _)| !others.contains(name)).collect();
+    variables.push(("LDWRAP_REAL_LLD", &real));
+    let ours = std::iter::once(OsStr::new("ld.lld")).chain(args());
+    keep::script("ldwrap", &std::env::current_exe()?, ours, &variables)
+}
+
 /// A link that is to be split.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct Request<'a> {
     argv0: &'a OsStr,
     args: &'a [OsString],
     real: &'a Path,
@@ -113,30 +145,30 @@ struct Asked<'a> {
 }
 
 /// How a link was done.
-struct Linked {
-    done: Done,
+struct Outcome {
+    done: LinkOutcome,
     /// What was done elsewhere, if anyone was there for it.
-    supplied: Option<Supplied>,
+    supplied: Option<JobsSummary>,
     /// Why nothing, or no more, came from elsewhere, where that was asked for.
     failure: Option<Failure>,
 }
 
 /// Links with one lld that is watched; an error is the reason to leave the link to lld alone.
-fn watched(asked: &Asked<'_>) -> Result<Linked, Alone> {
-    let Asked { args, config, .. } = *asked;
+fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
+    let Request { args, config, .. } = *request;
     let cmd = &CommandLine::parse(args).map_err(|e| e.to_string())?;
     let dir = config.cache_dir.as_deref();
-    let major = toolchain::lld_major(asked.real, dir)
-        .ok_or_else(|| format!("cannot tell the version of {}", asked.real.display()))?;
-    let options = engine::check(cmd, major)?;
+    let major = toolchain::lld_major(request.real, dir)
+        .ok_or_else(|| format!("cannot tell the version of {}", request.real.display()))?;
+    let options = eligibility::watched(cmd, major)?;
     let cache = cache(config).map(Arc::new);
     let files = files(config);
     let limits = Limits::new(default_jobs(config, None), config.memory);
     let history = dir.map(|dir| History::new(dir, Path::new(cmd.output())));
     let signals = Forwarded::block().map_err(|e| format!("signals: {e}"))?;
     let link = Link {
-        lld: asked.real,
-        argv0: asked.argv0,
+        lld: request.real,
+        argv0: request.argv0,
         args,
         cmd,
         cache: cache.as_ref(),
@@ -144,14 +176,14 @@ fn watched(asked: &Asked<'_>) -> Result<Linked, Alone> {
         major,
         limits: &limits,
         history: history.as_ref(),
-        bitcode: asked.bitcode,
-        elsewhere: None,
+        bitcode: request.bitcode,
+        exchange: None,
         signals: Some(&signals),
         quiet: false,
     };
-    let linked = match wanted(asked, cmd, major) {
-        Ok(Some(place)) => with_jobs(asked, &place, &link, options)?,
-        none => Linked {
+    let outcome = match jobs_place(request, cmd, major) {
+        Ok(Some(place)) => link_with_jobs(request, &place, &link, options)?,
+        none => Outcome {
             done: engine::run(&link, options)?,
             supplied: None,
             failure: none.err(),
@@ -163,36 +195,38 @@ fn watched(asked: &Asked<'_>) -> Result<Linked, Alone> {
     if let Err(e) = files.save() {
         log::info!("the digests of files cannot be remembered: {e}");
     }
-    Ok(linked)
+    Ok(outcome)
 }
 
 /// Where the jobs of a link are to be done, if jobs are to be made of it; an error is why they are not,
 /// though they were asked for.
-fn wanted(asked: &Asked<'_>, cmd: &CommandLine, major: u32) -> Result<Option<Place>, Failure> {
-    let config = asked.config;
+fn jobs_place(
+    request: &Request<'_>,
+    cmd: &CommandLine,
+    major: u32,
+) -> Result<Option<JobsPlace>, Failure> {
+    let config = request.config;
     let place = match config.executor() {
         Executor::Local => return Ok(None),
         Executor::Distributor => {
             let why = "LDWRAP_EXECUTOR=distributor is not there yet";
             return Err(Failure::new(why.into()));
         }
-        Executor::Clang => Place::Here,
+        Executor::Clang => JobsPlace::Here,
         Executor::Remote => {
             let server = config.server().map_err(|why| Failure::new(why.into()))?;
-            Place::Server(Box::new(server.clone()))
+            JobsPlace::Server(Box::new(server.clone()))
         }
     };
-    supply::check(asked.args, cmd, major).map_err(Failure::planned)?;
-    let small = config.split == Split::Auto && asked.bitcode < WORTH_SENDING;
-    if small && matches!(place, Place::Server(_)) {
-        let why = "too little bitcode for a server's round trips";
-        return Err(Failure::planned(why.into()));
+    eligibility::jobs(request.args, cmd, major).map_err(Failure::planned)?;
+    if config.split == Split::Auto && matches!(place, JobsPlace::Server(_)) {
+        eligibility::server(request.bitcode).map_err(Failure::planned)?;
     }
     Ok(Some(place))
 }
 
 /// Where jobs are done.
-enum Place {
+enum JobsPlace {
     /// As clang processes on this machine.
     Here,
     /// On a server.
@@ -200,67 +234,69 @@ enum Place {
 }
 
 /// Links beside a thread that makes jobs and has them done elsewhere.
-fn with_jobs(
-    asked: &Asked<'_>,
-    place: &Place,
+fn link_with_jobs(
+    request: &Request<'_>,
+    place: &JobsPlace,
     link: &Link<'_>,
     options: CodeOptions,
-) -> Result<Linked, Alone> {
+) -> Result<Outcome, NotWatched> {
     let (patience, jobs) = match place {
-        Place::Here => (None, default_jobs(asked.config, Some(link.cmd))),
-        Place::Server(server) => ((!server.fallback_only).then_some(PATIENCE), server.jobs),
+        JobsPlace::Here => (None, default_jobs(request.config, Some(link.cmd))),
+        JobsPlace::Server(server) => ((!server.fallback_only).then_some(PATIENCE), server.jobs),
     };
-    let remote = matches!(place, Place::Server(_));
-    let elsewhere = Elsewhere::new(patience).map_err(|e| format!("no event descriptor: {e}"))?;
-    let by_order = Naming::of(link.major) == Naming::ByOrder;
+    let remote = matches!(place, JobsPlace::Server(_));
+    let exchange = Exchange::new(patience).map_err(|e| format!("no event descriptor: {e}"))?;
+    let by_order = AttributionRule::of(link.major) == AttributionRule::ByTaskOrder;
     // What was linked here before is mostly in the cache.
     if by_order || (remote && link.history.is_none_or(|history| history.read().is_none())) {
-        elsewhere.begin(true);
+        exchange.want_jobs(true);
     }
     std::thread::scope(|scope| {
-        let make = || supply::beside(&elsewhere, || make_jobs(asked, place, by_order, &elsewhere));
+        let make = || {
+            jobs_thread::run_beside(&exchange, || make_jobs(request, place, by_order, &exchange))
+        };
         let thread = Builder::new().name("jobs".into()).spawn_scoped(scope, make);
         if let Err(e) = &thread {
-            elsewhere.end(Some(Failure::new(format!("no thread: {e}"))));
+            exchange.end(Some(Failure::new(format!("no thread: {e}"))));
         }
         let interrupted = || link.signals.is_some_and(Forwarded::have_come);
-        let there = !by_order || elsewhere.wait_for_index(interrupted);
+        let there = !by_order || exchange.wait_for_index(interrupted);
         let done = engine::run(
             &Link {
-                elsewhere: there.then_some((&elsewhere, jobs)),
+                exchange: there.then_some((&exchange, jobs)),
                 // A server does not wait for this machine's processors.
                 bitcode: if remote { 0 } else { link.bitcode },
                 ..*link
             },
             options,
         );
-        elsewhere.stop();
+        exchange.stop();
         crate::sys::process::kill_children();
         let supplied = thread.ok().and_then(|thread| thread.join().ok());
-        Ok(Linked {
+        Ok(Outcome {
             done: done?,
             supplied,
-            failure: elsewhere.failure(),
+            failure: exchange.failure(),
         })
     })
 }
 
 /// Makes the jobs of a link and has them done.
 fn make_jobs(
-    asked: &Asked<'_>,
-    place: &Place,
+    request: &Request<'_>,
+    place: &JobsPlace,
     by_order: bool,
-    elsewhere: &Elsewhere,
-) -> Result<Supplied, Failure> {
-    let Asked { args, config, .. } = *asked;
+    exchange: &Exchange,
+) -> Result<JobsSummary, Failure> {
+    let Request { args, config, .. } = *request;
     let reached = match place {
-        Place::Here => None,
-        Place::Server(settings) if settings.fallback_only => Some(Server::later()),
-        Place::Server(settings) => {
+        JobsPlace::Here => None,
+        JobsPlace::Server(settings) if settings.fallback_only => Some(Server::later()),
+        JobsPlace::Server(settings) => {
             // lld is not started before there is an index where lookups are known by their order.
             let begin = Instant::now();
             let late = || by_order && begin.elapsed() > PATIENCE;
-            Some(Server::reach(settings, || elsewhere.is_over() || late()))
+            Some(Server::reach(settings, || exchange.is_over() || late()))
         }
     };
     let reached = match reached.transpose() {
@@ -270,50 +306,43 @@ fn make_jobs(
                 trouble: Some(trouble),
                 ..Default::default()
             };
-            return Ok(Supplied {
+            return Ok(JobsSummary {
                 remote: Some(remote),
-                ..Supplied::default()
+                ..JobsSummary::default()
             });
         }
     };
     let mut toolchain =
-        Toolchain::find(asked.real, config).map_err(|e| Failure::new(e.to_string()))?;
+        Toolchain::find(request.real, config).map_err(|e| Failure::new(e.to_string()))?;
     // Now that the release is known, its own grammar.
     let cmd = &CommandLine::parse_for(args, Some(toolchain.major))
         .map_err(|e| Failure::planned(e.to_string()))?;
-    if let Some(unknown) = cmd.first_unknown() {
-        let unknown = unknown.to_string_lossy();
-        return Err(Failure::planned(format!("unknown option {unknown}")));
-    }
-    if !crate::jobs::modules::any_thin(cmd)? {
-        let why = "no ThinLTO bitcode, only regular LTO";
-        return Err(Failure::planned(why.into()));
-    }
+    eligibility::release(cmd)?;
     let threads = default_jobs(config, Some(cmd));
     if !toolchain.self_tested {
         selftest::run(&toolchain, threads)?;
         toolchain.record_self_test();
     }
     let server = match place {
-        Place::Server(server) => Some((
+        JobsPlace::Server(server) => Some((
             server.as_ref(),
             Arc::new(store(&toolchain, config, server)?),
         )),
-        Place::Here => None,
+        JobsPlace::Here => None,
     };
-    let supplied = supply::supply(
-        &Plan {
-            argv0: asked.argv0,
+    let supplied = jobs_thread::make_jobs(
+        &JobsRequest {
+            argv0: request.argv0,
             args,
             cmd,
             toolchain: &toolchain,
             threads,
             remote: server.as_ref().map(|(settings, store)| (*settings, store)),
             save_objects: config.save_objects.as_deref(),
-            max_failures: supply::MAX_FAILURES,
+            max_failures: jobs_thread::MAX_FAILURES,
         },
         reached,
-        elsewhere,
+        exchange,
     )?;
     if let Some((_, store)) = server {
         store.finish_link();
@@ -409,8 +438,8 @@ fn refuse(output: &str, reason: &str) -> u8 {
 }
 
 /// Reports a link, and ends as its lld has ended.
-fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 {
-    let Linked { done, supplied, .. } = linked;
+fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u8 {
+    let Outcome { done, supplied, .. } = outcome;
     let modules = done.hits + done.compiled + done.given;
     let mut remote = supplied.as_ref().and_then(|s| s.remote.clone());
     if let Some(remote) = &mut remote
@@ -423,11 +452,11 @@ fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 
         && let Some(Failure {
             reason,
             planned: false,
-        }) = &linked.failure
+        }) = &outcome.failure
     {
         return refuse(output, reason);
     }
-    let reason = linked
+    let reason = outcome
         .failure
         .as_ref()
         .map(|failure| failure.reason.clone());
@@ -440,15 +469,15 @@ fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 
         signals::end_as(done.status);
     }
     let trouble = remote.as_ref().and_then(|r| r.trouble.clone());
-    let failed = linked.failure.as_ref().filter(|failure| !failure.planned);
+    let failed = outcome.failure.as_ref().filter(|failure| !failure.planned);
     if let Some(why) = trouble.or_else(|| failed.map(|failure| failure.reason.clone()))
         && std::io::stderr().is_terminal()
     {
         let compiled = done.compiled;
         eprintln!("ldwrap: {output}: {why}; {compiled} of {modules} modules were compiled by lld");
     }
-    let elsewhere = supplied.as_ref().map_or(0, |s| s.hits.min(done.given));
-    let hits = done.hits + elsewhere;
+    let exchange = supplied.as_ref().map_or(0, |s| s.hits.min(done.given));
+    let hits = done.hits + exchange;
     log::info!("{output}: {hits} of {modules} modules from a cache");
     let [arrived, began, objects_there, ended] = done.times;
     let version = supplied.as_ref().and_then(|s| s.version.clone());
@@ -485,6 +514,9 @@ fn finish(config: &Config, output: &str, linked: &Linked, start: Instant) -> u8 
 
 fn report(config: &Config, mut report: Report) {
     report.complaints.clone_from(&config.complaints);
+    if let Some(kept) = keep::dir() {
+        keep::append(&kept.join("report"), (report.line() + "\n").as_bytes());
+    }
     if let Some(file) = &config.report
         && let Err(e) = report.append(file)
     {

@@ -165,7 +165,7 @@ pub fn link(argv0: &OsStr, args: &[OsString], real: &Path, found: &Path, config:
             eprintln!("ldwrap: cannot note what was found: {e}");
         }
     };
-    let link = Link {
+    let link = VerifiedLink {
         argv0,
         args,
         real,
@@ -235,14 +235,14 @@ struct Run {
     files: Vec<Written>,
 }
 
-struct Link<'a> {
+struct VerifiedLink<'a> {
     argv0: &'a OsStr,
     args: &'a [OsString],
     real: &'a Path,
     config: &'a Config,
 }
 
-impl Link<'_> {
+impl VerifiedLink<'_> {
     /// Runs the real lld.
     fn plainly(&self, extra: &[OsString]) -> io::Result<Run> {
         let mut lld = Command::new(self.real);
@@ -291,9 +291,10 @@ impl Link<'_> {
             }
             (Err(e), _) | (_, Err(e)) => Err(e),
         };
-        // Comparing may have linked once more.
-        for name in &outputs {
-            if stamp(Path::new(name)).is_some() {
+        // Comparing may have linked once more. What no link has written is the user's from before.
+        for (name, before) in outputs.iter().zip(&before) {
+            let now = stamp(Path::new(name));
+            if now.is_some() && now != *before {
                 fs::remove_file(name)?;
             }
         }

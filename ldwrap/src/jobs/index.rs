@@ -129,7 +129,7 @@ fn regular_lto_modules(scratch: &Scratch) -> io::Result<Vec<ModuleIdentifier>> {
             if entry.metadata()?.len() == 0 {
                 let relative = scratch.identifier_of(Path::new(OsStr::from_bytes(module)));
                 let absolute = Path::new("/").join(&relative);
-                let exists = |p: &Path| shim::archive::locate(p.as_os_str(), Path::new("")).is_ok();
+                let exists = |p: &Path| shim::archive::locate(p.as_os_str()).is_ok();
                 let id = match (exists(&relative), exists(&absolute)) {
                     (true, false) => relative,
                     (false, true) => absolute,

@@ -7,7 +7,7 @@ use crate::jobs::index::{Index, ModuleIdentifier};
 use crate::sys;
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
-use shim::inputs::{self, Found, Visit};
+use shim::inputs::{self, Input, Visit};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -100,8 +100,7 @@ fn with_bitcode<T>(
     identifier: &ModuleIdentifier,
     f: impl FnOnce(&[u8], Option<&Path>) -> Result<T, String>,
 ) -> Result<T, String> {
-    let at =
-        shim::archive::locate(identifier.as_os_str(), Path::new("")).map_err(|e| e.to_string())?;
+    let at = shim::archive::locate(identifier.as_os_str()).map_err(|e| e.to_string())?;
     let map = sys::map(&at.path).map_err(|e| e.to_string())?;
     let whole = at.whole_file.then_some(at.path.as_path());
     let bytes = part(&map, at.offset, at.size)?;
@@ -200,7 +199,7 @@ pub fn any_thin(cmd: &CommandLine) -> Result<bool, Failure> {
     error.map_or(Ok(found), |why| Err(Failure::new(why)))
 }
 
-fn is_thin(input: &Found<'_>) -> Result<bool, String> {
+fn is_thin(input: &Input<'_>) -> Result<bool, String> {
     with_input(input, |bytes| {
         module::has_thin(bytes).map_err(|e| e.to_string())
     })
@@ -208,7 +207,7 @@ fn is_thin(input: &Found<'_>) -> Result<bool, String> {
 
 /// Calls `f` with the bitcode of an input that has some.
 pub fn with_input<T>(
-    input: &Found<'_>,
+    input: &Input<'_>,
     f: impl FnOnce(&[u8]) -> Result<T, String>,
 ) -> Result<T, String> {
     let (path, offset, size) = match input.member {

@@ -13,21 +13,21 @@ use std::collections::HashMap;
 
 /// How lookups are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Naming {
+pub enum AttributionRule {
     /// By the shard that the same thread opened before.
-    ByShard,
+    ByIndexFile,
     /// By their order.
-    ByOrder,
+    ByTaskOrder,
 }
 
-impl Naming {
+impl AttributionRule {
     /// With lld of this major version.
     #[must_use]
     pub const fn of(major: u32) -> Self {
         if major >= 16 {
-            Self::ByShard
+            Self::ByIndexFile
         } else {
-            Self::ByOrder
+            Self::ByTaskOrder
         }
     }
 }
@@ -44,7 +44,7 @@ pub enum Module {
 /// What lld's threads have shown of their modules.
 #[derive(Debug)]
 pub struct Attribution {
-    naming: Naming,
+    naming: AttributionRule,
     threads: HashMap<u32, Vec<u8>>,
     next: usize,
     /// The key before, by order; none when the order is lost.
@@ -54,7 +54,7 @@ pub struct Attribution {
 impl Attribution {
     /// With nothing shown yet.
     #[must_use]
-    pub fn new(naming: Naming) -> Self {
+    pub fn new(naming: AttributionRule) -> Self {
         Self {
             naming,
             threads: HashMap::new(),
@@ -66,7 +66,7 @@ impl Attribution {
     /// A thread opens a file to write it; true if that is a shard, which nobody is to see.
     pub fn opens(&mut self, thread: u32, path: &[u8]) -> bool {
         let shard = path.strip_suffix(b".thinlto.bc");
-        match shard.filter(|_| self.naming == Naming::ByShard) {
+        match shard.filter(|_| self.naming == AttributionRule::ByIndexFile) {
             Some(identifier) => {
                 self.threads.insert(thread, identifier.to_vec());
                 true
@@ -79,8 +79,8 @@ impl Attribution {
     /// lookup that waits.
     pub fn lookup(&mut self, thread: u32, key: &[u8]) -> Option<Module> {
         match self.naming {
-            Naming::ByShard => self.threads.remove(&thread).map(Module::Named),
-            Naming::ByOrder => {
+            AttributionRule::ByIndexFile => self.threads.remove(&thread).map(Module::Named),
+            AttributionRule::ByTaskOrder => {
                 // A call that is interrupted comes again. One that was answered, and another module's with
                 // the same key, cannot be told apart.
                 self.last = self.last.take().filter(|last| last != key);
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_thread_asks_for_the_module_whose_shard_it_opened() {
-        let mut seen = Attribution::new(Naming::ByShard);
+        let mut seen = Attribution::new(AttributionRule::ByIndexFile);
         assert!(seen.opens(7, b"2.o.thinlto.bc"));
         assert!(seen.opens(8, b"a/0.o.thinlto.bc"));
         assert!(!seen.opens(8, b"out.tmp"));
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn by_order_each_lookup_is_the_next_module_s() {
-        let mut seen = Attribution::new(Naming::ByOrder);
+        let mut seen = Attribution::new(AttributionRule::ByTaskOrder);
         assert!(!seen.opens(7, b"2.o.thinlto.bc"));
         assert_eq!(seen.lookup(7, b"A"), Some(Module::Number(0)));
         assert_eq!(seen.lookup(7, b"B"), Some(Module::Number(1)));

@@ -16,7 +16,7 @@ const FOR_OTHERS: Duration = Duration::from_millis(20);
 
 /// A lookup that waits, since no cache has its object and no backend may begin yet.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldLookup {
     /// The call's number.
     pub id: u64,
     /// The thread that makes it.
@@ -31,7 +31,7 @@ pub struct Held {
 
 /// What a thread compiles.
 #[derive(Debug)]
-pub struct Made {
+pub struct MadeObject {
     /// lld's key.
     pub key: Vec<u8>,
     /// The module, where that matters and is known.
@@ -42,8 +42,8 @@ pub struct Made {
 
 /// A thread that compiles.
 #[derive(Debug)]
-struct Compile {
-    made: Made,
+struct RunningBackend {
+    made: MadeObject,
     /// None while it waits for another thread.
     permit: Option<Permit>,
     asleep_since: Option<Instant>,
@@ -54,9 +54,9 @@ struct Compile {
 pub struct Backends {
     lld: u32,
     admission: Admission,
-    held: Vec<Held>,
+    held: Vec<HeldLookup>,
     /// By thread.
-    compiles: HashMap<u32, Compile>,
+    compiles: HashMap<u32, RunningBackend>,
     /// Threads that have made an object, and have still to clear up after that.
     ending: Vec<(u32, Permit)>,
     /// Permits that no thread uses.
@@ -90,7 +90,7 @@ impl Backends {
 
     /// A thread makes a lookup: whatever it has done before is done. A call that was interrupted comes
     /// again: then, what was held of it.
-    pub fn arrives(&mut self, thread: u32) -> Option<Held> {
+    pub fn arrives(&mut self, thread: u32) -> Option<HeldLookup> {
         if self.memory_before == 0 {
             self.memory_before = procfs::resident(self.lld);
         }
@@ -102,7 +102,10 @@ impl Backends {
     }
 
     /// Takes a held lookup out of which something is made.
-    pub fn take_held<T>(&mut self, make: impl Fn(&Held) -> Option<T>) -> Option<(Held, T)> {
+    pub fn take_held<T>(
+        &mut self,
+        make: impl Fn(&HeldLookup) -> Option<T>,
+    ) -> Option<(HeldLookup, T)> {
         let (at, made) = self
             .held
             .iter()
@@ -112,15 +115,15 @@ impl Backends {
     }
 
     /// It is to wait until there is a permit for it.
-    pub fn hold(&mut self, held: Held) {
+    pub fn hold(&mut self, held: HeldLookup) {
         self.held.push(held);
     }
 
     /// The next that may compile, which `choose` finds among those that are held.
     pub fn next_to_begin(
         &mut self,
-        choose: impl Fn(&[Held]) -> Option<usize>,
-    ) -> Option<(Held, Permit)> {
+        choose: impl Fn(&[HeldLookup]) -> Option<usize>,
+    ) -> Option<(HeldLookup, Permit)> {
         let at = choose(&self.held)?;
         let free = self.free.pop();
         let permit = free.or_else(|| self.admission.try_permit(self.lld))?;
@@ -134,13 +137,13 @@ impl Backends {
     }
 
     /// A held one compiles now.
-    pub fn begin(&mut self, held: Held, permit: Permit) {
-        let made = Made {
+    pub fn begin(&mut self, held: HeldLookup, permit: Permit) {
+        let made = MadeObject {
             key: held.key,
             module: held.module,
             pure: true,
         };
-        let compile = Compile {
+        let compile = RunningBackend {
             made,
             permit: Some(permit),
             asleep_since: None,
@@ -150,7 +153,7 @@ impl Backends {
     }
 
     /// It needs no permit after all.
-    pub fn unused(&mut self, permit: Permit) {
+    pub fn give_back_unused(&mut self, permit: Permit) {
         self.free.push(permit);
     }
 
@@ -168,7 +171,7 @@ impl Backends {
     }
 
     /// A thread has made an object.
-    pub fn made(&mut self, thread: u32) -> Option<Made> {
+    pub fn made(&mut self, thread: u32) -> Option<MadeObject> {
         let compile = self.compiles.remove(&thread)?;
         self.made_at = Some(Instant::now());
         self.ending

@@ -1,20 +1,21 @@
 //! One link from its start to its end: one lld, watched ([`engine`]), and beside it those who make objects
-//! elsewhere ([`supply`]).
+//! elsewhere ([`jobs_thread`]).
 
-pub mod alone;
 pub mod attribution;
 pub mod backends;
+pub mod cache_writer;
 pub mod cached_names;
 pub mod code_options;
-pub mod elsewhere;
+pub mod eligibility;
 pub mod engine;
-pub mod entries;
+pub mod exchange;
 pub mod inputs_read;
-pub mod keeper;
+pub mod jobs_thread;
+pub mod lookup_dir;
 pub mod old_lld;
 pub mod output;
+pub mod rerun;
 pub mod selftest;
-pub mod supply;
 
 /// A policy that prunes nothing and therefore warns about nothing: each limit off
 /// (llvm/include/llvm/Support/CachePruning.h).

@@ -10,16 +10,18 @@ use crate::admit::Limits;
 use crate::cache::files::FileDigests;
 use crate::jobs::failure::Failure;
 use crate::jobs::toolchain::Toolchain;
-use crate::link::attribution::Naming;
-use crate::link::elsewhere::Elsewhere;
-use crate::link::engine::{self, Done, Link};
-use crate::link::supply::{self, Plan};
+use crate::link::attribution::AttributionRule;
+use crate::link::eligibility;
+use crate::link::engine::{self, Link, LinkOutcome};
+use crate::link::exchange::Exchange;
+use crate::link::jobs_thread::{self, JobsRequest};
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::Builder;
 
 /// Sources of the test, in link order; the third is linked lazily, the last not at all.
 const SOURCES: [(&str, &str); 5] = [
@@ -116,11 +118,11 @@ fn both_ways(
 }
 
 /// Links with objects from clang.
-fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<Done, Failure> {
+fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<LinkOutcome, Failure> {
     let cmd = CommandLine::parse(args).map_err(|e| fail(&e.to_string()))?;
-    let options = engine::check(&cmd, toolchain.major).map_err(|e| fail(&e))?;
-    let elsewhere = Elsewhere::new(None).map_err(|e| fail(&e.to_string()))?;
-    let plan = Plan {
+    let options = eligibility::watched(&cmd, toolchain.major).map_err(|e| fail(&e))?;
+    let exchange = Exchange::new(None).map_err(|e| fail(&e.to_string()))?;
+    let plan = JobsRequest {
         argv0: toolchain.lld.as_os_str(),
         args,
         cmd: &cmd,
@@ -130,11 +132,16 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<Done, 
         save_objects: None,
         max_failures: 0,
     };
-    elsewhere.begin(true);
+    exchange.want_jobs(true);
     let done = std::thread::scope(|scope| {
-        scope.spawn(|| supply::beside(&elsewhere, || supply::supply(&plan, None, &elsewhere)));
-        let by_order = Naming::of(toolchain.major) == Naming::ByOrder;
-        let there = !by_order || elsewhere.wait_for_index(|| false);
+        let make = || {
+            jobs_thread::run_beside(&exchange, || jobs_thread::make_jobs(&plan, None, &exchange))
+        };
+        if let Err(e) = Builder::new().spawn_scoped(scope, make) {
+            exchange.end(Some(fail(&format!("no thread: {e}"))));
+        }
+        let by_order = AttributionRule::of(toolchain.major) == AttributionRule::ByTaskOrder;
+        let there = !by_order || exchange.wait_for_index(|| false);
         let done = engine::run(
             &Link {
                 lld: &toolchain.lld,
@@ -147,16 +154,16 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<Done, 
                 limits: &Limits::of_one_link(jobs),
                 history: None,
                 bitcode: 0,
-                elsewhere: there.then_some((&elsewhere, jobs)),
+                exchange: there.then_some((&exchange, jobs)),
                 signals: None,
                 quiet: true,
             },
             options,
         );
-        elsewhere.stop();
+        exchange.stop();
         done
     });
-    match elsewhere.failure() {
+    match exchange.failure() {
         Some(failure) => Err(fail(&failure.reason)),
         None => done.map_err(|alone| fail(&alone.reason)),
     }

@@ -1,5 +1,6 @@
 //! What the rest stands on: processes and signals, scratch directories, files in memory, threads.
 
+pub(crate) mod keep;
 pub(crate) mod parallel;
 pub(crate) mod process;
 pub(crate) mod procfs;

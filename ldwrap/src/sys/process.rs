@@ -7,9 +7,10 @@
 //! meantime. SIGKILL cannot be seen; then the kernel kills the children
 //! ([`prepare_child`]).
 
+use super::keep;
+use super::scratch::Scratch;
 use super::signals;
 use super::sync::lock;
-use crate::sys::scratch::Scratch;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
@@ -293,6 +294,7 @@ pub fn output_of(mut command: Command, role: Role, input: &[u8]) -> io::Result<O
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     prepare(&mut command);
+    keep::command(&command);
     let mut child = command.spawn()?;
     let stdin = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());

@@ -1,5 +1,6 @@
 //! A private directory for one link, gone when the link ends, however it ends.
 
+use crate::sys::keep;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -20,9 +21,16 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the directory, with all that the phases expect in it.
+    /// Makes the directory, with all that the phases expect in it. It stays where a link is kept ([`keep`]).
     pub fn new() -> io::Result<Self> {
-        Self::new_in(&std::env::temp_dir())
+        match keep::dir() {
+            None => Self::new_in(&std::env::temp_dir()),
+            Some(kept) => {
+                let mut scratch = Self::new_in(kept)?;
+                scratch.dir.stays = true;
+                Ok(scratch)
+            }
+        }
     }
 
     /// As [`Scratch::new`], in another directory than `TMPDIR`.
@@ -31,7 +39,10 @@ impl Scratch {
             .prefix("ldwrap-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)?;
-        let dir = RemovedOnDrop(dir.keep());
+        let dir = RemovedOnDrop {
+            path: dir.keep(),
+            stays: false,
+        };
         let mut index = dir.path().join("i");
         for _ in 0..DEPTH {
             index.push(LEVEL);
@@ -126,20 +137,25 @@ impl Scratch {
     }
 }
 
-/// A directory that goes when this does.
+/// A directory that goes when this does, unless it is to stay.
 #[derive(Debug)]
-struct RemovedOnDrop(PathBuf);
+struct RemovedOnDrop {
+    path: PathBuf,
+    stays: bool,
+}
 
 impl RemovedOnDrop {
     fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for RemovedOnDrop {
     fn drop(&mut self) {
-        if let Err(e) = remove(&self.0) {
-            log::warn!("cannot remove {}: {e}", self.0.display());
+        if !self.stays
+            && let Err(e) = remove(&self.path)
+        {
+            log::warn!("cannot remove {}: {e}", self.path.display());
         }
     }
 }

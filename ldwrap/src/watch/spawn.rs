@@ -2,6 +2,7 @@
 
 use super::filter::{self, ReportedOpens};
 use super::listener::{Listener, check};
+use crate::sys::keep;
 use crate::sys::process;
 use libc::{c_void, sock_filter};
 use nix::cmsg_space;
@@ -60,6 +61,7 @@ pub fn spawn(mut command: Command, opens: ReportedOpens) -> Result<Watched, Watc
             send_fd(socket, listener)
         });
     }
+    keep::command(&command);
     let child = command.spawn();
     drop(theirs);
     let fd = receive_fd(&ours);

@@ -1,6 +1,6 @@
 //! One lld, watched: its own threads compile, with objects from a cache and from elsewhere.
 //!
-//! lld runs the user's command line with a ThinLTO cache whose directory is none ([`super::entries`]):
+//! lld runs the user's command line with a ThinLTO cache whose directory is none ([`super::lookup_dir`]):
 //! each of its backend threads looks for `DIR/llvmcache-KEY` before it compiles, makes
 //! `DIR/Thin-XXXXXX.tmp.o` when it has code to write, and renames that to the first name when it is whole
 //! (`localCache`, llvm/lib/Support/Caching.cpp). The watch reports these three calls and we make them
@@ -9,7 +9,7 @@
 //! object of our cache needs no attribution to a module (the key names it), and what we cannot do lld
 //! does: it compiles.
 //!
-//! A lookup that finds nothing waits: for an object that is made elsewhere ([`super::elsewhere`]), or until
+//! A lookup that finds nothing waits: for an object that is made elsewhere ([`super::exchange`]), or until
 //! there may be one more backend ([`crate::admit`]).
 //!
 //! A directory that the user has named (`--thinlto-cache-dir`) stays his: lld reads, writes and prunes it,
@@ -18,23 +18,22 @@
 //! stdin, stdout and stderr are the user's own, and signals go on to lld. If an answer cannot be given,
 //! lld is ended, and the link is to be done by lld alone.
 
+mod lookups;
 mod objects;
 mod start;
 
-pub use start::check;
-
-use crate::admit::{Admission, Fingerprint, History, Limits, POLL_INTERVAL, Permit, Turn};
+use crate::admit::{Admission, Fingerprint, History, Limits, Turn};
 use crate::cache::context::Context;
 use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
-use crate::link::attribution::{Attribution, Module, Naming};
-use crate::link::backends::{Backends, Held};
+use crate::link::attribution::{Attribution, AttributionRule};
+use crate::link::backends::Backends;
+use crate::link::cache_writer::CacheWriter;
 use crate::link::cached_names::{CachedNames, FIRST_IN_TASK_ORDER};
 use crate::link::code_options::{CodeOptions, CoveredFiles};
-use crate::link::elsewhere::Elsewhere;
-use crate::link::entries::Entries;
+use crate::link::exchange::Exchange;
 use crate::link::inputs_read::InputsRead;
-use crate::link::keeper::Keeper;
+use crate::link::lookup_dir::LookupDir;
 use crate::link::output::Output;
 use crate::sys::process::{Role, Running, pidfd};
 use crate::sys::signals::Forwarded;
@@ -93,7 +92,7 @@ pub struct Link<'a> {
     /// How much bitcode it has, in bytes, as far as that was counted.
     pub bitcode: u64,
     /// Who makes objects elsewhere, how many at once.
-    pub elsewhere: Option<(&'a Elsewhere, usize)>,
+    pub exchange: Option<(&'a Exchange, usize)>,
     /// Signals that come for lld.
     pub signals: Option<&'a Forwarded>,
     /// What lld says goes nowhere.
@@ -102,7 +101,7 @@ pub struct Link<'a> {
 
 /// A link that is to be done by lld alone.
 #[derive(Debug)]
-pub struct Alone {
+pub struct NotWatched {
     /// Why.
     pub reason: String,
     /// How many bytes an lld that had to be ended has written to standard output and standard error.
@@ -111,7 +110,7 @@ pub struct Alone {
     pub planned: bool,
 }
 
-impl From<String> for Alone {
+impl From<String> for NotWatched {
     fn from(reason: String) -> Self {
         Self {
             reason,
@@ -123,7 +122,7 @@ impl From<String> for Alone {
 
 /// How a link went.
 #[derive(Debug)]
-pub struct Done {
+pub struct LinkOutcome {
     /// lld's end.
     pub status: ExitStatus,
     /// Modules whose objects came from a cache.
@@ -137,12 +136,12 @@ pub struct Done {
     pub times: [Instant; 4],
 }
 
-/// Does the link, with options that [`check`] gave, or says that it is to be done by lld alone: nothing is
+/// Does the link, with options that [`crate::link::eligibility::watched`] gave, or says that it is to be done by lld alone: nothing is
 /// left of ours then.
-pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
-    let entries = Entries::of(link.cmd);
-    let old = link.major < FIRST_IN_TASK_ORDER && !entries.are_users();
-    let names = old.then(|| CachedNames::new(entries.prefix()));
+pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<LinkOutcome, NotWatched> {
+    let lookup_dir = LookupDir::of(link.cmd);
+    let old = link.major < FIRST_IN_TASK_ORDER && !lookup_dir.is_users();
+    let names = old.then(|| CachedNames::new(lookup_dir.prefix()));
     let arrived = Instant::now();
     let before = link.history.and_then(History::read);
     let fingerprint = Fingerprint::new(link.args, link.cmd.inputs());
@@ -155,26 +154,26 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
     let admission = Admission::new(link.limits, most, before.map(|before| before.cost));
     let mut turn = Turn::wait(link.limits, link.bitcode, before, fingerprint);
     let begin = Instant::now();
-    let calls = match link.elsewhere {
+    let calls = match link.exchange {
         Some(_) => ReportedOpens::All,
         None => ReportedOpens::ForReading,
     };
-    let Watched { child, listener } =
-        watch::spawn(start::command(link, &entries), calls).map_err(|e| Alone {
+    let Watched { child, listener } = watch::spawn(start::command(link, &lookup_dir), calls)
+        .map_err(|e| NotWatched {
             planned: false,
-            ..Alone::from(e.to_string())
+            ..NotWatched::from(e.to_string())
         })?;
     turn.lld_started(child.id());
     let backends = Backends::new(child.id(), admission);
-    let cache = link.cache.filter(|_| !entries.are_users());
+    let cache = link.cache.filter(|_| !lookup_dir.is_users());
     let engine = Engine {
         link,
         options,
         listener,
         child: Running::new(child, Role::Tool),
-        entries,
+        lookup_dir,
         cache,
-        attribution: Attribution::new(Naming::of(link.major)),
+        attribution: Attribution::new(AttributionRule::of(link.major)),
         context: None,
         covered: HashMap::new(),
         inputs: InputsRead::default(),
@@ -183,7 +182,7 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<Done, Alone> {
         waiting: Vec::new(),
         kept_at: begin,
         looked_at: 0,
-        keeper: None,
+        cache_writer: None,
         hits: 0,
         compiled: 0,
         given: 0,
@@ -201,7 +200,7 @@ struct Engine<'a> {
     options: CodeOptions,
     listener: Listener,
     child: Running,
-    entries: Entries,
+    lookup_dir: LookupDir,
     /// Ours, unless lld has the user's.
     cache: Option<&'a Arc<Cache>>,
     attribution: Attribution,
@@ -219,7 +218,7 @@ struct Engine<'a> {
     kept_at: Instant,
     /// How many files are looked at before anything is kept.
     looked_at: usize,
-    keeper: Option<Keeper>,
+    cache_writer: Option<CacheWriter>,
     hits: usize,
     compiled: usize,
     given: usize,
@@ -235,7 +234,7 @@ struct Engine<'a> {
 
 impl Engine<'_> {
     /// The link, which arrived and began at these times.
-    fn run(mut self, times: [Instant; 2]) -> Result<Done, Alone> {
+    fn run(mut self, times: [Instant; 2]) -> Result<LinkOutcome, NotWatched> {
         match self.serve() {
             Ok(status) => {
                 let end = Instant::now();
@@ -250,7 +249,7 @@ impl Engine<'_> {
                 }
                 self.keep();
                 self.finish_names();
-                Ok(Done {
+                Ok(LinkOutcome {
                     status,
                     hits: self.hits,
                     compiled: self.compiled,
@@ -260,7 +259,7 @@ impl Engine<'_> {
             }
             Err(e) => {
                 self.end_lld();
-                Err(Alone {
+                Err(NotWatched {
                     reason: format!("watching lld: {e}"),
                     said: self.output.said(),
                     planned: false,
@@ -279,12 +278,12 @@ impl Engine<'_> {
                 true => PollFlags::POLLIN,
                 false => PollFlags::empty(),
             };
-            let elsewhere = link.elsewhere.map_or(ended.as_fd(), |(e, _)| e.as_fd());
+            let exchange = link.exchange.map_or(ended.as_fd(), |(e, _)| e.as_fd());
             let signals = link.signals.map_or(ended.as_fd(), Forwarded::as_fd);
             let mut fds = [
                 PollFd::new(ended.as_fd(), PollFlags::POLLIN),
                 PollFd::new(signals, on(link.signals.is_some())),
-                PollFd::new(elsewhere, on(link.elsewhere.is_some())),
+                PollFd::new(exchange, on(link.exchange.is_some())),
                 PollFd::new(self.listener.as_fd(), on(watched)),
             ];
             // Without any process under the filter the descriptor is hung up for good.
@@ -362,13 +361,13 @@ impl Engine<'_> {
         match call {
             Call::Open { path, flags } => {
                 if flags & libc::O_ACCMODE == libc::O_RDONLY {
-                    if let Some(key) = self.entries.key(&path) {
+                    if let Some(key) = self.lookup_dir.key(&path) {
                         return self.lookup(id, thread, key.to_vec());
                     }
                     self.note_read(thread, path);
-                } else if self.entries.are_made_by_us(&path) {
+                } else if self.lookup_dir.are_made_by_us(&path) {
                     return self.begin_object(id, path);
-                } else if self.link.elsewhere.is_some() && self.attribution.opens(thread, &path) {
+                } else if self.link.exchange.is_some() && self.attribution.opens(thread, &path) {
                     return self.begin_shard(id);
                 } else if self.is_temporary_output(&path, flags) {
                     let path = PathBuf::from(OsStr::from_bytes(&path));
@@ -376,8 +375,8 @@ impl Engine<'_> {
                 }
                 self.listener.proceed(id)
             }
-            Call::Rename { from, to } => match self.entries.key(&to) {
-                Some(key) if self.entries.are_users() => {
+            Call::Rename { from, to } => match self.lookup_dir.key(&to) {
+                Some(key) if self.lookup_dir.is_users() => {
                     let object = File::open(OsStr::from_bytes(&from)).ok();
                     self.listener.proceed(id)?;
                     self.end_object(thread, key.to_vec(), object);
@@ -409,168 +408,6 @@ impl Engine<'_> {
                 }
             }
         }
-    }
-
-    /// A thread looks for its module's object.
-    fn lookup(&mut self, id: u64, thread: u32, key: Vec<u8>) -> Result<(), Unanswered> {
-        if self.context.is_none() {
-            let context = self.make_context(thread).unwrap_or_else(|e| {
-                log::warn!("the cache is not used: {e}");
-                None
-            });
-            self.context = Some(context);
-        }
-        let again = self.backends.arrives(thread).filter(|held| held.key == key);
-        let module = match (self.link.elsewhere, again) {
-            (Some(_), Some(held)) => held.module,
-            (Some(_), None) => self.attribution.lookup(thread, &key),
-            (None, _) => None,
-        };
-        if !self.keys.contains(&key) {
-            self.keys.insert(key.clone());
-        }
-        let held = Held {
-            id,
-            thread,
-            key,
-            module,
-            since: Instant::now(),
-        };
-        if self.entries.have(&held.key) {
-            self.found(&held);
-            return self.listener.proceed(id);
-        }
-        if let Some(object) = self.find(&held.key) {
-            self.found(&held);
-            return self.listener.hand_over(id, object.as_fd());
-        }
-        if let Some((elsewhere, module)) = self.elsewhere(&held.module) {
-            if let Some(object) = elsewhere.object(module) {
-                return self.give(held, &object);
-            }
-            elsewhere.missed(module);
-        }
-        self.backends.hold(held);
-        self.admit()
-    }
-
-    /// Those who make objects elsewhere, for a lookup whose module they may know.
-    fn elsewhere<'m>(&self, module: &'m Option<Module>) -> Option<(&Elsewhere, &'m Module)> {
-        self.link.elsewhere.map(|(e, _)| e).zip(module.as_ref())
-    }
-
-    /// What our cache has for a key of lld's.
-    fn find(&self, key: &[u8]) -> Option<File> {
-        let Some(Some(context)) = &self.context else {
-            return None;
-        };
-        self.cache?.find(&context.key(key))
-    }
-
-    /// A cache has the object of a lookup.
-    fn found(&mut self, held: &Held) {
-        self.objects_there = Instant::now();
-        self.hits += 1;
-        if let Some((elsewhere, module)) = self.elsewhere(&held.module) {
-            elsewhere.done_here(module, None);
-        }
-    }
-
-    /// Gives a lookup an object that was made elsewhere.
-    fn give(&mut self, held: Held, object: &Path) -> Result<(), Unanswered> {
-        let opened = File::open(object).and_then(|mut object| {
-            if self.entries.are_users() {
-                self.entries.contribute(&held.key, &mut object)?;
-            }
-            Ok(object)
-        });
-        let object = match opened {
-            Ok(object) => object,
-            Err(e) => {
-                log::warn!("{} is left to lld: {e}", object.display());
-                if let Some((elsewhere, module)) = self.elsewhere(&held.module) {
-                    elsewhere.leave(module);
-                }
-                self.backends.hold(held);
-                return self.admit();
-            }
-        };
-        self.objects_there = Instant::now();
-        self.given += 1;
-        if self.entries.are_users() {
-            return self.listener.proceed(held.id);
-        }
-        self.listener.hand_over(held.id, object.as_fd())?;
-        self.keep_later(held.key, object);
-        Ok(())
-    }
-
-    /// There is something new from elsewhere.
-    fn hear_from_elsewhere(&mut self) -> Result<(), Unanswered> {
-        let Some((elsewhere, _)) = self.link.elsewhere else {
-            return Ok(());
-        };
-        elsewhere.seen();
-        let object = |held: &Held| elsewhere.object(held.module.as_ref()?);
-        while let Some((held, object)) = self.backends.take_held(object) {
-            self.give(held, &object)?;
-        }
-        self.admit()
-    }
-
-    /// Lets lookups go for which there are permits.
-    fn admit(&mut self) -> Result<(), Unanswered> {
-        let elsewhere = self.link.elsewhere.map(|(elsewhere, _)| elsewhere);
-        let choose = |held: &[Held]| match elsewhere {
-            // The last to come: its thread has just compiled something, and finds its memory where it was
-            // (with very many threads, few of them do it all).
-            None => held.len().checked_sub(1),
-            Some(elsewhere) => {
-                let waiting = held.iter().map(|h| (h.module.as_ref(), h.since.elapsed()));
-                elsewhere.choose(&waiting.collect::<Vec<_>>())
-            }
-        };
-        while let Some((held, permit)) = self.backends.next_to_begin(choose) {
-            self.begin(held, permit)?;
-        }
-        if let Some(elsewhere) = elsewhere
-            && self.backends.are_too_many()
-        {
-            // All processors are busy, and there is more to do.
-            elsewhere.begin(false);
-        }
-        Ok(())
-    }
-
-    /// A thread may compile; unless another link has made its object meanwhile.
-    fn begin(&mut self, held: Held, permit: Permit) -> Result<(), Unanswered> {
-        if held.since.elapsed() > POLL_INTERVAL
-            && let Some(object) = self.find(&held.key)
-        {
-            self.found(&held);
-            self.backends.unused(permit);
-            return self.listener.hand_over(held.id, object.as_fd());
-        }
-        if let Some((elsewhere, module)) = self.elsewhere(&held.module) {
-            elsewhere.begun_here(module);
-        }
-        self.compiled += 1;
-        let id = held.id;
-        self.backends.begin(held, permit);
-        if self.entries.are_users() {
-            return self.listener.proceed(id);
-        }
-        self.listener.fail(id, libc::ENOENT)
-    }
-
-    /// Looks whether lookups may go on, if it is time.
-    fn look(&mut self) -> Result<(), Unanswered> {
-        if self.backends.look() {
-            self.admit()?;
-            self.backends.looked();
-        }
-        self.backends.schedule();
-        Ok(())
     }
 
     /// Remembers what the link was made of, and what it has cost, if most of it was compiled.

@@ -9,7 +9,7 @@
 use super::Engine;
 use crate::cache::context::{self, Context};
 use crate::cache::files::Identity;
-use crate::link::keeper::Keeper;
+use crate::link::cache_writer::CacheWriter;
 use crate::watch::Unanswered;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
@@ -50,7 +50,9 @@ impl Engine<'_> {
         }
         self.looked_at = self.inputs.count();
         let inputs = std::mem::take(&mut self.inputs);
-        self.keeper = self.cache.map(|cache| Keeper::new(cache.clone(), inputs));
+        self.cache_writer = self
+            .cache
+            .map(|cache| CacheWriter::new(cache.clone(), inputs));
         Ok(Some(context))
     }
 
@@ -88,8 +90,8 @@ impl Engine<'_> {
             return;
         };
         let object = object.filter(|_| made.pure);
-        if let Some((elsewhere, module)) = self.elsewhere(&made.module) {
-            elsewhere.done_here(module, object.as_ref());
+        if let Some((exchange, module)) = self.exchange(&made.module) {
+            exchange.done_here(module, object.as_ref());
         }
         if let Some(object) = object {
             self.keep_later(key, object);
@@ -129,8 +131,8 @@ impl Engine<'_> {
             return;
         }
         let waiting = std::mem::take(&mut self.waiting).into_iter();
-        if let (Some(Some(context)), Some(keeper)) = (&self.context, &mut self.keeper) {
-            keeper.keep(waiting.map(|(key, o)| (context.key(&key), o)).collect());
+        if let (Some(Some(context)), Some(cache_writer)) = (&self.context, &mut self.cache_writer) {
+            cache_writer.keep(waiting.map(|(key, o)| (context.key(&key), o)).collect());
         }
     }
 }

@@ -1,48 +1,29 @@
-//! Whether a link can be watched, and the command that it is then.
+//! The command that a watched link is.
 
 use super::Link;
 use crate::link::NO_PRUNING;
-use crate::link::attribution::Naming;
-use crate::link::cached_names::FIRST_IN_TASK_ORDER;
-use crate::link::code_options::CodeOptions;
-use crate::link::entries::{Entries, NOWHERE};
+use crate::link::attribution::AttributionRule;
+use crate::link::lookup_dir::{LookupDir, NOWHERE};
 use shim::cmdline::CommandLine;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-/// Why a link cannot be watched, if it cannot: it is to be done by lld alone.
-pub fn check(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
-    let options = CodeOptions::of(cmd)?;
-    if !is_procfs(NOWHERE) {
-        return Err(format!("{NOWHERE} is not there: lld cannot be watched"));
-    }
-    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE);
-    if limit.is_ok_and(|(soft, _)| soft != libc::RLIM_INFINITY) {
-        // It would hold for objects in memory too, which lld alone makes no files for.
-        return Err(String::from("ulimit -f: the size of files is limited"));
-    }
-    if major < FIRST_IN_TASK_ORDER && !Entries::of(cmd).are_users() {
-        crate::link::old_lld::check(cmd)?;
-    }
-    Ok(options)
-}
-
 /// The user's command, with what makes lld ask for objects.
-pub(super) fn command(link: &Link<'_>, entries: &Entries) -> Command {
+pub(super) fn command(link: &Link<'_>, lookup_dir: &LookupDir) -> Command {
     let mut command = Command::new(link.lld);
     command.arg0(link.argv0).args(link.args);
-    if !entries.are_users() {
+    if !lookup_dir.is_users() {
         command.arg(format!("--thinlto-cache-dir={NOWHERE}"));
         command.arg(NO_PRUNING);
     }
-    let threads = match (link.elsewhere, Naming::of(link.major)) {
+    let threads = match (link.exchange, AttributionRule::of(link.major)) {
         (None, _) => threads(link.cmd, link.limits.jobs),
-        (Some((_, jobs)), Naming::ByShard) => {
+        (Some((_, jobs)), AttributionRule::ByIndexFile) => {
             command.arg("--thinlto-emit-index-files");
             // Each waits in a lookup for what is made elsewhere.
             Some(link.limits.jobs + jobs)
         }
-        (Some(_), Naming::ByOrder) => Some(1),
+        (Some(_), AttributionRule::ByTaskOrder) => Some(1),
     };
     if let Some(threads) = threads {
         command.arg(format!("--thinlto-jobs={threads}"));
@@ -67,11 +48,6 @@ fn threads(cmd: &CommandLine, jobs: usize) -> Option<usize> {
         Err(_) => asked == "all",
     };
     many.then_some(jobs)
-}
-
-fn is_procfs(path: &str) -> bool {
-    nix::sys::statfs::statfs(path)
-        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
 }
 
 #[cfg(test)]

@@ -17,15 +17,13 @@ fuzz_target!(|data: &[u8]| {
         let Ok(all) = response::expand(&["@f0".into()], quoting) else {
             continue;
         };
-        assert!(all.files.iter().any(|f| f.as_os_str() == "f0"));
-        for arg in &all.args {
+        for arg in &all {
             assert!(!arg.as_bytes().contains(&0));
             assert!(!["@f0", "@f1", "@f2"].iter().any(|name| arg == name));
         }
-        written(&all.args);
+        written(&all);
     }
     written(&response::tokenize_gnu(data));
-    written(&response::tokenize_windows(data));
 });
 
 /// What we write is read back.
@@ -35,6 +33,6 @@ fn written(args: &[OsString]) {
     if !args.iter().any(|arg| arg.as_bytes().starts_with(b"@")) {
         file("again", &text);
         let again = response::expand(&["@again".into()], Quoting::Gnu).unwrap();
-        assert_eq!(again.args, args);
+        assert_eq!(again, args);
     }
 }

@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     loop {
         match parser.next_command() {
             Ok(Some(
-                Command::Input { name, .. }
+                Command::Input(name)
                 | Command::SearchDir(name)
                 | Command::Include(name)
                 | Command::Target(name),

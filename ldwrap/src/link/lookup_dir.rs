@@ -22,13 +22,13 @@ const TEMPORARY: &[u8] = b"/proc/Thin-";
 
 /// The directory in which lld looks for objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entries {
+pub struct LookupDir {
     /// The user's own, as the command line names it.
     users: Option<OsString>,
     prefix: Vec<u8>,
 }
 
-impl Entries {
+impl LookupDir {
     /// Of a link.
     #[must_use]
     pub fn of(cmd: &CommandLine) -> Self {
@@ -46,7 +46,7 @@ impl Entries {
 
     /// Whether they are the user's own.
     #[must_use]
-    pub fn are_users(&self) -> bool {
+    pub fn is_users(&self) -> bool {
         self.users.is_some()
     }
 
@@ -66,7 +66,7 @@ impl Entries {
     /// Whether lld makes a new object of this name with us: none is made on a disk.
     #[must_use]
     pub fn are_made_by_us(&self, path: &[u8]) -> bool {
-        !self.are_users() && path.starts_with(TEMPORARY)
+        !self.is_users() && path.starts_with(TEMPORARY)
     }
 
     /// Whether entries can be made in the user's directory, as far as permissions tell.
@@ -87,8 +87,8 @@ impl Entries {
 
     /// Whether the user's directory has the entry of a key.
     #[must_use]
-    pub fn have(&self, key: &[u8]) -> bool {
-        self.are_users() && Path::new(OsStr::from_bytes(&self.path(key))).exists()
+    pub fn has(&self, key: &[u8]) -> bool {
+        self.is_users() && Path::new(OsStr::from_bytes(&self.path(key))).exists()
     }
 
     fn path(&self, key: &[u8]) -> Vec<u8> {
@@ -97,7 +97,7 @@ impl Entries {
 
     /// Puts an object into the user's directory as lld does: the directory made when first needed, the
     /// entry readable by its owner only, and there whole or not at all.
-    pub fn contribute(&self, key: &[u8], object: &mut fs::File) -> io::Result<()> {
+    pub fn add(&self, key: &[u8], object: &mut fs::File) -> io::Result<()> {
         let dir = Path::new(self.users.as_deref().unwrap_or(OsStr::new(NOWHERE)));
         fs::create_dir_all(dir)?;
         let mut temporary = tempfile::Builder::new()
@@ -116,9 +116,9 @@ mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
 
-    fn of(line: &str) -> Entries {
+    fn of(line: &str) -> LookupDir {
         let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        Entries::of(&CommandLine::parse(&args).unwrap())
+        LookupDir::of(&CommandLine::parse(&args).unwrap())
     }
 
     #[test]
@@ -132,11 +132,11 @@ mod tests {
         ] {
             assert_eq!(of(line).prefix(), prefix.as_bytes(), "{line}");
         }
-        let entries = of("--thinlto-cache-dir=c");
-        assert_eq!(entries.key(b"c/llvmcache-AB"), Some(&b"AB"[..]));
-        assert_eq!(entries.key(b"c/llvmcache-AB/c"), None);
-        assert_eq!(entries.key(b"/c/llvmcache-AB"), None);
-        assert!(!entries.are_made_by_us(b"/proc/Thin-1.tmp.o"));
+        let lookup_dir = of("--thinlto-cache-dir=c");
+        assert_eq!(lookup_dir.key(b"c/llvmcache-AB"), Some(&b"AB"[..]));
+        assert_eq!(lookup_dir.key(b"c/llvmcache-AB/c"), None);
+        assert_eq!(lookup_dir.key(b"/c/llvmcache-AB"), None);
+        assert!(!lookup_dir.are_made_by_us(b"/proc/Thin-1.tmp.o"));
         assert!(of("a.o").are_made_by_us(b"/proc/Thin-1.tmp.o"));
     }
 
@@ -152,13 +152,13 @@ mod tests {
         };
         assert!(below("a/b").can_be_made() && !below("file/b").can_be_made());
         let users = dir.path().join("users");
-        let entries = of(&format!("--thinlto-cache-dir={}", users.display()));
-        assert!(!entries.have(b"A"));
+        let lookup_dir = of(&format!("--thinlto-cache-dir={}", users.display()));
+        assert!(!lookup_dir.has(b"A"));
         let object = dir.path().join("object");
         fs::write(&object, "an object").unwrap();
         let mut file = fs::File::open(&object).unwrap();
-        entries.contribute(b"A", &mut file).unwrap();
-        assert!(entries.have(b"A"));
+        lookup_dir.add(b"A", &mut file).unwrap();
+        assert!(lookup_dir.has(b"A"));
         let entry = users.join("llvmcache-A");
         assert_eq!(fs::metadata(&entry).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_to_string(entry).unwrap(), "an object");

@@ -23,16 +23,16 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// What became of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Became {
+enum JobResult {
     /// Its object.
     Object(PathBuf),
     /// None: the module is left to lld.
-    Left,
+    LeftToLld,
 }
 
 /// What lld did.
 #[derive(Debug)]
-enum Early {
+enum LldEvent {
     /// It compiles the module.
     Begun,
     /// It has the object, and made it if there is one here.
@@ -40,14 +40,14 @@ enum Early {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ExchangeState {
     /// Whether jobs are to be made.
     begun: bool,
     /// Numbers of jobs by the identifiers of their modules, once there is an index.
     numbers: Option<HashMap<Vec<u8>, usize>>,
-    became: HashMap<usize, Became>,
+    became: HashMap<usize, JobResult>,
     /// What lld did before its jobs were known.
-    early: Vec<(Module, Early)>,
+    early: Vec<(Module, LldEvent)>,
     /// No more objects will come.
     over: bool,
     /// lld has ended.
@@ -59,11 +59,11 @@ struct State {
 }
 
 /// Both sides of it.
-pub struct Elsewhere {
+pub struct Exchange {
     executor: OnceLock<Arc<dyn Executor>>,
     /// How long a core here waits for the first word from there, if it does not wait until the end.
     patience: Option<Duration>,
-    state: Mutex<State>,
+    state: Mutex<ExchangeState>,
     changed: Condvar,
     wake: EventFd,
     /// Takes each module that lld misses, for those who only make what is missed.
@@ -71,7 +71,7 @@ pub struct Elsewhere {
     misses: Receiver<Module>,
 }
 
-impl Elsewhere {
+impl Exchange {
     /// With nobody there yet. `patience` is how long a core here waits for the first word from there; none
     /// if it waits until there is an answer for each job.
     pub fn new(patience: Option<Duration>) -> io::Result<Self> {
@@ -88,7 +88,7 @@ impl Elsewhere {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ExchangeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,13 +106,13 @@ impl Elsewhere {
     }
 
     /// What is new is being looked at.
-    pub fn seen(&self) {
+    pub fn acknowledge(&self) {
         let _ = self.wake.read();
     }
 
     /// Jobs are wanted, if they were not yet. With `patient`, cores here wait a little for what may be there
     /// already.
-    pub fn begin(&self, patient: bool) {
+    pub fn want_jobs(&self, patient: bool) {
         let mut state = self.state();
         if !state.begun {
             (state.begun, state.patient) = (true, patient);
@@ -123,7 +123,7 @@ impl Elsewhere {
     /// lld has missed the object of a module.
     pub fn missed(&self, module: &Module) {
         if self.patience.is_none() {
-            self.begin(true);
+            self.want_jobs(true);
         }
         let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(missed) = &*missed {
@@ -136,16 +136,16 @@ impl Elsewhere {
     pub fn object(&self, module: &Module) -> Option<PathBuf> {
         let state = self.state();
         match state.became.get(&state.number(module)?)? {
-            Became::Object(object) => Some(object.clone()),
-            Became::Left => None,
+            JobResult::Object(object) => Some(object.clone()),
+            JobResult::LeftToLld => None,
         }
     }
 
     /// The object of a module could not be used: it is left to lld.
-    pub fn leave(&self, module: &Module) {
+    pub fn leave_to_lld(&self, module: &Module) {
         let mut state = self.state();
         if let Some(number) = state.number(module) {
-            state.became.insert(number, Became::Left);
+            state.became.insert(number, JobResult::LeftToLld);
         }
     }
 
@@ -162,7 +162,7 @@ impl Elsewhere {
         let left = |(module, _): &(Option<&Module>, Duration)| match module {
             None => true,
             Some(module) => match (state.number(module), &state.numbers) {
-                (Some(number), _) => state.became.get(&number) == Some(&Became::Left),
+                (Some(number), _) => state.became.get(&number) == Some(&JobResult::LeftToLld),
                 // The index knows nothing of it.
                 (None, Some(_)) => true,
                 (None, None) => false,
@@ -188,7 +188,7 @@ impl Elsewhere {
         let mut state = self.state();
         match (state.number(module), self.executor.get()) {
             (Some(number), Some(executor)) => executor.begun_here(number),
-            _ => state.early.push((module.clone(), Early::Begun)),
+            _ => state.early.push((module.clone(), LldEvent::Begun)),
         }
     }
 
@@ -202,7 +202,7 @@ impl Elsewhere {
             }
             _ => {
                 let object = object.and_then(|object| object.try_clone().ok());
-                state.early.push((module.clone(), Early::Done(object)));
+                state.early.push((module.clone(), LldEvent::Done(object)));
             }
         }
     }
@@ -230,7 +230,7 @@ impl Elsewhere {
     /// Waits until jobs are wanted; false if they are not.
     #[must_use]
     pub fn wait(&self) -> bool {
-        let not_yet = |state: &mut State| !state.begun;
+        let not_yet = |state: &mut ExchangeState| !state.begun;
         let state = self.changed.wait_while(self.state(), not_yet);
         !state.unwrap_or_else(PoisonError::into_inner).over
     }
@@ -253,8 +253,8 @@ impl Elsewhere {
         state.numbers = Some(numbered.collect());
         for (module, early) in std::mem::take(&mut state.early) {
             match (state.number(&module), early) {
-                (Some(number), Early::Begun) => executor.begun_here(number),
-                (Some(number), Early::Done(object)) => {
+                (Some(number), LldEvent::Begun) => executor.begun_here(number),
+                (Some(number), LldEvent::Done(object)) => {
                     executor.done_here(number, object.as_ref());
                 }
                 (None, _) => {}
@@ -278,7 +278,7 @@ impl Elsewhere {
 
     /// What a job came to.
     pub fn finished(&self, number: usize, object: Option<PathBuf>) {
-        let became = object.map_or(Became::Left, Became::Object);
+        let became = object.map_or(JobResult::LeftToLld, JobResult::Object);
         self.state().became.insert(number, became);
         self.wake();
     }
@@ -297,7 +297,7 @@ impl Elsewhere {
 
     /// Waits until lld has ended.
     pub fn wait_for_stop(&self) {
-        let stopped = |state: &mut State| !state.stopped;
+        let stopped = |state: &mut ExchangeState| !state.stopped;
         drop(self.changed.wait_while(self.state(), stopped));
     }
 
@@ -313,7 +313,7 @@ impl Elsewhere {
     }
 }
 
-impl State {
+impl ExchangeState {
     fn number(&self, module: &Module) -> Option<usize> {
         let numbers = self.numbers.as_ref()?;
         match module {

@@ -14,13 +14,13 @@ const QUEUE: usize = 2;
 const THREADS: u64 = 1024;
 
 /// Objects with their keys.
-type Entries = Vec<(Key, File)>;
+type KeyedObjects = Vec<(Key, File)>;
 
 /// Keeps objects.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct CacheWriter {
     store: Option<Store>,
-    thread: Option<(mpsc::SyncSender<Entries>, JoinHandle<()>)>,
+    thread: Option<(mpsc::SyncSender<KeyedObjects>, JoinHandle<()>)>,
     /// There is no thread to be had.
     alone: bool,
 }
@@ -33,7 +33,7 @@ struct Store {
     broken: bool,
 }
 
-impl Keeper {
+impl CacheWriter {
     /// For this cache, and the files that lld has read. The thread comes with the first objects.
     #[must_use]
     pub fn new(cache: Arc<Cache>, inputs: InputsRead) -> Self {
@@ -50,11 +50,11 @@ impl Keeper {
     }
 
     /// Keeps objects; waits when many are waiting already.
-    pub fn keep(&mut self, entries: Entries) {
+    pub fn keep(&mut self, entries: KeyedObjects) {
         if !self.alone
             && let Some(store) = self.store.take()
         {
-            let (sender, all) = mpsc::sync_channel::<Entries>(QUEUE);
+            let (sender, all) = mpsc::sync_channel::<KeyedObjects>(QUEUE);
             let builder = Builder::new().name(String::from("keeper"));
             // Not to be lost where there is no thread for it.
             let (lend, take) = mpsc::channel::<Store>();
@@ -84,7 +84,7 @@ impl Keeper {
 }
 
 impl Store {
-    fn put(&mut self, entries: Entries) {
+    fn put(&mut self, entries: KeyedObjects) {
         if self.broken || entries.is_empty() || !self.inputs.are_unchanged() {
             return;
         }
@@ -98,7 +98,7 @@ impl Store {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for CacheWriter {
     /// Waits until all are kept.
     fn drop(&mut self) {
         if let Some((sender, thread)) = self.thread.take() {

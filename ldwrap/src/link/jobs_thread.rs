@@ -17,17 +17,16 @@ use crate::jobs::job::Jobs;
 use crate::jobs::modules;
 use crate::jobs::store::Store;
 use crate::jobs::toolchain::Toolchain;
-use crate::link::attribution::Naming;
-use crate::link::cached_names::FIRST_IN_TASK_ORDER;
-use crate::link::elsewhere::Elsewhere;
-use crate::link::entries::Entries;
+use crate::link::attribution::AttributionRule;
+use crate::link::eligibility;
+use crate::link::exchange::Exchange;
+use crate::link::lookup_dir::LookupDir;
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
 use shim::config::ServerSettings;
 use shim::options::Id;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +38,7 @@ pub const MAX_FAILURES: usize = 4;
 
 /// What jobs are made from.
 #[derive(Clone, Copy)]
-pub struct Plan<'a> {
+pub struct JobsRequest<'a> {
     /// `argv[0]` as the real lld is to see it.
     pub argv0: &'a OsStr,
     /// The rest, as it came.
@@ -60,7 +59,7 @@ pub struct Plan<'a> {
 
 /// What was done, for the report.
 #[derive(Debug, Default)]
-pub struct Supplied {
+pub struct JobsSummary {
     /// Objects that a server's cache, or ours by the keys of jobs, had.
     pub hits: usize,
     /// What a server did.
@@ -69,93 +68,35 @@ pub struct Supplied {
     pub version: Option<String>,
 }
 
-/// Why a link cannot be made into jobs, as far as its command line tells: `Err` is the reason.
-pub fn check(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), String> {
-    Codegen::of(cmd, major)?;
-    check_paths(cmd)?;
-    // An error, which is lld's to say.
-    if let Some(jobs) = cmd.thinlto_jobs()
-        && jobs != "all"
-        && jobs.to_str().is_none_or(|n| n.parse::<u32>().is_err())
-    {
-        return Err(format!("--thinlto-jobs={}", jobs.display()));
-    }
-    if !Entries::of(cmd).can_be_made() {
-        return Err("the directory of --thinlto-cache-dir cannot be written".into());
-    }
-    let responses = args
-        .iter()
-        .filter_map(|arg| arg.as_bytes().strip_prefix(b"@"));
-    let values = cmd.options().map(|o| o.value.as_os_str());
-    let named = cmd
-        .inputs()
-        .chain(values)
-        .chain(responses.map(OsStr::from_bytes));
-    match named
-        .into_iter()
-        .find(|name| can_be_read_once(Path::new(name)))
-    {
-        Some(name) => Err(format!(
-            "{} can perhaps be read only once, which is lld's to do",
-            name.display()
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Whether a name may stand for something else when it is opened again: a pipe, or a descriptor.
-fn can_be_read_once(path: &Path) -> bool {
-    path != Path::new("/dev/null")
-        && (path.starts_with("/dev")
-            || path.starts_with("/proc")
-            || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()))
-}
-
-/// What the phases could not carry out faithfully.
-fn check_paths(cmd: &CommandLine) -> Result<(), String> {
-    let values = cmd.options().map(|o| o.value.as_os_str());
-    for name in cmd.inputs().chain(values) {
-        let bytes = name.as_bytes();
-        if bytes.contains(&b'\n') {
-            return Err("a path with a newline in it".into());
-        }
-        if bytes.ends_with(b".thinlto.bc") {
-            return Err("a path that ends in .thinlto.bc, as lld's index files do".into());
-        }
-        let parents = bytes.split(|&b| b == b'/').filter(|part| *part == b"..");
-        if parents.count() >= Scratch::max_parents() {
-            return Err("a path with too many ..".into());
-        }
-    }
-    Ok(())
-}
-
 /// Runs `f` as the other side of a watched lld, if its work is wanted, and says that this side is over; a
 /// panic in it, which would be a bug of ours, is a failure like others.
-pub fn beside(elsewhere: &Elsewhere, f: impl FnOnce() -> Result<Supplied, Failure>) -> Supplied {
-    if !elsewhere.wait() {
-        return Supplied::default();
+pub fn run_beside(
+    exchange: &Exchange,
+    f: impl FnOnce() -> Result<JobsSummary, Failure>,
+) -> JobsSummary {
+    if !exchange.wait() {
+        return JobsSummary::default();
     }
     let done = catch_unwind(AssertUnwindSafe(f))
         .unwrap_or_else(|_| Err(Failure::new("a bug in ldwrap, see above".into())));
     match done {
         Ok(supplied) => {
-            elsewhere.end(None);
+            exchange.end(None);
             supplied
         }
         Err(failure) => {
-            elsewhere.end(Some(failure));
-            Supplied::default()
+            exchange.end(Some(failure));
+            JobsSummary::default()
         }
     }
 }
 
 /// Makes the jobs and has them done, by a server if there is one.
-pub fn supply(
-    plan: &Plan<'_>,
+pub fn make_jobs(
+    plan: &JobsRequest<'_>,
     server: Option<Server>,
-    elsewhere: &Elsewhere,
-) -> Result<Supplied, Failure> {
+    exchange: &Exchange,
+) -> Result<JobsSummary, Failure> {
     let scratch = Scratch::new();
     let scratch = scratch.map_err(|e| Failure::new(format!("no scratch directory: {e}")))?;
     let scratch = Arc::new(scratch);
@@ -175,12 +116,12 @@ pub fn supply(
     );
     plan.save_names(&index);
     let shards = parse(&index)?;
-    let numbers = with_hash(&index, &shards, plan.toolchain)?;
-    let naming = Naming::of(plan.toolchain.major);
+    let numbers = eligibility::lookups(&index, &shards, plan.toolchain)?;
+    let naming = AttributionRule::of(plan.toolchain.major);
     let executor = plan.executor(server, &scratch, naming);
     let identifiers = index.modules.iter().map(|m| m.identifier.as_bytes());
-    elsewhere.index(identifiers, executor.clone());
-    let modules = modules::read_all(plan.threads, &scratch, &index, &|| elsewhere.is_over())?;
+    exchange.index(identifiers, executor.clone());
+    let modules = modules::read_all(plan.threads, &scratch, &index, &|| exchange.is_over())?;
     let jobs = Jobs::of(plan.threads, &codegen, &index, &shards, &modules)?;
     log::debug!("modules read: {} ms", begin.elapsed().as_millis());
     let hits = AtomicUsize::new(0);
@@ -206,31 +147,31 @@ pub fn supply(
                 None
             }
         };
-        elsewhere.finished(number, object);
+        exchange.finished(number, object);
         let errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
-        let go_on = errors.len() <= max_failures && !elsewhere.is_over();
+        let go_on = errors.len() <= max_failures && !exchange.is_over();
         if !go_on {
-            elsewhere.end_misses();
+            exchange.end_misses();
         }
         go_on
     };
     let (left, numbers): (Vec<_>, Vec<_>) = numbers.into_iter().partition(|&n| jobs.reads_files(n));
     for number in left {
         log::info!("module {number} is left to lld: its assembly reads files");
-        elsewhere.finished(number, None);
+        exchange.finished(number, None);
     }
     let most = numbers.len();
-    let mut queue = plan.queue(elsewhere, numbers, naming, &jobs, &executor);
+    let mut queue = plan.queue(exchange, numbers, naming, &jobs, &executor);
     executor.run(&Queue::new(&mut *queue, &jobs, most), &done);
     drop(queue);
     let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
     if errors.len() > max_failures {
         return Err(Failure::new(errors.swap_remove(0)));
     }
-    elsewhere.end(None);
+    exchange.end(None);
     // lld may not have taken all objects yet.
-    elsewhere.wait_for_stop();
-    Ok(Supplied {
+    exchange.wait_for_stop();
+    Ok(JobsSummary {
         hits: hits.into_inner(),
         remote: executor.report(),
         version: Some(plan.toolchain.version.clone()),
@@ -250,36 +191,12 @@ fn parse(index: &Index) -> Result<Vec<Shard<'_>>, Failure> {
     shards.collect()
 }
 
-/// The numbers of modules with a hash: lld makes no lookup for one without, and compiles it itself.
-fn with_hash(
-    index: &Index,
-    shards: &[Shard<'_>],
-    toolchain: &Toolchain,
-) -> Result<Vec<usize>, Failure> {
-    let total = index.modules.len();
-    let has_hash = |&n: &usize| {
-        let module = index.modules.get(n).zip(shards.get(n));
-        let own = module.and_then(|(m, shard)| shard.module(m.identifier.as_bytes()));
-        own.is_some_and(|own| own.hashed)
-    };
-    let numbers: Vec<usize> = (0..total).filter(has_hash).collect();
-    let hashed = numbers.len();
-    if hashed == 0 || (hashed < total && toolchain.major < FIRST_IN_TASK_ORDER) {
-        return Err(Failure::planned(format!(
-            "{} of {total} modules have no hash: lld {} would not ask for their objects",
-            total - hashed,
-            toolchain.version
-        )));
-    }
-    Ok(numbers)
-}
-
-impl Plan<'_> {
+impl JobsRequest<'_> {
     fn executor(
         &self,
         server: Option<Server>,
         scratch: &Arc<Scratch>,
-        naming: Naming,
+        naming: AttributionRule,
     ) -> Arc<dyn Executor> {
         let clang = || Clang::new(self.toolchain.clang.clone(), scratch.clone(), self.threads);
         match self.remote.zip(server) {
@@ -291,7 +208,7 @@ impl Plan<'_> {
                 server,
                 scratch.clone(),
                 self.threads,
-                (naming == Naming::ByOrder).then(clang),
+                (naming == AttributionRule::ByTaskOrder).then(clang),
             )),
         }
     }
@@ -302,14 +219,14 @@ impl Plan<'_> {
     /// that all are in its queue, in the order that is best for it.
     fn queue<'q>(
         &self,
-        elsewhere: &'q Elsewhere,
+        exchange: &'q Exchange,
         numbers: Vec<usize>,
-        naming: Naming,
+        naming: AttributionRule,
         jobs: &Jobs<'_>,
         executor: &'q Arc<dyn Executor>,
     ) -> Box<dyn Iterator<Item = usize> + Send + 'q> {
         let wanted = |&number: &usize| executor.wants(number);
-        let only_missed = self.remote.is_none() || Entries::of(self.cmd).are_users();
+        let only_missed = self.remote.is_none() || LookupDir::of(self.cmd).is_users();
         if !only_missed {
             let ordered = executor
                 .order()
@@ -317,12 +234,12 @@ impl Plan<'_> {
             return Box::new(ordered.filter(wanted));
         }
         match naming {
-            Naming::ByShard => {
+            AttributionRule::ByIndexFile => {
                 let mut numbers: HashSet<usize> = numbers.into_iter().collect();
-                Box::new(elsewhere.misses().filter(move |n| numbers.remove(n)))
+                Box::new(exchange.misses().filter(move |n| numbers.remove(n)))
             }
-            Naming::ByOrder => {
-                let mut misses = elsewhere.misses();
+            AttributionRule::ByTaskOrder => {
+                let mut misses = exchange.misses();
                 let mut missed = false;
                 Box::new(numbers.into_iter().filter(move |n| {
                     missed = missed || misses.next().is_some();

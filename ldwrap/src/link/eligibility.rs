@@ -1,0 +1,150 @@
+//! Every reason for which a link is not split, or not sent elsewhere, in the order in which it can be known.
+//!
+//! The shim asks first ([`shim::decide`]): it must not cost a link without bitcode more than a look at its inputs. What
+//! is here is asked of links that the shim has let through: of the command line before lld is started ([`watched`]),
+//! of jobs before any work is done for them ([`jobs`], [`release`]), and of the index ([`lookups`]).
+
+use crate::jobs::bitcode::shard::Shard;
+use crate::jobs::codegen::Codegen;
+use crate::jobs::failure::Failure;
+use crate::jobs::index::Index;
+use crate::jobs::toolchain::Toolchain;
+use crate::link::cached_names::FIRST_IN_TASK_ORDER;
+use crate::link::code_options::CodeOptions;
+use crate::link::lookup_dir::{LookupDir, NOWHERE};
+use crate::sys::scratch::Scratch;
+use shim::cmdline::CommandLine;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A link of less bitcode (bytes) is done here before a server has answered its questions.
+const WORTH_SENDING: u64 = 512 << 10;
+
+/// Why a link cannot be watched, if it cannot: it is to be done by lld alone.
+pub fn watched(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
+    let options = CodeOptions::of(cmd)?;
+    if !is_procfs(NOWHERE) {
+        return Err(format!("{NOWHERE} is not there: lld cannot be watched"));
+    }
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE);
+    if limit.is_ok_and(|(soft, _)| soft != libc::RLIM_INFINITY) {
+        // It would hold for objects in memory too, which lld alone makes no files for.
+        return Err(String::from("ulimit -f: the size of files is limited"));
+    }
+    if major < FIRST_IN_TASK_ORDER && !LookupDir::of(cmd).is_users() {
+        crate::link::old_lld::check(cmd)?;
+    }
+    Ok(options)
+}
+
+/// Why a link cannot be made into jobs, as far as its command line tells: `Err` is the reason.
+pub fn jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), String> {
+    Codegen::of(cmd, major)?;
+    check_paths(cmd)?;
+    // An error, which is lld's to say.
+    if let Some(jobs) = cmd.thinlto_jobs()
+        && jobs != "all"
+        && jobs.to_str().is_none_or(|n| n.parse::<u32>().is_err())
+    {
+        return Err(format!("--thinlto-jobs={}", jobs.display()));
+    }
+    if !LookupDir::of(cmd).can_be_made() {
+        return Err("the directory of --thinlto-cache-dir cannot be written".into());
+    }
+    let responses = args
+        .iter()
+        .filter_map(|arg| arg.as_bytes().strip_prefix(b"@"));
+    let values = cmd.options().map(|o| o.value.as_os_str());
+    let named = cmd
+        .inputs()
+        .chain(values)
+        .chain(responses.map(OsStr::from_bytes));
+    match named
+        .into_iter()
+        .find(|name| can_be_read_once(Path::new(name)))
+    {
+        Some(name) => Err(format!(
+            "{} can perhaps be read only once, which is lld's to do",
+            name.display()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether a name may stand for something else when it is opened again: a pipe, or a descriptor.
+fn can_be_read_once(path: &Path) -> bool {
+    path != Path::new("/dev/null")
+        && (path.starts_with("/dev")
+            || path.starts_with("/proc")
+            || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()))
+}
+
+/// What the phases could not carry out faithfully.
+fn check_paths(cmd: &CommandLine) -> Result<(), String> {
+    let values = cmd.options().map(|o| o.value.as_os_str());
+    for name in cmd.inputs().chain(values) {
+        let bytes = name.as_bytes();
+        if bytes.contains(&b'\n') {
+            return Err("a path with a newline in it".into());
+        }
+        if bytes.ends_with(b".thinlto.bc") {
+            return Err("a path that ends in .thinlto.bc, as lld's index files do".into());
+        }
+        let parents = bytes.split(|&b| b == b'/').filter(|part| *part == b"..");
+        if parents.count() >= Scratch::max_parents() {
+            return Err("a path with too many ..".into());
+        }
+    }
+    Ok(())
+}
+
+/// Why a link is not sent to a server: it has too few bytes of bitcode.
+pub fn server(bitcode: u64) -> Result<(), String> {
+    match bitcode {
+        WORTH_SENDING.. => Ok(()),
+        _ => Err("too little bitcode for a server's round trips".into()),
+    }
+}
+
+/// Why no jobs are made of a link, now that lld's release is known and `cmd` is read by its own grammar.
+pub fn release(cmd: &CommandLine) -> Result<(), Failure> {
+    if let Some(unknown) = cmd.first_unknown() {
+        let unknown = unknown.to_string_lossy();
+        return Err(Failure::planned(format!("unknown option {unknown}")));
+    }
+    if !crate::jobs::modules::any_thin(cmd)? {
+        let why = "no ThinLTO bitcode, only regular LTO";
+        return Err(Failure::planned(why.into()));
+    }
+    Ok(())
+}
+
+/// The numbers of modules with a hash: lld makes no lookup for one without, and compiles it itself.
+pub fn lookups(
+    index: &Index,
+    shards: &[Shard<'_>],
+    toolchain: &Toolchain,
+) -> Result<Vec<usize>, Failure> {
+    let total = index.modules.len();
+    let has_hash = |&n: &usize| {
+        let module = index.modules.get(n).zip(shards.get(n));
+        let own = module.and_then(|(m, shard)| shard.module(m.identifier.as_bytes()));
+        own.is_some_and(|own| own.hashed)
+    };
+    let numbers: Vec<usize> = (0..total).filter(has_hash).collect();
+    let hashed = numbers.len();
+    if hashed == 0 || (hashed < total && toolchain.major < FIRST_IN_TASK_ORDER) {
+        return Err(Failure::planned(format!(
+            "{} of {total} modules have no hash: lld {} would not ask for their objects",
+            total - hashed,
+            toolchain.version
+        )));
+    }
+    Ok(numbers)
+}
+
+fn is_procfs(path: &str) -> bool {
+    nix::sys::statfs::statfs(path)
+        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
+}

@@ -1,0 +1,179 @@
+//! Lookups: answered from a cache or with an object from elsewhere, held, or let go to compile.
+
+use super::Engine;
+use crate::admit::{POLL_INTERVAL, Permit};
+use crate::link::attribution::Module;
+use crate::link::backends::HeldLookup;
+use crate::link::exchange::Exchange;
+use crate::watch::Unanswered;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Instant;
+
+impl Engine<'_> {
+    /// A thread looks for its module's object.
+    pub(super) fn lookup(&mut self, id: u64, thread: u32, key: Vec<u8>) -> Result<(), Unanswered> {
+        if self.context.is_none() {
+            let context = self.make_context(thread).unwrap_or_else(|e| {
+                log::warn!("the cache is not used: {e}");
+                None
+            });
+            self.context = Some(context);
+        }
+        let again = self.backends.arrives(thread).filter(|held| held.key == key);
+        let module = match (self.link.exchange, again) {
+            (Some(_), Some(held)) => held.module,
+            (Some(_), None) => self.attribution.lookup(thread, &key),
+            (None, _) => None,
+        };
+        if !self.keys.contains(&key) {
+            self.keys.insert(key.clone());
+        }
+        let held = HeldLookup {
+            id,
+            thread,
+            key,
+            module,
+            since: Instant::now(),
+        };
+        if self.lookup_dir.has(&held.key) {
+            self.found(&held);
+            return self.listener.proceed(id);
+        }
+        if let Some(object) = self.find(&held.key) {
+            self.found(&held);
+            return self.listener.hand_over(id, object.as_fd());
+        }
+        if let Some((exchange, module)) = self.exchange(&held.module) {
+            if let Some(object) = exchange.object(module) {
+                return self.give(held, &object);
+            }
+            exchange.missed(module);
+        }
+        self.backends.hold(held);
+        self.admit()
+    }
+
+    /// Those who make objects elsewhere, for a lookup whose module they may know.
+    pub(super) fn exchange<'m>(
+        &self,
+        module: &'m Option<Module>,
+    ) -> Option<(&Exchange, &'m Module)> {
+        self.link.exchange.map(|(e, _)| e).zip(module.as_ref())
+    }
+
+    /// What our cache has for a key of lld's.
+    fn find(&self, key: &[u8]) -> Option<File> {
+        let Some(Some(context)) = &self.context else {
+            return None;
+        };
+        self.cache?.find(&context.key(key))
+    }
+
+    /// A cache has the object of a lookup.
+    fn found(&mut self, held: &HeldLookup) {
+        self.objects_there = Instant::now();
+        self.hits += 1;
+        if let Some((exchange, module)) = self.exchange(&held.module) {
+            exchange.done_here(module, None);
+        }
+    }
+
+    /// Gives a lookup an object that was made elsewhere.
+    fn give(&mut self, held: HeldLookup, object: &Path) -> Result<(), Unanswered> {
+        let opened = File::open(object).and_then(|mut object| {
+            if self.lookup_dir.is_users() {
+                self.lookup_dir.add(&held.key, &mut object)?;
+            }
+            Ok(object)
+        });
+        let object = match opened {
+            Ok(object) => object,
+            Err(e) => {
+                log::warn!("{} is left to lld: {e}", object.display());
+                if let Some((exchange, module)) = self.exchange(&held.module) {
+                    exchange.leave_to_lld(module);
+                }
+                self.backends.hold(held);
+                return self.admit();
+            }
+        };
+        self.objects_there = Instant::now();
+        self.given += 1;
+        if self.lookup_dir.is_users() {
+            return self.listener.proceed(held.id);
+        }
+        self.listener.hand_over(held.id, object.as_fd())?;
+        self.keep_later(held.key, object);
+        Ok(())
+    }
+
+    /// There is something new from elsewhere.
+    pub(super) fn hear_from_elsewhere(&mut self) -> Result<(), Unanswered> {
+        let Some((exchange, _)) = self.link.exchange else {
+            return Ok(());
+        };
+        exchange.acknowledge();
+        let object = |held: &HeldLookup| exchange.object(held.module.as_ref()?);
+        while let Some((held, object)) = self.backends.take_held(object) {
+            self.give(held, &object)?;
+        }
+        self.admit()
+    }
+
+    /// Lets lookups go for which there are permits.
+    fn admit(&mut self) -> Result<(), Unanswered> {
+        let exchange = self.link.exchange.map(|(exchange, _)| exchange);
+        let choose = |held: &[HeldLookup]| match exchange {
+            // The last to come: its thread has just compiled something, and finds its memory where it was
+            // (with very many threads, few of them do it all).
+            None => held.len().checked_sub(1),
+            Some(exchange) => {
+                let waiting = held.iter().map(|h| (h.module.as_ref(), h.since.elapsed()));
+                exchange.choose(&waiting.collect::<Vec<_>>())
+            }
+        };
+        while let Some((held, permit)) = self.backends.next_to_begin(choose) {
+            self.begin(held, permit)?;
+        }
+        if let Some(exchange) = exchange
+            && self.backends.are_too_many()
+        {
+            // All processors are busy, and there is more to do.
+            exchange.want_jobs(false);
+        }
+        Ok(())
+    }
+
+    /// A thread may compile; unless another link has made its object meanwhile.
+    fn begin(&mut self, held: HeldLookup, permit: Permit) -> Result<(), Unanswered> {
+        if held.since.elapsed() > POLL_INTERVAL
+            && let Some(object) = self.find(&held.key)
+        {
+            self.found(&held);
+            self.backends.give_back_unused(permit);
+            return self.listener.hand_over(held.id, object.as_fd());
+        }
+        if let Some((exchange, module)) = self.exchange(&held.module) {
+            exchange.begun_here(module);
+        }
+        self.compiled += 1;
+        let id = held.id;
+        self.backends.begin(held, permit);
+        if self.lookup_dir.is_users() {
+            return self.listener.proceed(id);
+        }
+        self.listener.fail(id, libc::ENOENT)
+    }
+
+    /// Looks whether lookups may go on, if it is time.
+    pub(super) fn look(&mut self) -> Result<(), Unanswered> {
+        if self.backends.look() {
+            self.admit()?;
+            self.backends.looked();
+        }
+        self.backends.schedule();
+        Ok(())
+    }
+}
