@@ -7,12 +7,18 @@ pub mod relay;
 pub mod simulated;
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A port of this machine that nobody uses.
 #[must_use]
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("its number").port()
+}
+
+/// Locks a mutex, whether or not a test has panicked with it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn local(port: u16) -> SocketAddr {

@@ -2,7 +2,7 @@
 //!
 //! It passes messages on as bytes, whatever the method, and looks into those that a [`Fault`] is about.
 
-use super::{Running, local};
+use super::{Running, local, lock};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::bytestream::ReadResponse;
 use bazel_remote_apis::google::longrunning::{Operation, operation};
@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -151,10 +151,6 @@ impl Proxy {
     pub fn met(&self) -> usize {
         *lock(&self.state.met)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn serve(listener: TcpListener, state: Arc<State>, tls: Option<Tls>) {

@@ -2,6 +2,7 @@
 //! to take, and answers with the object of a filled local cache of ldwrap. It has as many slots as it
 //! is told, so that one machine can be the cluster of a link with ten thousand backends.
 
+use super::lock;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -192,7 +193,7 @@ impl Simulated {
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
-        self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.now)
     }
 
     /// Notes that something was asked.
