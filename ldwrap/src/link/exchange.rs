@@ -8,6 +8,7 @@
 use crate::executor::Executor;
 use crate::jobs::failure::Failure;
 use crate::link::attribution::Module;
+use crate::sys::sync::{ignore_poison, lock};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 /// How often one who waits for an index looks whether it is to wait on.
@@ -89,7 +90,7 @@ impl Exchange {
     }
 
     fn state(&self) -> MutexGuard<'_, ExchangeState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn wake(&self) {
@@ -125,7 +126,7 @@ impl Exchange {
         if self.patience.is_none() {
             self.want_jobs(true);
         }
-        let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        let missed = lock(&self.missed);
         if let Some(missed) = &*missed {
             let _ = missed.send(module.clone());
         }
@@ -232,7 +233,7 @@ impl Exchange {
     pub fn wait(&self) -> bool {
         let not_yet = |state: &mut ExchangeState| !state.begun;
         let state = self.changed.wait_while(self.state(), not_yet);
-        !state.unwrap_or_else(PoisonError::into_inner).over
+        !ignore_poison(state).over
     }
 
     /// Whether nothing is wanted any more.
@@ -273,7 +274,7 @@ impl Exchange {
 
     /// No more modules are to be told as missed.
     pub fn end_misses(&self) {
-        *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.missed) = None;
     }
 
     /// What a job came to.
@@ -307,7 +308,7 @@ impl Exchange {
         let mut state = self.state();
         while state.numbers.is_none() && !state.over && !interrupted() {
             let waited = self.changed.wait_timeout(state, LOOK);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state = ignore_poison(waited).0;
         }
         state.numbers.is_some() && !state.over
     }

@@ -22,6 +22,7 @@ use crate::link::eligibility;
 use crate::link::exchange::Exchange;
 use crate::link::lookup_dir::LookupDir;
 use crate::sys::scratch::Scratch;
+use crate::sys::sync::{ignore_poison, lock};
 use shim::cmdline::CommandLine;
 use shim::config::ServerSettings;
 use shim::options::Id;
@@ -30,7 +31,7 @@ use std::ffi::{OsStr, OsString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// More jobs than this may not fail before no more are tried: one may be bad luck.
@@ -142,13 +143,13 @@ pub fn make_jobs(
             }
             Err(e) => {
                 log::info!("{e}");
-                let mut errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut errors = lock(&errors);
                 errors.push(e.to_string());
                 None
             }
         };
         exchange.finished(number, object);
-        let errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let errors = lock(&errors);
         let go_on = errors.len() <= max_failures && !exchange.is_over();
         if !go_on {
             exchange.end_misses();
@@ -164,7 +165,7 @@ pub fn make_jobs(
     let mut queue = plan.queue(exchange, numbers, naming, &jobs, &executor);
     executor.run(&Queue::new(&mut *queue, &jobs, most), &done);
     drop(queue);
-    let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut errors = ignore_poison(errors.into_inner());
     if errors.len() > max_failures {
         return Err(Failure::new(errors.swap_remove(0)));
     }
