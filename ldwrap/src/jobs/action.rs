@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 impl Digest {
     /// As the API has it.
     #[must_use]
+    #[expect(clippy::wrong_self_convention, reason = "it is mapped over references")]
     pub fn to_api(&self) -> api::Digest {
         api::Digest {
             hash: self.hex(),

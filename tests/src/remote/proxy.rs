@@ -93,11 +93,11 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Proxy {
     running: Running,
-    state: Arc<State>,
+    state: Arc<ProxyState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ProxyState {
     server: Channel,
     settings: Mutex<Settings>,
     /// Calls by method.
@@ -118,7 +118,7 @@ impl Proxy {
                 .expect("an address")
                 .connect_lazy();
             let tls = settings.tls.clone();
-            let state = Arc::new(State {
+            let state = Arc::new(ProxyState {
                 server,
                 settings: Mutex::new(settings),
                 calls: Mutex::default(),
@@ -153,7 +153,7 @@ impl Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<State>, tls: Option<Tls>) {
+async fn serve(listener: TcpListener, state: Arc<ProxyState>, tls: Option<Tls>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
     let mut server = Server::builder();
     if let Some(tls) = tls {
@@ -180,7 +180,7 @@ async fn serve(listener: TcpListener, state: Arc<State>, tls: Option<Tls>) {
 macro_rules! services {
     ($($kind:ident $name:literal)*) => {$(
         #[derive(Clone)]
-        struct $kind(Arc<State>);
+        struct $kind(Arc<ProxyState>);
 
         impl NamedService for $kind {
             const NAME: &'static str = $name;
@@ -252,7 +252,7 @@ impl Decoder for Raw {
 }
 
 struct Call {
-    state: Arc<State>,
+    state: Arc<ProxyState>,
     path: String,
 }
 
@@ -269,7 +269,7 @@ impl StreamingService<Vec<u8>> for Call {
     }
 }
 
-impl State {
+impl ProxyState {
     async fn answer(
         self: Arc<Self>,
         path: &str,

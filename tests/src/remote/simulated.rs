@@ -80,10 +80,10 @@ pub struct Seen {
 
 /// The server.
 #[derive(Debug, Clone)]
-pub struct Simulated(Arc<State>);
+pub struct Simulated(Arc<ClusterState>);
 
 #[derive(Debug)]
-struct State {
+struct ClusterState {
     settings: Settings,
     slots: Semaphore,
     now: Mutex<Now>,
@@ -142,7 +142,7 @@ impl Simulated {
             objects.insert(digest.hash.clone(), path);
             results.insert(action, digest);
         }
-        Self(Arc::new(State {
+        Self(Arc::new(ClusterState {
             slots: Semaphore::new(settings.slots),
             settings,
             now: Mutex::default(),
