@@ -1,7 +1,7 @@
 //! The local cache: objects by the digest of all that shapes them.
 //!
-//! An entry is two names: `k/x/KEY`, a symbolic link whose text says which object, by its digest, size
-//! and checksum, and `o/x/DIGEST`, the object. A link of such length is one inode and no block, so that
+//! An entry is two names: `k/KEY`, a symbolic link whose text says which object, by its digest, size
+//! and checksum, and `o/DIGEST`, the object. A link of such length is one inode and no block, so that
 //! finding an entry is one call and no file to be read. Each name is there whole or not at all, however
 //! many links share the directory and however they end.
 //!

@@ -102,13 +102,13 @@ fn entries(cache: &Path) -> Vec<(String, PathBuf)> {
     };
     let objects = cache.join("objects");
     let mut found = Vec::new();
-    for key in list(&objects.join("k")).iter().flat_map(|dir| list(dir)) {
+    for key in list(&objects.join("k")) {
         let name = key.file_name().unwrap_or_default().to_string_lossy();
         let action = URL_SAFE_NO_PAD.decode(&*name).expect("the name of a key");
         let text = std::fs::read_link(&key).expect("a key is a link");
         let text = text.to_string_lossy();
         let object = text.split('.').next().unwrap_or_default();
-        let path = objects.join("o").join(&object[..1]).join(object);
+        let path = objects.join("o").join(object);
         found.push((hex(&action), path));
     }
     found
