@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What became of one link.
@@ -55,7 +56,8 @@ pub struct Remote {
 
 impl Report {
     /// The line, without its newline.
-    fn line(&self) -> String {
+    #[must_use]
+    pub fn line(&self) -> String {
         let mut o = Map::new();
         let mut put = |k: &str, v: Value| {
             o.insert(k.to_owned(), v);
@@ -121,6 +123,8 @@ impl Report {
         OpenOptions::new()
             .create(true)
             .append(true)
+            // Never to wait for the other end of a FIFO.
+            .custom_flags(libc::O_NONBLOCK)
             .open(file)?
             .write_all(line.as_bytes())
     }
