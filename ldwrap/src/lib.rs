@@ -13,11 +13,11 @@
 //!
 //! Each may use those below it, and none above.
 
-pub mod admit;
+pub(crate) mod admit;
 pub mod app;
-pub mod cache;
+pub(crate) mod cache;
 pub mod executor;
 pub mod jobs;
 pub mod link;
 pub mod sys;
-pub mod watch;
+pub(crate) mod watch;

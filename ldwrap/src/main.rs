@@ -21,7 +21,7 @@ use std::path::Path;
 // SAFETY: this is the program's only `main`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn main(_argc: c_int, argv: *const *const c_char) -> c_int {
-    ldwrap::sys::signals::remember_inherited();
+    ldwrap::sys::remember_inherited();
     // SAFETY: the C runtime's own argv.
     let argv = unsafe { Argv::of_main(argv) };
     // A panic, which would be a bug of ours, must not cross into C.

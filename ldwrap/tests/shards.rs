@@ -224,21 +224,15 @@ fn damaged_bitcode_is_refused_or_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut seeds: Vec<Vec<u8>> = shards(19, dir.path()).into_iter().map(|(_, b)| b).collect();
     seeds.push(std::fs::read(dir.path().join("b.o")).unwrap());
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below.max(1) as u64) as usize
-    };
+    let mut random = fastrand::Rng::with_seed(1);
     let mut accepted = 0;
     for round in 0..20_000 {
         let mut bytes = seeds[round % seeds.len()].clone();
-        for _ in 0..=random(6) {
-            let at = random(bytes.len());
-            match random(3) {
-                0 => bytes[at] ^= 1 << random(8),
-                1 => bytes[at] = random(256) as u8,
+        for _ in 0..=random.u8(..6) {
+            let at = random.usize(..bytes.len());
+            match random.u8(..3) {
+                0 => bytes[at] ^= 1 << random.u8(..8),
+                1 => bytes[at] = random.u8(..),
                 _ => bytes.truncate(at.max(1)),
             }
         }

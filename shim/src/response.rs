@@ -349,6 +349,7 @@ pub fn write_gnu<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fastrand::Rng;
 
     fn strings(words: Vec<OsString>) -> Vec<String> {
         words
@@ -397,30 +398,19 @@ mod tests {
         }
     }
 
-    /// xorshift64: reproducible bytes without a dependency.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, n: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            usize::try_from(self.0 >> 33).unwrap() % n
-        }
-
-        fn arg(&mut self) -> OsString {
-            const NASTY: &[u8] = b"\\\\\"\"''  \t\r\n@a=-\xef\xbb\xbf\xff\xfe\x01";
-            let len = self.below(9);
-            OsString::from_vec((0..len).map(|_| NASTY[self.below(NASTY.len())]).collect())
-        }
+    fn nasty_arg(random: &mut Rng) -> OsString {
+        const NASTY: &[u8] = b"\\\\\"\"''  \t\r\n@a=-\xef\xbb\xbf\xff\xfe\x01";
+        let len = random.usize(..9);
+        let byte = |_| NASTY[random.usize(..NASTY.len())];
+        OsString::from_vec((0..len).map(byte).collect())
     }
 
     #[test]
     fn quoted_words_read_back_as_they_were() {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut random = Rng::with_seed(1);
         for _ in 0..20_000 {
-            let count = random.below(5);
-            let args: Vec<OsString> = (0..count).map(|_| random.arg()).collect();
+            let count = random.usize(..5);
+            let args: Vec<OsString> = (0..count).map(|_| nasty_arg(&mut random)).collect();
             let text = write_gnu(args.iter().map(OsString::as_os_str));
             assert_eq!(
                 words(&text, Quoting::Gnu).unwrap(),
@@ -433,9 +423,9 @@ mod tests {
 
     #[test]
     fn every_text_has_words() {
-        let mut random = Random(42);
+        let mut random = Rng::with_seed(42);
         for _ in 0..20_000 {
-            let text = random.arg();
+            let text = nasty_arg(&mut random);
             assert!(tokenize_gnu(text.as_bytes()).len() <= text.len());
             assert!(tokenize_windows(text.as_bytes()).0.len() <= text.len());
         }

@@ -402,13 +402,8 @@ mod tests {
             b"/* c */ # d\nINCLUDE x; a <<= 1; VERSION { V { local: *; }; } INPUT(b)",
             b"{{{{((((\"\"\"\"))))}}}}",
         ];
-        let mut random = 0x2545_f491_4f6c_dd1du64;
-        let mut below = |n: usize| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            (random % n as u64) as usize
-        };
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut below = |n: usize| random.usize(..n);
         for _ in 0..20_000 {
             let mut text = seeds[below(seeds.len())].to_vec();
             for _ in 0..=below(6) {

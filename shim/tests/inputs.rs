@@ -605,13 +605,8 @@ fn hostile_fat_objects() {
     let table = u64::from_le_bytes(seed[40..48].try_into().unwrap()) as usize;
     let cmd = CommandLine::parse(&args_of("--fat-lto-objects @/mutant.o", &v)).unwrap();
     let path = format!("{v}/mutant.o");
-    let mut random = 0x1234_5678_9abc_def1u64;
-    let mut below = |n: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random % n as u64) as usize
-    };
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut below = |n: usize| random.usize(..n);
     let (mut fat, mut thin) = (0, 0);
     for _ in 0..3_000 {
         let mut bytes = seed.clone();

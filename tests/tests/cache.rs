@@ -1,6 +1,6 @@
 //! The user's own ThinLTO cache (`--thinlto-cache-dir`): used, filled and pruned as by lld alone.
 
-use ldwrap_tests::{Both, LENIENT, Session, each_llvm};
+use ldwrap_tests::{LENIENT, LinkPair, Session, each_llvm};
 
 /// Five modules, each a cache entry of its own.
 fn sources(s: &Session) {
@@ -25,7 +25,7 @@ fn source(s: &Session, n: usize, more: &str) {
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT *.o -Wl,-Map=map";
 
 /// Asserts what the user's cache had, and what was compiled.
-fn counts(both: &Both<'_>, hits: u64, misses: u64) {
+fn counts(both: &LinkPair<'_>, hits: u64, misses: u64) {
     if ldwrap_tests::fixtures_only() {
         return;
     }

@@ -1,7 +1,7 @@
 //! Links that lld refuses: the same message, the same exit status, and no more files than lld
 //! leaves. Not strict, since a split that fails is to become lld's own error.
 
-use ldwrap_tests::{Both, LENIENT, Session, each_llvm};
+use ldwrap_tests::{LENIENT, LinkPair, Session, each_llvm};
 
 fn sources(s: &Session) {
     s.write(
@@ -12,7 +12,7 @@ fn sources(s: &Session) {
     s.sh("clang-$N -c -O2 -flto=thin main.c one.c");
 }
 
-fn link<'s>(s: &'s Session, args: &str) -> Both<'s> {
+fn link<'s>(s: &'s Session, args: &str) -> LinkPair<'s> {
     s.link_both_with(
         &[LENIENT],
         &format!("clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT {args}"),

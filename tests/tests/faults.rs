@@ -7,7 +7,7 @@
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
 use ldwrap_tests::remote::proxy::{Fault, Proxy, Rule, Settings, Tls};
 use ldwrap_tests::remote::relay::{Line, Relay};
-use ldwrap_tests::{Both, Session, some_llvm};
+use ldwrap_tests::{LinkPair, Session, some_llvm};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use tonic::Code;
@@ -45,7 +45,7 @@ fn sources(s: &Session, case: usize) {
 
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT *.o";
 
-fn number(both: &Both<'_>, pointer: &str) -> u64 {
+fn number(both: &LinkPair<'_>, pointer: &str) -> u64 {
     let found = both.report().pointer(pointer).and_then(Value::as_u64);
     found.unwrap_or_else(|| panic!("no {pointer} in {}", both.report()))
 }
@@ -364,31 +364,36 @@ fn bad_lines() {
     });
 }
 
+/// Two authorities, of which nobody trusts the second, and certificates of each for the server and for
+/// the client.
+const MAKE_CERTIFICATES: &str = r#"
+    key() { openssl ecparam -name prime256v1 -genkey -noout -out $1.key; }
+    for ca in ca other; do
+        key $ca
+        openssl req -x509 -key $ca.key -out $ca.pem -days 2 -subj "/CN=$ca" 2>/dev/null
+    done
+    sign() {
+        key $1
+        openssl req -new -key $1.key -subj /CN=$1 2>/dev/null |
+            openssl x509 -req -CA $2.pem -CAkey $2.key -CAcreateserial -days $3 -out $1.pem \
+                -extfile <(printf "subjectAltName=$4") 2>/dev/null
+    }
+    sign server ca 2 DNS:localhost
+    sign elsewhere ca 2 DNS:elsewhere.example
+    sign us ca 2 DNS:us
+    sign them other 2 DNS:them
+    key expired
+    openssl req -new -key expired.key -subj /CN=expired 2>/dev/null |
+        openssl x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days -1 -out expired.pem \
+            -extfile <(printf subjectAltName=DNS:localhost) 2>/dev/null
+"#;
+
 /// Encrypted, with certificates that are right, wrong, expired or missing.
 #[test]
 fn certificates() {
     one_llvm(|s| {
         let server = Server::start(SYSTEM);
-        // Two authorities; the second is nobody's friend. Certificates of each for the server and for us.
-        s.sh(r#"
-            key() { openssl ecparam -name prime256v1 -genkey -noout -out $1.key; }
-            for ca in ca other; do
-                key $ca
-                openssl req -x509 -key $ca.key -out $ca.pem -days 2 -subj "/CN=$ca" 2>/dev/null
-            done
-            sign() {
-                key $1
-                openssl req -new -key $1.key -subj /CN=$1 2>/dev/null |
-                    openssl x509 -req -CA $2.pem -CAkey $2.key -CAcreateserial -days $3 -out $1.pem                         -extfile <(printf "subjectAltName=$4") 2>/dev/null
-            }
-            sign server ca 2 DNS:localhost
-            sign elsewhere ca 2 DNS:elsewhere.example
-            sign us ca 2 DNS:us
-            sign them other 2 DNS:them
-            key expired
-            openssl req -new -key expired.key -subj /CN=expired 2>/dev/null |
-                openssl x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days -1 -out expired.pem                     -extfile <(printf subjectAltName=DNS:localhost) 2>/dev/null
-        "#);
+        s.sh(MAKE_CERTIFICATES);
         let pem = |name: &str| s.dir().join(name);
         let text = |name: &str| pem(name).display().to_string();
         let (us, us_key, them, them_key) = (

@@ -1,7 +1,7 @@
 //! The local engine: objects come from a cache by lld's own keys, and a link that has them is lld's to
 //! the byte, in what it writes and in what it prints. Faults and signals: `local_faults.rs`.
 
-use ldwrap_tests::{Both, Session, each_llvm, fixtures_only, some_llvm};
+use ldwrap_tests::{LinkPair, Session, each_llvm, fixtures_only, some_llvm};
 use serde_json::Value;
 
 /// The modules of [`sources`].
@@ -29,11 +29,11 @@ fn sources(s: &Session) {
 }
 
 /// Links both ways, with the session's own cache.
-fn link<'s>(s: &'s Session, command: &str) -> Both<'s> {
+fn link<'s>(s: &'s Session, command: &str) -> LinkPair<'s> {
     link_with(s, &[], command)
 }
 
-fn link_with<'s>(s: &'s Session, more: &[(&str, &str)], command: &str) -> Both<'s> {
+fn link_with<'s>(s: &'s Session, more: &[(&str, &str)], command: &str) -> LinkPair<'s> {
     let cache = s.root().join("cache");
     let cache = cache.to_str().expect("a path of ours is UTF-8");
     let mut env = vec![
@@ -46,7 +46,7 @@ fn link_with<'s>(s: &'s Session, more: &[(&str, &str)], command: &str) -> Both<'
 }
 
 /// Asserts that the engine did the link, with so many hits and misses, and as lld does it.
-fn had(both: &Both<'_>, hits: u64, misses: u64) {
+fn had(both: &LinkPair<'_>, hits: u64, misses: u64) {
     both.splits();
     if fixtures_only() {
         return;

@@ -1,7 +1,9 @@
 //! The local engine when something is wrong: links that fail, a cache that is damaged or cannot be
 //! written, limits, calls that fail, signals. The link is lld's all the same, and nothing is left.
 
-use ldwrap_tests::{Both, Session, each_llvm, each_llvm_with_shim, fixtures_only, some_llvm, wait};
+use ldwrap_tests::{
+    LinkPair, Session, each_llvm, each_llvm_with_shim, fixtures_only, some_llvm, wait,
+};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -29,12 +31,12 @@ fn cache(s: &Session) -> String {
     s.root().join("cache").display().to_string()
 }
 
-fn link<'s>(s: &'s Session, command: &str) -> Both<'s> {
+fn link<'s>(s: &'s Session, command: &str) -> LinkPair<'s> {
     link_in(s, &cache(s), command)
 }
 
 /// Links both ways, with a cache in `dir`.
-fn link_in<'s>(s: &'s Session, dir: &str, command: &str) -> Both<'s> {
+fn link_in<'s>(s: &'s Session, dir: &str, command: &str) -> LinkPair<'s> {
     let env = [
         ("LDWRAP_EXECUTOR", "local"),
         ("LDWRAP_CACHE_SIZE", "1G"),
@@ -44,7 +46,7 @@ fn link_in<'s>(s: &'s Session, dir: &str, command: &str) -> Both<'s> {
 }
 
 /// How many modules were hits.
-fn hits(both: &Both<'_>) -> u64 {
+fn hits(both: &LinkPair<'_>) -> u64 {
     if fixtures_only() {
         return MODULES;
     }

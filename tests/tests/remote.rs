@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
 use ldwrap_tests::remote::simulated::{self, Simulated};
 use ldwrap_tests::remote::{Running, free_port};
-use ldwrap_tests::{Both, LENIENT, Session, each_llvm_with_shim, some_llvm};
+use ldwrap_tests::{LENIENT, LinkPair, Session, each_llvm_with_shim, some_llvm};
 use serde_json::Value;
 
 fn sources(s: &Session, dir: &str) {
@@ -31,7 +31,7 @@ fn link(dir: &str) -> String {
 }
 
 /// A number in the report, by its JSON pointer.
-fn number(both: &Both<'_>, pointer: &str) -> u64 {
+fn number(both: &LinkPair<'_>, pointer: &str) -> u64 {
     let found = both.report().pointer(pointer).and_then(Value::as_u64);
     found.unwrap_or_else(|| panic!("no {pointer} in {}", both.report()))
 }
@@ -354,14 +354,7 @@ fn twenty_links_share_a_cache_and_some_are_killed() {
             let first = inputs(0).join(" ");
             s.link_both_with(&env, &format!("$LD -shared -o $OUT {first}"))
                 .splits();
-            // Any sequence will do, but the same each time (xorshift).
-            let mut seed = 2026_u64;
-            let mut random = move |below: u64| {
-                seed ^= seed << 13;
-                seed ^= seed >> 7;
-                seed ^= seed << 17;
-                seed % below
-            };
+            let mut random = fastrand::Rng::with_seed(2026);
             let mut killed = 0;
             for _ in 0..3 {
                 let mut links: Vec<_> = (0..20)
@@ -375,8 +368,8 @@ fn twenty_links_share_a_cache_and_some_are_killed() {
                     })
                     .collect();
                 for _ in 0..8 {
-                    std::thread::sleep(Duration::from_millis(random(400)));
-                    let link = &mut links[random(20) as usize];
+                    std::thread::sleep(Duration::from_millis(random.u64(..400)));
+                    let link = &mut links[random.usize(..20)];
                     killed += usize::from(link.try_wait().expect("a child").is_none());
                     let _ = link.kill();
                 }

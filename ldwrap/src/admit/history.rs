@@ -1,6 +1,6 @@
-//! What links cost when they were done before, and what they were made of, by their outputs.
+//! What links cost when they were done last, and what their arguments and inputs were, by their outputs.
 //!
-//! A file each of one line, and nothing is lost with it: a link that is not known is taken to be an
+//! A file of one line for each, and nothing is lost with it: a link that is not known is taken to be an
 //! ordinary one.
 
 use sha2::{Digest as _, Sha256};
@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The meaning of the numbers.
+/// The file's format: changes with the meaning of its numbers.
 const FORMAT: &str = "2";
 
 /// What a link cost: memory in bytes.
@@ -18,28 +18,28 @@ const FORMAT: &str = "2";
 pub struct Cost {
     /// lld's resident memory at its peak.
     pub peak: u64,
-    /// The same, when the first backend was to begin.
+    /// lld's resident memory when the first backend was to begin.
     pub base: u64,
-    /// What one backend added, at most.
+    /// What one backend added to that, at most.
     pub backend: u64,
 }
 
 /// What is remembered of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Before {
+pub struct LinkRecord {
     /// What it cost when it was compiled last.
     pub cost: Cost,
-    /// What it was made of when it was done last.
-    pub made_of: MadeOf,
+    /// Of its arguments and inputs when it was done last.
+    pub fingerprint: Fingerprint,
 }
 
-/// A link's arguments, and its inputs as make knows them. Equal ones need not be the same link, but most
-/// likely are.
+/// A hash of a link's arguments and of its inputs' sizes and times, as make knows them. Links of one
+/// fingerprint need not be the same, but most likely are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MadeOf(u64);
+pub struct Fingerprint(u64);
 
-impl MadeOf {
-    /// Of arguments, and the inputs among them.
+impl Fingerprint {
+    /// Of arguments, and of the inputs among them.
     pub fn new<'a>(args: &[OsString], inputs: impl Iterator<Item = &'a OsStr>) -> Self {
         let mut hasher = Sha256::new();
         for arg in args {
@@ -58,7 +58,7 @@ impl MadeOf {
     }
 }
 
-/// Where links are remembered.
+/// The record of one output's links.
 #[derive(Debug)]
 pub struct History(PathBuf);
 
@@ -72,9 +72,9 @@ impl History {
         Self(cache.join("links").join(name))
     }
 
-    /// What was there before, if that is known.
+    /// What the last link left, if anything.
     #[must_use]
-    pub fn read(&self) -> Option<Before> {
+    pub fn read(&self) -> Option<LinkRecord> {
         // No FIFO is waited for.
         if !self.0.symlink_metadata().ok()?.is_file() {
             return None;
@@ -90,12 +90,13 @@ impl History {
             base: number()?,
             backend: number()?,
         };
-        let made_of = MadeOf(number()?);
-        Some(Before { cost, made_of })
+        let fingerprint = Fingerprint(number()?);
+        Some(LinkRecord { cost, fingerprint })
     }
 
-    /// Remembers what it was made of, and what it cost if it was compiled, unless that is about as before.
-    pub fn write(&self, cost: Option<Cost>, made_of: MadeOf) -> io::Result<()> {
+    /// Records a link: its fingerprint, and what it cost if it compiled anything (else the old cost stays).
+    /// Writes nothing where that is about as before, or no cost is known.
+    pub fn write(&self, cost: Option<Cost>, fingerprint: Fingerprint) -> io::Result<()> {
         let old = self.read();
         let Some(cost) = cost.or(old.map(|old| old.cost)) else {
             return Ok(());
@@ -105,7 +106,7 @@ impl History {
             close(cost.peak, old.cost.peak)
                 && close(cost.base, old.cost.base)
                 && close(cost.backend, old.cost.backend)
-                && made_of == old.made_of
+                && fingerprint == old.fingerprint
         }) {
             return Ok(());
         }
@@ -115,7 +116,7 @@ impl History {
         writeln!(
             file,
             "{FORMAT} {} {} {} {}",
-            cost.peak, cost.base, cost.backend, made_of.0
+            cost.peak, cost.base, cost.backend, fingerprint.0
         )?;
         file.persist(&self.0)?;
         Ok(())
@@ -127,12 +128,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_link_is_made_of() {
+    fn fingerprints_tell_links_apart() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.o");
         let of = |args: &[&str]| {
             let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-            MadeOf::new(
+            Fingerprint::new(
                 &args,
                 [file.as_os_str(), OsStr::new("not there")].into_iter(),
             )
@@ -155,23 +156,23 @@ mod tests {
             base: 500,
             backend: 100,
         };
-        let made_of = MadeOf(7);
+        let fingerprint = Fingerprint(7);
         let read = || history.read().map(|before| before.cost);
-        history.write(None, made_of).unwrap();
+        history.write(None, fingerprint).unwrap();
         assert_eq!(read(), None);
-        history.write(Some(cost), made_of).unwrap();
-        assert_eq!(history.read(), Some(Before { cost, made_of }));
+        history.write(Some(cost), fingerprint).unwrap();
+        assert_eq!(history.read(), Some(LinkRecord { cost, fingerprint }));
         assert_eq!(History::new(dir.path(), Path::new("b")).read(), None);
         // About the same.
         let close = Cost { peak: 1050, ..cost };
-        history.write(Some(close), made_of).unwrap();
+        history.write(Some(close), fingerprint).unwrap();
         assert_eq!(read(), Some(cost));
         cost.peak = 2000;
-        history.write(Some(cost), made_of).unwrap();
+        history.write(Some(cost), fingerprint).unwrap();
         assert_eq!(read(), Some(cost));
-        let made_of = MadeOf(u64::MAX);
-        history.write(None, made_of).unwrap();
-        assert_eq!(history.read(), Some(Before { cost, made_of }));
+        let fingerprint = Fingerprint(u64::MAX);
+        history.write(None, fingerprint).unwrap();
+        assert_eq!(history.read(), Some(LinkRecord { cost, fingerprint }));
         for damaged in ["", "2 2", "2 1 2 3", "1 1 2 3 4", "2 -1 2 3 4", "\0"] {
             fs::write(&history.0, damaged).unwrap();
             assert_eq!(history.read(), None, "{damaged}");

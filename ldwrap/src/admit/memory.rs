@@ -9,20 +9,23 @@ use std::path::{Path, PathBuf};
 const GROUPS: &str = "/sys/fs/cgroup";
 const GROUPS_V1: &str = "/sys/fs/cgroup/memory";
 
-/// Bytes that processes of ours could still take without pushing anything out but cached files; none
-/// where nothing can be told.
+/// Bytes that processes of ours could still take without pushing out anything but cached files; `None`
+/// where the kernel does not tell.
 #[must_use]
 pub fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok();
     let machine = machine.and_then(|text| Some(field(&text, "MemAvailable:")? << 10));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let groups = groups.lines().filter_map(group).flat_map(ancestors);
-    groups.filter_map(|dir| left_in(&dir)).chain(machine).min()
+    let groups = groups.lines().filter_map(memory_group).flat_map(ancestors);
+    groups
+        .filter_map(|dir| available_in(&dir))
+        .chain(machine)
+        .min()
 }
 
 /// The directory of the control group that limits memory, of a line of `/proc/self/cgroup`
 /// (`NUMBER:CONTROLLERS:/PATH`; version 2 has number 0 and no controllers).
-fn group(line: &str) -> Option<(PathBuf, PathBuf)> {
+fn memory_group(line: &str) -> Option<(PathBuf, PathBuf)> {
     let mut fields = line.splitn(3, ':');
     let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
     let root = if number == "0" && controllers.is_empty() {
@@ -44,8 +47,8 @@ fn ancestors((root, dir): (PathBuf, PathBuf)) -> impl Iterator<Item = PathBuf> {
     up.into_iter().take_while(move |dir| dir.starts_with(&root))
 }
 
-/// What a group has left; none where it has no limit.
-fn left_in(dir: &Path) -> Option<u64> {
+/// What a group has left (bytes); `None` where it has no limit.
+fn available_in(dir: &Path) -> Option<u64> {
     let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
     let limits = ["memory.max", "memory.high", "memory.limit_in_bytes"];
@@ -70,7 +73,7 @@ mod tests {
 
     #[test]
     fn groups_of_both_versions_are_found() {
-        let found = |line| group(line).map(|(_, dir)| dir.display().to_string());
+        let found = |line| memory_group(line).map(|(_, dir)| dir.display().to_string());
         assert_eq!(found("0::/a/b").as_deref(), Some("/sys/fs/cgroup/a/b"));
         assert_eq!(
             found("4:memory:/a").as_deref(),
@@ -82,7 +85,7 @@ mod tests {
         );
         assert_eq!(found("5:devices:/a"), None);
         assert_eq!(found("nonsense"), None);
-        let up = ancestors(group("0::/a/b").unwrap()).count();
+        let up = ancestors(memory_group("0::/a/b").unwrap()).count();
         assert_eq!(up, 3);
     }
 
@@ -90,26 +93,26 @@ mod tests {
     fn what_a_group_has_left_is_its_limit_less_what_it_uses() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
-        assert_eq!(left_in(dir.path()), None);
+        assert_eq!(available_in(dir.path()), None);
         write("memory.max", "max\n");
         write("memory.current", "600\n");
         write(
             "memory.stat",
             "anon 1\nfile 300\nactive_file 200\ninactive_file 100\n",
         );
-        assert_eq!(left_in(dir.path()), None);
+        assert_eq!(available_in(dir.path()), None);
         write("memory.max", "1000\n");
-        assert_eq!(left_in(dir.path()), Some(600));
+        assert_eq!(available_in(dir.path()), Some(600));
         write("memory.high", "500\n");
-        assert_eq!(left_in(dir.path()), Some(100));
+        assert_eq!(available_in(dir.path()), Some(100));
         write("memory.max", "nonsense");
         write("memory.high", "");
-        assert_eq!(left_in(dir.path()), None);
+        assert_eq!(available_in(dir.path()), None);
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write("memory.limit_in_bytes", "1000\n");
         write("memory.usage_in_bytes", "1000\n");
         write("memory.stat", "inactive_file 1\ntotal_inactive_file 100\n");
-        assert_eq!(left_in(dir.path()), Some(100));
+        assert_eq!(available_in(dir.path()), Some(100));
     }
 }

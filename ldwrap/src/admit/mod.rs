@@ -6,8 +6,8 @@
 //! memory: what is free has to cover what a backend is expected to take. Where it does not, one backend
 //! of all may run nevertheless, since waiting would free nothing.
 //!
-//! Whatever one waits for here is a file's lock or a jobserver's token: no process has to be asked, and
-//! none that dies takes anything along but tokens, which are its jobserver's.
+//! All of these are locks of files or tokens of a jobserver: no process has to be asked, and one that dies
+//! takes nothing along but tokens, which are its jobserver's to replace.
 
 mod history;
 mod memory;
@@ -15,7 +15,7 @@ mod slots;
 mod tokens;
 mod turn;
 
-pub use history::{Before, Cost, History, MadeOf};
+pub use history::{Cost, Fingerprint, History, LinkRecord};
 pub use turn::Turn;
 
 use crate::sys::procfs::resident;
@@ -28,14 +28,14 @@ use tokens::Tokens;
 const BACKEND: u64 = 96 << 20;
 /// So much memory is left free.
 const RESERVE: u64 = 32 << 20;
-/// How long what was found out about memory holds.
-const MEMORY_HOLDS: Duration = Duration::from_millis(100);
-/// How often one that waits looks again, at first and at last.
-pub const LOOK: Duration = Duration::from_millis(5);
-const LOOK_SELDOM: Duration = Duration::from_millis(20);
-/// After this time of waiting, processes that are stopped do not count.
-const STOPPED: Duration = Duration::from_millis(500);
-/// A link that others wait for gives its slots away after this time.
+/// How long a measurement of free memory is used.
+const MEMORY_VALID_FOR: Duration = Duration::from_millis(100);
+/// How often what a backend waits for is looked at again, at first and at last.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(5);
+const LONGEST_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// After this time of waiting, slots of processes that are stopped do not count.
+const STOPPED_COUNT_FOR: Duration = Duration::from_millis(500);
+/// A link gives a slot away that it has had for this time if others wait.
 const QUANTUM: Duration = Duration::from_secs(1);
 
 /// What is shared with whom, and how much of it there is.
@@ -72,18 +72,18 @@ impl Limits {
     }
 }
 
-/// The right to run one backend. Dropped, what is shared is given back.
+/// The right to run one backend. What it holds of shared resources is given back when it is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    right: Right,
-    /// Of one that runs though memory is short.
-    _lone: Option<Slot>,
+    resources: Resources,
+    /// Of a backend that runs though memory is short.
+    _exemption: Option<Slot>,
     since: Instant,
 }
 
-/// What it is made of. Each is given back when it is dropped, but for the own token.
+/// What a permit holds. Each is given back when it is dropped, but for the own token.
 #[derive(Debug)]
-struct Right {
+struct Resources {
     token: Option<Token>,
     _slot: Option<Slot>,
 }
@@ -116,8 +116,9 @@ pub struct Admission {
     jobs: usize,
     jobserver: Option<Jobserver>,
     machine: Option<Machine>,
-    lone: Option<Slots>,
-    /// All large links, and what they may take together (bytes).
+    /// The one slot for a backend that may run though memory is short.
+    exemption: Option<Slots>,
+    /// The slots of large links, and how much memory they may take together (bytes).
     bound: Option<(Slots, u64)>,
     /// What lld takes without backends, and what each of them takes (bytes).
     base: u64,
@@ -141,17 +142,17 @@ impl Admission {
             queue: Queue::new(dir),
             place: None,
         });
-        let lone = limits.dir.as_deref().map(|dir| Slots::new(dir, "lone", 1));
+        let exemption = limits.dir.as_deref().map(|dir| Slots::new(dir, "lone", 1));
         let large = limits
             .dir
             .as_deref()
-            .map(|dir| turn::large(dir, limits.jobs));
+            .map(|dir| turn::large_links(dir, limits.jobs));
         Self {
             bound: large.zip(limits.memory),
             jobs: most.min(limits.jobs),
             jobserver,
             machine,
-            lone,
+            exemption,
             base: before.map_or(0, |cost| cost.base),
             backend: before.map_or(BACKEND, |cost| cost.backend),
             available: None,
@@ -161,7 +162,7 @@ impl Admission {
         }
     }
 
-    /// Whether there may be a permit now, for all that is known.
+    /// Whether it is worth to ask for a permit now.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.running < self.jobs && self.waits_since.is_none()
@@ -173,40 +174,47 @@ impl Admission {
         if self.not_before.is_some_and(|t| now < t) || self.running >= self.jobs {
             return None;
         }
-        let patient = self.waits_since.is_some_and(|t| now - t > STOPPED);
-        let Some((right, lone)) = self.right_and_memory(lld, patient) else {
+        let ignore_stopped = self
+            .waits_since
+            .is_some_and(|t| now - t > STOPPED_COUNT_FOR);
+        let Some((resources, exemption)) = self.try_resources(lld, ignore_stopped) else {
             self.waits_since.get_or_insert(now);
             return None;
         };
         self.waits_since = None;
         self.running += 1;
         Some(Permit {
-            right,
-            _lone: lone,
+            resources,
+            _exemption: exemption,
             since: now,
         })
     }
 
-    fn right_and_memory(&mut self, lld: u32, patient: bool) -> Option<(Right, Option<Slot>)> {
+    /// What a permit needs, if all of it is free: slot and token, and where memory is short, the exemption.
+    fn try_resources(
+        &mut self,
+        lld: u32,
+        ignore_stopped: bool,
+    ) -> Option<(Resources, Option<Slot>)> {
         let enough = self.has_memory(lld);
-        let lone = match &mut self.lone {
-            Some(lone) if !enough => Some(taken(lone, patient)?),
+        let exemption = match &mut self.exemption {
+            Some(exemption) if !enough => Some(try_take(exemption, ignore_stopped)?),
             // Where there are no locks, nothing is known of others.
             _ => None,
         };
-        Some((self.right(patient)?, lone))
+        Some((self.resources(ignore_stopped)?, exemption))
     }
 
     /// The backend has ended, and no other is to run in its place.
     pub fn give_back(&mut self, permit: Permit) {
         self.running -= 1;
-        if let (Some(Token::Own), Some(jobserver)) = (permit.right.token, &mut self.jobserver) {
+        if let (Some(Token::Own), Some(jobserver)) = (permit.resources.token, &mut self.jobserver) {
             jobserver.own = true;
         }
     }
 
-    /// Whether a permit may be used for another backend, or is to be given back first since others wait:
-    /// then they come next.
+    /// Whether a permit may be used for another backend; otherwise it is to be given back first, since others
+    /// wait, who come next.
     pub fn may_keep(&mut self, permit: &Permit) -> bool {
         let Some(machine) = &self.machine else {
             return true;
@@ -214,13 +222,14 @@ impl Admission {
         if permit.since.elapsed() < QUANTUM || machine.queue.is_empty() {
             return true;
         }
-        self.not_before = Some(Instant::now() + 2 * LOOK);
+        self.not_before = Some(Instant::now() + 2 * POLL_INTERVAL);
         false
     }
 
-    fn right(&mut self, patient: bool) -> Option<Right> {
+    /// Takes a slot and a token, as far as they are in use; `None` if one of them is not free.
+    fn resources(&mut self, ignore_stopped: bool) -> Option<Resources> {
         let slot = match &mut self.machine {
-            Some(machine) => match machine.slots.try_take(patient) {
+            Some(machine) => match machine.slots.try_take(ignore_stopped) {
                 Ok(None) => {
                     if machine.place.is_none() {
                         machine.place = machine.queue.join();
@@ -254,26 +263,26 @@ impl Admission {
             },
             None => None,
         };
-        Some(Right { token, _slot: slot })
+        Some(Resources { token, _slot: slot })
     }
 
-    /// How long to wait before it may be worth to try again.
+    /// How long to wait before the next try.
     #[must_use]
-    pub fn look_after(&self) -> Duration {
+    pub fn poll_interval(&self) -> Duration {
         let waited = self.waits_since.map_or(Duration::ZERO, |t| t.elapsed());
-        (waited / 10).clamp(LOOK, LOOK_SELDOM)
+        (waited / 10).clamp(POLL_INTERVAL, LONGEST_POLL_INTERVAL)
     }
 
     /// Whether one more backend has room beside those that run and have not yet taken all that they will.
     fn has_memory(&mut self, lld: u32) -> bool {
         let now = Instant::now();
         let available = match self.available {
-            Some((at, available)) if now - at < MEMORY_HOLDS => available,
+            Some((at, available)) if now - at < MEMORY_VALID_FOR => available,
             _ => {
                 let bound = self
                     .bound
                     .as_mut()
-                    .map(|(large, most)| turn::left(*most, large));
+                    .map(|(large, most)| turn::memory_left(*most, large));
                 let Some(available) = memory::available().into_iter().chain(bound).min() else {
                     return true;
                 };
@@ -289,8 +298,9 @@ impl Admission {
     }
 }
 
-fn taken(slots: &mut Slots, patient: bool) -> Option<Slot> {
-    slots.try_take(patient).unwrap_or_else(|e| {
+/// Takes a slot if one is free; none where locks fail.
+fn try_take(slots: &mut Slots, ignore_stopped: bool) -> Option<Slot> {
+    slots.try_take(ignore_stopped).unwrap_or_else(|e| {
         log::warn!("{e}");
         None
     })
@@ -300,7 +310,7 @@ fn taken(slots: &mut Slots, patient: bool) -> Option<Slot> {
 mod tests {
     use super::*;
 
-    /// The one that may run though memory is short is stopped: another takes its place.
+    /// A stopped process has the exemption for short memory: another takes its place.
     #[test]
     fn memory_is_not_waited_for_without_end() {
         let dir = tempfile::tempdir().unwrap();
@@ -316,11 +326,11 @@ mod tests {
         };
         let mut admission = Admission::new(&limits, 2, Some(huge));
         let mut others = Slots::new(dir.path(), "lone", 1);
-        let lone = others.try_take(false).unwrap().unwrap();
+        let exemption = others.try_take(false).unwrap().unwrap();
         let mut stopped = slots::tests::stopped_process();
-        lone.used_by(stopped.id(), 0);
+        exemption.used_by(stopped.id(), 0);
         assert!(admission.try_permit(std::process::id()).is_none());
-        std::thread::sleep(STOPPED + LOOK);
+        std::thread::sleep(STOPPED_COUNT_FOR + POLL_INTERVAL);
         assert!(admission.try_permit(std::process::id()).is_some());
         stopped.kill().unwrap();
         stopped.wait().unwrap();

@@ -18,7 +18,7 @@ pub struct Slots {
     dir: PathBuf,
     kind: &'static str,
     count: usize,
-    /// Open and not ours.
+    /// Opened, and locked by nobody here.
     files: Vec<Option<File>>,
 }
 
@@ -47,11 +47,11 @@ impl Slots {
         }
     }
 
-    /// Takes a slot if one is free. One whose process is stopped (`SIGSTOP`, Ctrl-Z), which could take
-    /// for ever, makes room for another if `stopped_too`.
-    pub fn try_take(&mut self, stopped_too: bool) -> io::Result<Option<Slot>> {
+    /// Takes a slot if one is free. With `ignore_stopped`, one whose process is stopped (`SIGSTOP`, Ctrl-Z),
+    /// maybe for ever, makes room for another.
+    pub fn try_take(&mut self, ignore_stopped: bool) -> io::Result<Option<Slot>> {
         let free = self.first_free(0..self.count)?;
-        if free.is_some() || !stopped_too {
+        if free.is_some() || !ignore_stopped {
             return Ok(free);
         }
         let users = self.users(false);
@@ -88,9 +88,9 @@ impl Slots {
         }
     }
 
-    /// The processes that use slots which others have, each with the memory that it is expected to take;
-    /// with `patient`, only those that are not stopped.
-    pub fn users(&mut self, patient: bool) -> Vec<(u32, u64)> {
+    /// The processes that use slots which others have, each with the memory (bytes) that it is expected to
+    /// take; with `ignore_stopped`, only those that are not stopped.
+    pub fn users(&mut self, ignore_stopped: bool) -> Vec<(u32, u64)> {
         let user = |file: &File| {
             let mut text = [0; 31];
             file.read_exact_at(&mut text, 0).ok()?;
@@ -103,7 +103,7 @@ impl Slots {
             if !matches!(self.try_number(n), Ok(Some(_)))
                 && let Some(Some(file)) = self.files.get(n)
             {
-                users.extend(user(file).filter(|(pid, _)| !patient || !is_stopped(*pid)));
+                users.extend(user(file).filter(|(pid, _)| !ignore_stopped || !is_stopped(*pid)));
             }
         }
         users

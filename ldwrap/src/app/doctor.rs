@@ -49,7 +49,7 @@ pub fn run(config: &Config) -> Result<(), String> {
             let jobs = default_jobs(config, None);
             let tested = selftest::run(&toolchain, jobs).map_err(|f| f.reason);
             if tested.is_ok() {
-                toolchain.prove();
+                toolchain.record_self_test();
             }
             line(
                 "self-test",

@@ -1,7 +1,7 @@
 //! ldwrap as the linker: decide, watch lld, and where that fails, be the real lld.
 
 use crate::admit::{History, Limits};
-use crate::cache::files::Files;
+use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
 use crate::executor::remote::Server;
 use crate::jobs::action::Tool;
@@ -186,10 +186,10 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
             failure: none.err(),
         },
     };
-    if let Some(Err(e)) = cache.map(|cache| cache.settle()) {
+    if let Some(Err(e)) = cache.map(|cache| cache.finish_link()) {
         log::warn!("the cache cannot be counted: {e}");
     }
-    if let Err(e) = files.settle() {
+    if let Err(e) = files.save() {
         log::info!("the digests of files cannot be remembered: {e}");
     }
     Ok(outcome)
@@ -316,9 +316,9 @@ fn make_jobs(
         .map_err(|e| Failure::planned(e.to_string()))?;
     eligibility::release(cmd)?;
     let threads = default_jobs(config, Some(cmd));
-    if !toolchain.proven {
+    if !toolchain.self_tested {
         selftest::run(&toolchain, threads)?;
-        toolchain.prove();
+        toolchain.record_self_test();
     }
     let server = match place {
         JobsPlace::Server(server) => Some((
@@ -342,7 +342,7 @@ fn make_jobs(
         exchange,
     )?;
     if let Some((_, store)) = server {
-        store.settle();
+        store.finish_link();
     }
     Ok(supplied)
 }
@@ -369,9 +369,9 @@ pub(crate) fn default_jobs(config: &Config, cmd: Option<&CommandLine>) -> usize 
 }
 
 /// Digests of files, remembered where there is a cache directory.
-fn files(config: &Config) -> Files {
+fn files(config: &Config) -> FileDigests {
     let memory = config.cache_dir.as_deref().map(|dir| dir.join("digests"));
-    memory.map(Files::remembering).unwrap_or_default()
+    memory.map(FileDigests::recorded_in).unwrap_or_default()
 }
 
 /// The local cache, unless there is to be none.

@@ -34,7 +34,7 @@ const MAX_OBJECTS: usize = 5;
 pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Result<bool, String> {
     let (program, args) = command.split_first().ok_or("no command to verify")?;
     let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
-    process::take_signals().map_err(|e| format!("signals: {e}"))?;
+    process::watch_signals().map_err(|e| format!("signals: {e}"))?;
     let done = process::with_scratch(|scratch| -> io::Result<_> {
         let (bin, found) = (scratch.file("bin"), scratch.file("found"));
         fs::create_dir(&bin)?;
@@ -74,7 +74,7 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
             )
         })?;
         let status = Running::new(child, Role::Tool).wait()?;
-        process::yield_to_signals(status);
+        process::wait_for_pending_signal(status);
         let findings = read_findings(&found)?;
         if let Some(keep) = keep {
             copy_tree(&found.join(KEPT), keep)?;
@@ -464,7 +464,7 @@ fn joined(option: &str, path: &Path) -> OsString {
 
 fn run(command: Command) -> io::Result<Run> {
     let out = process::output(command, Role::Tool)?;
-    process::yield_to_signals(out.status);
+    process::wait_for_pending_signal(out.status);
     Ok(Run {
         status: out.status,
         stdout: out.stdout,

@@ -5,7 +5,7 @@
 //! computed from its content, and its size; or by its content where it has none. So a toolchain that is
 //! installed anew, or elsewhere, keeps its objects, and one that is rebuilt does not.
 
-use super::files::Files;
+use super::files::FileDigests;
 use super::objects::Key;
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, ReadCache, elf};
@@ -27,7 +27,7 @@ pub struct Context(Key);
 
 impl Context {
     /// Of an lld's files and a link's options.
-    pub fn of(programs: &[PathBuf], options: &[u8], files: &Files) -> io::Result<Self> {
+    pub fn of(programs: &[PathBuf], options: &[u8], files: &FileDigests) -> io::Result<Self> {
         let mut hash = Sha256::new();
         let mut add = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_le_bytes());
@@ -58,7 +58,7 @@ impl Context {
 }
 
 /// Which build a program or library is.
-fn build(path: &Path, files: &Files) -> io::Result<Vec<u8>> {
+fn build(path: &Path, files: &FileDigests) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     let id = build_id(file).filter(|id| id.len() >= SHORTEST_BUILD_ID);
@@ -126,7 +126,7 @@ mod tests {
         let own = std::env::current_exe().unwrap();
         assert!(programs.contains(&own), "{programs:?}");
         assert!(programs.len() > 1, "{programs:?}");
-        let files = Files::default();
+        let files = FileDigests::default();
         let context = Context::of(&programs, b"", &files).unwrap();
         let mut reversed = programs.clone();
         reversed.reverse();
@@ -154,7 +154,7 @@ mod tests {
         let file = dir.path().join("script");
         let of = |text: &str| {
             fs::write(&file, text).unwrap();
-            build(&file, &Files::default()).unwrap()
+            build(&file, &FileDigests::default()).unwrap()
         };
         assert_ne!(of("#!/bin/sh\n"), of("#!/bin/sx\n"));
     }

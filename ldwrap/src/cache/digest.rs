@@ -1,4 +1,4 @@
-//! What content is known by.
+//! Digests of content, as the Remote Execution API has them.
 
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -26,29 +26,20 @@ impl Digest {
         }
     }
 
-    /// Of a file's content. In pieces: a compiler's library may be larger than what a link is to take of
-    /// the memory.
+    /// Of a file's content.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         Self::of_open(&File::open(path)?)
     }
 
     /// Of an open file's content from its beginning; where the file is read next stays as it is.
     pub fn of_open(file: &File) -> io::Result<Self> {
-        const PIECE: usize = 1 << 18;
-        let mut piece = vec![0; PIECE];
         let mut hash = Sha256::new();
-        let mut size = 0u64;
-        loop {
-            match file.read_at(&mut piece, size) {
-                Ok(0) => break,
-                Ok(n) => {
-                    hash.update(piece.get(..n).unwrap_or_default());
-                    size += n as u64;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
+        let mut size = 0;
+        for_each_chunk(file, |chunk| {
+            hash.update(chunk);
+            size += chunk.len() as u64;
+            Ok(())
+        })?;
         Ok(Self {
             hash: hash.finalize().into(),
             size,
@@ -63,25 +54,39 @@ impl Digest {
         let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
         digits.map(digit).collect()
     }
-
-    /// From `hash/size` as [`fmt::Display`] writes it.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (hash, size) = text.split_once('/')?;
-        Some(Self {
-            hash: unhex(hash)?,
-            size: size.parse().ok()?,
-        })
-    }
 }
 
 impl fmt::Display for Digest {
+    /// `HASH/SIZE`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.hex(), self.size)
     }
 }
 
-/// A hash in hexadecimal.
+/// Calls `f` with a file's content from its beginning, in chunks: a compiler's library may be larger than
+/// what a link is to take of the memory. By position, since whoever else has the file open may be at
+/// another.
+pub(super) fn for_each_chunk(
+    file: &File,
+    mut f: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    const SIZE: usize = 1 << 17;
+    let mut chunk = vec![0; SIZE];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut chunk, at) {
+            Ok(0) => return Ok(()),
+            Ok(n) => {
+                f(chunk.get(..n).unwrap_or_default())?;
+                at += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Reads [`Digest::hex`]; `None` for anything else.
 pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut hash = [0; 32];
     let text = text.as_bytes();

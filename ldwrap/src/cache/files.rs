@@ -3,27 +3,28 @@
 //! Most inputs of a link were inputs of the one before, and reading them all again would be most of the
 //! work of a link whose objects are all cached. A file is known by device, inode, size and times, as
 //! make, ninja and git know it. One that has changed just now might do so again within the clock's tick,
-//! so it is not remembered yet.
+//! so it is not recorded yet.
 //!
-//! The memory is one file of records of one size, each with a checksum. Links append to it; anything odd
-//! about it, and it is begun anew.
+//! The record is one file of entries of one size, each with a checksum. Links append to it; a file with
+//! anything else in it is removed.
 
 use super::digest::Digest;
+use crate::sys::sync::lock;
 use md5::{Digest as _, Md5};
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-/// Bytes of a record: identity, digest, size, checksum.
-const RECORD: usize = 16 + 32 + 8 + 8;
-/// The memory is begun anew when it is larger (bytes): a quarter of a million files.
-const LIMIT: u64 = 16 << 20;
-/// A file that has changed within this time is not remembered.
-const FRESH: Duration = Duration::from_secs(2);
+/// Bytes of an entry: identity, digest, size, checksum.
+const ENTRY_SIZE: usize = 16 + 32 + 8 + 8;
+/// A larger file (bytes) is removed: a quarter of a million entries.
+const MAX_SIZE: u64 = 16 << 20;
+/// A file that has changed within this time is not recorded.
+const UNSETTLED: Duration = Duration::from_secs(2);
 
 /// What tells that a file is the same and unchanged, as make, ninja and git know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl Identity {
         self.times[1] == 0 && self.times[3] == 0
     }
 
-    fn hash(&self) -> Hash {
+    fn hash(&self) -> IdentityHash {
         let mut hash = Md5::new();
         for n in self.numbers {
             hash.update(n.to_le_bytes());
@@ -75,35 +76,31 @@ impl Identity {
     }
 }
 
-/// An identity in the memory.
-type Hash = [u8; 16];
+/// An identity as the file has it.
+type IdentityHash = [u8; 16];
 
 /// Digests of files. Two threads may compute one at once, to the same result.
 #[derive(Debug, Default)]
-pub struct Files {
+pub struct FileDigests {
     known: Mutex<HashMap<PathBuf, Digest>>,
-    memory: Option<PathBuf>,
-    old: HashMap<Hash, Digest>,
-    new: Mutex<Vec<u8>>,
+    file: Option<PathBuf>,
+    recorded: HashMap<IdentityHash, Digest>,
+    unsaved: Mutex<Vec<u8>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Files {
-    /// With a memory in this file, which need not exist.
+impl FileDigests {
+    /// With those that this file has, which need not exist.
     #[must_use]
-    pub fn remembering(memory: PathBuf) -> Self {
-        let bytes = fs::read(&memory).unwrap_or_default();
-        let old = recall(&bytes).unwrap_or_else(|| {
-            log::info!("{} is damaged, or full, and begun anew", memory.display());
-            let _ = fs::remove_file(&memory);
+    pub fn recorded_in(file: PathBuf) -> Self {
+        let bytes = fs::read(&file).unwrap_or_default();
+        let recorded = parse_records(&bytes).unwrap_or_else(|| {
+            log::info!("{} is damaged, or full, and removed", file.display());
+            let _ = fs::remove_file(&file);
             HashMap::new()
         });
         Self {
-            memory: Some(memory),
-            old,
+            file: Some(file),
+            recorded,
             ..Self::default()
         }
     }
@@ -115,11 +112,11 @@ impl Files {
         }
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         let before = fs::metadata(path).map_err(named)?;
-        let digest = match self.old.get(&Identity::of(&before).hash()) {
+        let digest = match self.recorded.get(&Identity::of(&before).hash()) {
             Some(digest) if digest.size == before.size() => *digest,
             _ => {
                 let digest = Digest::of_file(path).map_err(named)?;
-                self.remember(path, &before, &digest);
+                self.record_if_settled(path, &before, &digest);
                 digest
             }
         };
@@ -127,35 +124,35 @@ impl Files {
         Ok(digest)
     }
 
-    fn remember(&self, path: &Path, before: &Metadata, digest: &Digest) {
+    fn record_if_settled(&self, path: &Path, before: &Metadata, digest: &Digest) {
         let after = fs::metadata(path).map(|m| Identity::of(&m)).ok();
         let before = Identity::of(before);
-        let settled = before.age().is_some_and(|age| age > FRESH);
-        if self.memory.is_some() && after == Some(before) && settled {
-            lock(&self.new).extend(record(&before.hash(), digest));
+        let settled = before.age().is_some_and(|age| age > UNSETTLED);
+        if self.file.is_some() && after == Some(before) && settled {
+            lock(&self.unsaved).extend(record(&before.hash(), digest));
         }
     }
 
-    /// Writes down what was learnt.
-    pub fn settle(&self) -> io::Result<()> {
-        let new = std::mem::take(&mut *lock(&self.new));
-        let Some(memory) = self.memory.as_ref().filter(|_| !new.is_empty()) else {
+    /// Appends the digests that were computed to the file.
+    pub fn save(&self) -> io::Result<()> {
+        let unsaved = std::mem::take(&mut *lock(&self.unsaved));
+        let Some(path) = self.file.as_ref().filter(|_| !unsaved.is_empty()) else {
             return Ok(());
         };
-        if let Some(dir) = memory.parent() {
+        if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
         let mut file = File::options()
             .append(true)
             .create(true)
             .mode(0o600)
-            .open(memory)?;
+            .open(path)?;
         // One call: records of links that end at once do not mix.
-        file.write_all(&new)
+        file.write_all(&unsaved)
     }
 }
 
-fn record(identity: &Hash, digest: &Digest) -> Vec<u8> {
+fn record(identity: &IdentityHash, digest: &Digest) -> Vec<u8> {
     let mut bytes = identity.to_vec();
     bytes.extend(digest.hash);
     bytes.extend(digest.size.to_le_bytes());
@@ -165,12 +162,12 @@ fn record(identity: &Hash, digest: &Digest) -> Vec<u8> {
 }
 
 /// Reads records; nothing if there is anything else, or too much of it.
-fn recall(bytes: &[u8]) -> Option<HashMap<Hash, Digest>> {
-    if bytes.len() as u64 > LIMIT {
+fn parse_records(bytes: &[u8]) -> Option<HashMap<IdentityHash, Digest>> {
+    if bytes.len() as u64 > MAX_SIZE {
         return None;
     }
-    let (records, rest) = bytes.as_chunks::<RECORD>();
-    let one = |bytes: &[u8; RECORD]| {
+    let (records, rest) = bytes.as_chunks::<ENTRY_SIZE>();
+    let one = |bytes: &[u8; ENTRY_SIZE]| {
         let identity = bytes[..16].try_into().ok()?;
         let digest = Digest {
             hash: bytes[16..48].try_into().ok()?,
@@ -197,44 +194,48 @@ mod tests {
     #[test]
     fn a_digest_is_remembered_until_the_file_changes() {
         let dir = tempfile::tempdir().unwrap();
-        let (file, memory) = (dir.path().join("file"), dir.path().join("new/memory"));
+        let (file, record_file) = (dir.path().join("file"), dir.path().join("new/record"));
         fs::write(&file, "one").unwrap();
         age(&file);
-        let digest = |files: &Files| files.digest(&file).unwrap();
-        let first = Files::remembering(memory.clone());
+        let digest = |files: &FileDigests| files.digest(&file).unwrap();
+        let first = FileDigests::recorded_in(record_file.clone());
         assert_eq!(digest(&first), Digest::of(b"one"));
-        first.settle().unwrap();
-        assert!(!memory.exists(), "changed just now");
-        std::thread::sleep(FRESH + Duration::from_millis(1100));
-        let second = Files::remembering(memory.clone());
+        first.save().unwrap();
+        assert!(!record_file.exists(), "changed just now");
+        std::thread::sleep(UNSETTLED + Duration::from_millis(1100));
+        let second = FileDigests::recorded_in(record_file.clone());
         digest(&second);
-        second.settle().unwrap();
-        assert_eq!(fs::metadata(&memory).unwrap().len(), RECORD as u64);
-        let third = Files::remembering(memory.clone());
-        assert_eq!(third.old.len(), 1);
+        second.save().unwrap();
+        assert_eq!(fs::metadata(&record_file).unwrap().len(), ENTRY_SIZE as u64);
+        let third = FileDigests::recorded_in(record_file.clone());
+        assert_eq!(third.recorded.len(), 1);
         assert_eq!(digest(&third), Digest::of(b"one"));
-        third.settle().unwrap();
-        assert_eq!(fs::metadata(&memory).unwrap().len(), RECORD as u64);
+        third.save().unwrap();
+        assert_eq!(fs::metadata(&record_file).unwrap().len(), ENTRY_SIZE as u64);
         // Same size, another content.
         fs::write(&file, "two").unwrap();
-        let fourth = Files::remembering(memory);
+        let fourth = FileDigests::recorded_in(record_file);
         assert_eq!(digest(&fourth), Digest::of(b"two"));
     }
 
     #[test]
-    fn a_damaged_memory_is_begun_anew() {
+    fn a_damaged_record_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let memory = dir.path().join("memory");
+        let record_file = dir.path().join("record");
         let good = record(&[7; 16], &Digest::of(b"x"));
-        assert_eq!(recall(&good).unwrap().len(), 1);
-        assert_eq!(recall(&[]).unwrap().len(), 0);
-        for at in 0..RECORD {
+        assert_eq!(parse_records(&good).unwrap().len(), 1);
+        assert_eq!(parse_records(&[]).unwrap().len(), 0);
+        for at in 0..ENTRY_SIZE {
             let mut bad = [good.clone(), good.clone()].concat();
             bad[at] ^= 4;
-            assert!(recall(&bad).is_none(), "{at}");
-            fs::write(&memory, &bad[..RECORD + at]).unwrap();
-            assert!(Files::remembering(memory.clone()).old.is_empty());
-            assert!(!memory.exists());
+            assert!(parse_records(&bad).is_none(), "{at}");
+            fs::write(&record_file, &bad[..ENTRY_SIZE + at]).unwrap();
+            assert!(
+                FileDigests::recorded_in(record_file.clone())
+                    .recorded
+                    .is_empty()
+            );
+            assert!(!record_file.exists());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is kept from link to link: objects, and digests of files.
 
-pub mod context;
-pub mod digest;
-pub mod files;
-pub mod objects;
+pub(crate) mod context;
+pub(crate) mod digest;
+pub(crate) mod files;
+pub(crate) mod objects;

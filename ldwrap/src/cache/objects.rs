@@ -1,4 +1,4 @@
-//! The local cache: objects, by what makes them.
+//! The local cache: objects by the digest of all that shapes them.
 //!
 //! An entry is two names: `k/x/KEY`, a symbolic link whose text says which object, by its digest, size
 //! and checksum, and `o/x/DIGEST`, the object. A link of such length is one inode and no block, so that
@@ -9,10 +9,11 @@
 //! is to cost next to nothing, a faster checksum tells whether it is damaged: then it is a miss, and is
 //! removed. (That is no protection from somebody who can write to the directory: it is its owner's.)
 //!
-//! The size is bounded by least recent use (a hit sets the object's time). What the objects come to is
-//! kept as a number in a file, added to once a link, so that only a link that takes the cache over its
+//! Beyond its bound the cache drops the least recently used objects (a hit sets the object's time). Their
+//! total size is kept in a file, updated once a link, so that only a link that takes the cache over its
 //! bound looks at all of it. The number may be wrong after a kill; each pruning puts it right.
 
+use super::digest::for_each_chunk;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::fcntl::{AtFlags, Flock, FlockArg};
@@ -20,20 +21,20 @@ use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use xxhash_rust::xxh3::Xxh3;
 
-/// What pruning leaves, in hundredths of the bound: the next link is not to prune again.
-const AFTER_PRUNING: u64 = 90;
+/// What pruning leaves, in percent of the bound: the next link is not to prune again.
+const PRUNED_PERCENT: u64 = 90;
 /// A temporary file of a link that was killed is removed after this time.
-const STALE: Duration = Duration::from_secs(3600);
+const TEMPORARY_EXPIRES: Duration = Duration::from_secs(3600);
 /// An object's time is not set again within this time: each setting is a write to the disk.
-const USED_LATELY: Duration = Duration::from_secs(600);
+const USE_RESOLUTION: Duration = Duration::from_secs(600);
 
-/// What an object is made by: a digest of all that shapes it.
+/// A digest of all that shapes an object.
 pub type Key = [u8; 32];
 
 /// A cache directory.
@@ -42,10 +43,11 @@ pub struct Cache {
     dir: PathBuf,
     /// In bytes; 0 is none.
     limit: u64,
+    /// Bytes of objects that this link has added.
     added: AtomicU64,
 }
 
-/// What is in it.
+/// What is in a cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Keys whose objects are known.
@@ -68,34 +70,34 @@ impl Cache {
         }
     }
 
-    fn name_of_key(&self, key: &Key) -> PathBuf {
-        self.entry("k", &URL_SAFE_NO_PAD.encode(key))
+    fn key_path(&self, key: &Key) -> PathBuf {
+        self.path("k", &URL_SAFE_NO_PAD.encode(key))
     }
 
-    fn name_of_object(&self, object: &Object) -> PathBuf {
-        self.entry("o", &object.name())
+    fn object_path(&self, object: &StoredObject) -> PathBuf {
+        self.path("o", &object.name())
     }
 
     /// One directory of each kind: file systems find a name among many, and making directories takes a first link
     /// longer than objects do.
-    fn entry(&self, kind: &str, name: &str) -> PathBuf {
+    fn path(&self, kind: &str, name: &str) -> PathBuf {
         self.dir.join(kind).join(name)
     }
 
-    /// The object of a key, open for reading from its beginning; none if there is none that is whole.
+    /// The object of a key, open for reading from its beginning; `None` if there is none that is intact.
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<File> {
         self.find_object(key).map(|(file, _)| file)
     }
 
     fn find_object(&self, key: &Key) -> Option<(File, PathBuf)> {
-        let name = self.name_of_key(key);
+        let name = self.key_path(key);
         let text = fs::read_link(&name).ok()?;
-        let Some(object) = text.to_str().and_then(Object::parse) else {
+        let Some(object) = text.to_str().and_then(StoredObject::parse) else {
             discard(&name, "it names no object");
             return None;
         };
-        let path = self.name_of_object(&object);
+        let path = self.object_path(&object);
         match object.open(&path) {
             Ok(file) => Some((file, path)),
             Err(e) => {
@@ -126,13 +128,13 @@ impl Cache {
 
     /// Keeps the content of an open file as the object of a key.
     pub fn put(&self, key: &Key, content: &File) -> io::Result<()> {
-        let object = Object::of(content)?;
-        let path = self.name_of_object(&object);
+        let object = StoredObject::of(content)?;
+        let path = self.object_path(&object);
         if !fs::metadata(&path).is_ok_and(|m| m.len() == object.size) {
             write_new(&path, content)?;
             self.added.fetch_add(object.size, Ordering::Relaxed);
         }
-        let name = self.name_of_key(key);
+        let name = self.key_path(key);
         match in_parent(&name, |_| symlink(object.text(), &name)) {
             // Another link was first, with an object that is as good.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -140,22 +142,22 @@ impl Cache {
         }
     }
 
-    /// To be called when a link has ended: adds what it has put there to the count, and prunes if
-    /// that is too much now.
-    pub fn settle(&self) -> io::Result<()> {
+    /// To be called when a link has ended: adds what it has put there to the total size, and prunes if
+    /// that is beyond the bound now.
+    pub fn finish_link(&self) -> io::Result<()> {
         let added = self.added.swap(0, Ordering::Relaxed);
         if added == 0 {
             return Ok(());
         }
-        let total = self.count(|total| total.saturating_add(added))?;
+        let total = self.update_size(|total| total.saturating_add(added))?;
         if self.limit > 0 && total > self.limit {
-            self.prune(self.limit / 100 * AFTER_PRUNING)?;
+            self.prune(self.limit / 100 * PRUNED_PERCENT)?;
         }
         Ok(())
     }
 
-    /// Changes the count, under a lock.
-    fn count(&self, change: impl FnOnce(u64) -> u64) -> io::Result<u64> {
+    /// Changes the file that has the total size, under a lock; gives the new size.
+    fn update_size(&self, change: impl FnOnce(u64) -> u64) -> io::Result<u64> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -164,7 +166,7 @@ impl Cache {
             .open(self.dir.join("size"))?;
         let mut file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e)?;
         let mut text = String::new();
-        // What is no number is none: the next pruning counts.
+        // What is no number counts as none: the next pruning puts it right.
         let _ = file.read_to_string(&mut text);
         let total = change(text.trim().parse().unwrap_or(0));
         file.rewind()?;
@@ -173,12 +175,12 @@ impl Cache {
         Ok(total)
     }
 
-    /// Removes the objects that were not used for longest until at most `keep` bytes are left, and
-    /// the keys of objects that are gone. Says what is left and what was removed.
+    /// Removes the least recently used objects until at most `keep` bytes are left, and the keys of
+    /// objects that are gone. Gives what is left and what was removed.
     pub fn prune(&self, keep: u64) -> io::Result<(Stats, Stats)> {
         let (mut left, mut removed) = (Stats::default(), Stats::default());
         let mut objects = Vec::new();
-        self.each("o", |path, m| {
+        self.for_each_entry("o", |path, m| {
             objects.push((
                 m.modified().unwrap_or(SystemTime::UNIX_EPOCH),
                 m.len(),
@@ -202,18 +204,18 @@ impl Cache {
             stats.bytes += size;
         }
         let mut keys = Vec::new();
-        self.each("k", |path, _| keys.push(path))?;
+        self.for_each_entry("k", |path, _| keys.push(path))?;
         for path in keys {
             let object = fs::read_link(&path).ok();
-            let object = object.and_then(|text| text.to_str().and_then(Object::parse));
-            if object.is_some_and(|o| self.name_of_object(&o).exists()) {
+            let object = object.and_then(|text| text.to_str().and_then(StoredObject::parse));
+            if object.is_some_and(|o| self.object_path(&o).exists()) {
                 left.keys += 1;
             } else if remove(&path)? {
                 removed.keys += 1;
             }
         }
         if self.dir.exists() {
-            self.count(|_| left.bytes)?;
+            self.update_size(|_| left.bytes)?;
         }
         Ok((left, removed))
     }
@@ -221,16 +223,20 @@ impl Cache {
     /// What is in it, by looking at all of it.
     pub fn stats(&self) -> io::Result<Stats> {
         let mut stats = Stats::default();
-        self.each("o", |_, m| {
+        self.for_each_entry("o", |_, m| {
             stats.objects += 1;
             stats.bytes += m.len();
         })?;
-        self.each("k", |_, _| stats.keys += 1)?;
+        self.for_each_entry("k", |_, _| stats.keys += 1)?;
         Ok(stats)
     }
 
-    /// Calls `f` for each entry of a kind, and removes what killed links left of theirs.
-    fn each(&self, kind: &str, mut f: impl FnMut(PathBuf, &fs::Metadata)) -> io::Result<()> {
+    /// Calls `f` for each entry of a kind, and removes temporary files of links that were killed.
+    fn for_each_entry(
+        &self,
+        kind: &str,
+        mut f: impl FnMut(PathBuf, &fs::Metadata),
+    ) -> io::Result<()> {
         let list = |dir: &Path| match fs::read_dir(dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             entries => entries?.collect::<io::Result<Vec<_>>>(),
@@ -242,7 +248,7 @@ impl Cache {
             };
             if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
                 let age = metadata.modified().ok().and_then(|t| t.elapsed().ok());
-                if age.is_some_and(|age| age > STALE) {
+                if age.is_some_and(|age| age > TEMPORARY_EXPIRES) {
                     remove(&entry.path())?;
                 }
             } else {
@@ -255,20 +261,20 @@ impl Cache {
 
 /// An object, as the symbolic link of a key describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Object {
+struct StoredObject {
     digest: [u8; 24],
     size: u64,
     checksum: u64,
 }
 
-impl Object {
+impl StoredObject {
     /// Of a file's content.
     fn of(file: &File) -> io::Result<Self> {
         let (mut digest, mut checksum, mut size) = (Sha256::new(), Xxh3::new(), 0);
-        each_piece(file, |piece| {
-            digest.update(piece);
-            checksum.update(piece);
-            size += piece.len() as u64;
+        for_each_chunk(file, |chunk| {
+            digest.update(chunk);
+            checksum.update(chunk);
+            size += chunk.len() as u64;
             Ok(())
         })?;
         let mut cut = [0; 24];
@@ -290,7 +296,7 @@ impl Object {
         format!("{}.{:x}.{checksum}", self.name(), self.size)
     }
 
-    /// Reads [`Object::text`].
+    /// Reads [`StoredObject::text`].
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
@@ -313,40 +319,21 @@ impl Object {
             .open(path)?;
         let metadata = file.metadata()?;
         let mut checksum = Xxh3::new();
-        let whole = metadata.is_file() && metadata.len() == self.size && {
-            each_piece(&file, |piece| {
-                checksum.update(piece);
+        let intact = metadata.is_file() && metadata.len() == self.size && {
+            for_each_chunk(&file, |chunk| {
+                checksum.update(chunk);
                 Ok(())
             })?;
             checksum.digest() == self.checksum
         };
-        if !whole {
+        if !intact {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let age = metadata.modified().ok().and_then(|t| t.elapsed().ok());
-        if age.is_none_or(|age| age > USED_LATELY) {
+        if age.is_none_or(|age| age > USE_RESOLUTION) {
             let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
         }
         Ok(file)
-    }
-}
-
-/// Calls `f` with a file's content from its beginning, in pieces. By position: whoever else has the file
-/// open may be at another.
-fn each_piece(file: &File, mut f: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    const PIECE: usize = 1 << 17;
-    let mut piece = vec![0; PIECE];
-    let mut at = 0;
-    loop {
-        match file.read_at(&mut piece, at) {
-            Ok(0) => return Ok(()),
-            Ok(n) => {
-                f(piece.get(..n).unwrap_or_default())?;
-                at += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
     }
 }
 
@@ -355,8 +342,8 @@ fn in_parent<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Resul
     let dir = path.parent().ok_or(io::ErrorKind::NotFound)?;
     match make(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let mut whole = fs::DirBuilder::new();
-            whole.recursive(true).mode(0o700).create(dir)?;
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700).create(dir)?;
             make(dir)
         }
         done => done,
@@ -386,7 +373,7 @@ fn write_new(to: &Path, content: &File) -> io::Result<()> {
         );
         match linked {
             Ok(()) => return Ok(()),
-            // One of another size, which is damaged, or another link's, which is not.
+            // There is one, of another size and so damaged, or of another link and good. It is replaced.
             Err(nix::errno::Errno::EEXIST) => {}
             Err(e) => log::debug!("{}: {e}", to.display()),
         }
@@ -400,7 +387,7 @@ fn write_new(to: &Path, content: &File) -> io::Result<()> {
 }
 
 fn copy(content: &File, mut to: &File) -> io::Result<()> {
-    each_piece(content, |piece| to.write_all(piece))
+    for_each_chunk(content, |chunk| to.write_all(chunk))
 }
 
 fn discard(entry: &Path, why: &str) {
@@ -455,7 +442,9 @@ mod tests {
         }
         fn only(&self, kind: &str) -> PathBuf {
             let mut found = Vec::new();
-            self.cache.each(kind, |p, _| found.push(p)).unwrap();
+            self.cache
+                .for_each_entry(kind, |p, _| found.push(p))
+                .unwrap();
             assert_eq!(found.len(), 1);
             found.remove(0)
         }
@@ -519,24 +508,24 @@ mod tests {
         for n in 0..10 {
             c.put(n, &[n; 100]);
             let at = SystemTime::now() - Duration::from_secs(1000 - u64::from(n));
-            let object = fs::read_link(c.cache.name_of_key(&key(n))).unwrap();
-            let object = Object::parse(object.to_str().unwrap()).unwrap();
-            let object = c.cache.name_of_object(&object);
+            let object = fs::read_link(c.cache.key_path(&key(n))).unwrap();
+            let object = StoredObject::parse(object.to_str().unwrap()).unwrap();
+            let object = c.cache.object_path(&object);
             let times = FileTimes::new().set_modified(at);
             File::open(object).unwrap().set_times(times).unwrap();
         }
-        c.cache.settle().unwrap();
+        c.cache.finish_link().unwrap();
         assert_eq!(c.cache.stats().unwrap().objects, 10);
         // Used now, though it is the oldest.
         assert!(c.get(0).is_some());
         c.put(10, &[10; 100]);
-        c.cache.settle().unwrap();
+        c.cache.finish_link().unwrap();
         let stats = c.cache.stats().unwrap();
         assert_eq!((stats.objects, stats.keys, stats.bytes), (9, 9, 900));
         assert!(c.get(0).is_some() && c.get(10).is_some());
         assert!(c.get(1).is_none() && c.get(2).is_none());
-        // The count is right again.
-        assert_eq!(c.cache.count(|n| n).unwrap(), 900);
+        // The total is right again.
+        assert_eq!(c.cache.update_size(|n| n).unwrap(), 900);
     }
 
     #[test]
@@ -554,8 +543,8 @@ mod tests {
             .unwrap()
             .set_times(long_ago)
             .unwrap();
-        c.cache.settle().unwrap();
-        assert_eq!(c.cache.count(|n| n).unwrap(), 6);
+        c.cache.finish_link().unwrap();
+        assert_eq!(c.cache.update_size(|n| n).unwrap(), 6);
         assert!(dir.join(".new-young").exists() && !dir.join(".new-old").exists());
         let (left, removed) = c.cache.prune(0).unwrap();
         assert_eq!((left.objects, removed.objects, removed.keys), (0, 1, 1));

@@ -588,7 +588,7 @@ fn choose(state: &State) -> Option<Place> {
 mod tests {
     use super::*;
     use crate::jobs::action::Digest;
-    use crate::jobs::index::Identifier;
+    use crate::jobs::index::ModuleIdentifier;
 
     fn plenty(room: usize) -> Room {
         Room {
@@ -600,7 +600,7 @@ mod tests {
     fn task(number: usize, size: u64) -> Task {
         let job = Job {
             number,
-            identifier: Identifier(format!("{number}.o").into()),
+            identifier: ModuleIdentifier::new(format!("{number}.o").as_bytes()),
             inputs: Vec::new(),
             size,
             shard: Vec::new(),

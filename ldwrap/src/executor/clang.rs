@@ -97,7 +97,7 @@ impl Clang {
         let begin = Instant::now();
         let out = process::output(command, Role::Backend)
             .map_err(|e| format!("cannot run {}: {e}", self.clang.display()))?;
-        let (name, ms) = (job.identifier.0.display(), begin.elapsed().as_millis());
+        let (name, ms) = (&job.identifier, begin.elapsed().as_millis());
         log::debug!("{name} compiled in {ms} ms");
         let said = String::from_utf8_lossy(&out.stderr);
         if !out.status.success() {
@@ -105,7 +105,7 @@ impl Clang {
                 "{} ended with {}: {}",
                 self.clang.display(),
                 out.status,
-                process::gist(&said)
+                process::first_error_line(&said)
             ));
         }
         if !said.is_empty() || !out.stdout.is_empty() {

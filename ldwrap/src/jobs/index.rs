@@ -9,35 +9,64 @@ use super::invocation::Invocation;
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A module that takes part, as lld names it: a path, or `ARCHIVE(MEMBER at OFFSET)` (docs/lld.md, "Identifiers").
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Identifier(pub OsString);
+/// A module as lld names it: a path, or `ARCHIVE(MEMBER at OFFSET)` (docs/lld.md, "Identifiers").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleIdentifier(OsString);
 
-/// One module and its shard.
+impl ModuleIdentifier {
+    /// By the bytes of its name.
+    #[must_use]
+    pub fn new(name: &[u8]) -> Self {
+        Self(OsStr::from_bytes(name).to_owned())
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_os_str(&self) -> &OsStr {
+        &self.0
+    }
+
+    /// The bytes of its name, as shards have it for a module's path.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for ModuleIdentifier {
+    /// What is not UTF-8 is replaced.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+/// A module of the index.
 #[derive(Debug)]
-pub struct Indexed {
-    /// Who it is.
-    pub identifier: Identifier,
-    /// Its shard, as lld wrote it.
+pub struct IndexedModule {
+    /// Its name.
+    pub identifier: ModuleIdentifier,
+    /// Its individual index (`MODULE.thinlto.bc`), as lld wrote it: the part of the combined index that
+    /// its backend needs. LLVM calls it a shard of the index.
     pub shard: Vec<u8>,
 }
 
-/// What the thin link said: the modules, in task order.
+/// What comes of the thin link.
 #[derive(Debug)]
 pub struct Index {
-    /// ThinLTO modules that take part.
-    pub modules: Vec<Indexed>,
+    /// ThinLTO modules that take part, in task order.
+    pub modules: Vec<IndexedModule>,
     /// Modules that take part as regular LTO only.
-    pub regular: Vec<Identifier>,
+    pub regular_lto: Vec<ModuleIdentifier>,
 }
 
 impl Index {
-    /// Runs the thin link.
+    /// Runs the thin link and reads what it writes. Fails where lld does, or writes something else.
     pub fn run(lld: &Invocation<'_>) -> Result<Self, Failure> {
         let list = lld.scratch.list();
         let mut only = OsString::from("--thinlto-index-only=");
@@ -65,22 +94,25 @@ impl Index {
                     String::from_utf8_lossy(line)
                 ))
             })?;
-            let identifier = Identifier(OsString::from_vec(identifier.to_vec()));
+            let identifier = ModuleIdentifier::new(identifier);
             let shard = read_shard(lld, &identifier)?;
-            modules.push(Indexed { identifier, shard });
+            modules.push(IndexedModule { identifier, shard });
         }
-        let regular = regular(lld.scratch)
+        let regular_lto = regular_lto_modules(lld.scratch)
             .map_err(|e| Failure::new(format!("reading the index phase's directory: {e}")))?;
-        Ok(Self { modules, regular })
+        Ok(Self {
+            modules,
+            regular_lto,
+        })
     }
 }
 
-/// Modules of the link that are not in the index have an empty file in a shard's place; lazy ones
-/// that stay out have a shard that says so (`BitcodeCompiler::compile`, lld/ELF/LTO.cpp).
+/// Finds modules of the link that are not in the index: in a shard's place they have an empty file. Lazy
+/// ones that stay out have a shard that says so (`BitcodeCompiler::compile`, lld/ELF/LTO.cpp).
 ///
 /// Only the path of that file is left of the identifier, so an absolute one is told from a relative
 /// one by what exists.
-fn regular(scratch: &Scratch) -> io::Result<Vec<Identifier>> {
+fn regular_lto_modules(scratch: &Scratch) -> io::Result<Vec<ModuleIdentifier>> {
     let mut found = Vec::new();
     let mut dirs = vec![scratch.index_root()];
     while let Some(dir) = dirs.pop() {
@@ -108,22 +140,21 @@ fn regular(scratch: &Scratch) -> io::Result<Vec<Identifier>> {
                         )));
                     }
                 };
-                found.push(Identifier(id.into_os_string()));
+                found.push(ModuleIdentifier(id.into_os_string()));
             }
         }
     }
     Ok(found)
 }
 
-fn read_shard(lld: &Invocation<'_>, identifier: &Identifier) -> Result<Vec<u8>, Failure> {
+fn read_shard(lld: &Invocation<'_>, identifier: &ModuleIdentifier) -> Result<Vec<u8>, Failure> {
     let mut path = lld.scratch.index().as_os_str().to_owned();
     path.push("/");
-    path.push(&identifier.0);
+    path.push(identifier.as_os_str());
     path.push(".thinlto.bc");
     fs::read(PathBuf::from(&path)).map_err(|e| {
         Failure::new(format!(
-            "the index phase left no shard for {}: {e}",
-            OsStr::display(&identifier.0)
+            "the index phase left no shard for {identifier}: {e}"
         ))
     })
 }

@@ -1,17 +1,18 @@
 //! A backend: one module compiled with its shard, as a job that could run on any machine.
 //!
 //! A job is a directory of relative names: `m/0000.o`, `m/0001.o` ... are the module and what it
-//! imports, in the lexical order of their identifiers (docs/lld.md, "Imports" and "The index run"), `shard` is its part of the
-//! index with just these names in it, `out.o` is what it makes.
+//! imports, in the lexical order of their identifiers (docs/lld.md, "Imports" and "The index run"),
+//! `shard` is its part of the index with just these names in it, `out.o` is what it makes.
 
 use super::failure::Failure;
 use super::outcome::BackendError;
 use crate::jobs::bitcode::canonical::canonical;
+use crate::jobs::bitcode::guid;
 use crate::jobs::bitcode::shard::{ModuleRef, Shard};
-use crate::jobs::codegen::{self, Codegen};
-use crate::jobs::index::{Identifier, Index};
+use crate::jobs::codegen::{BackendFiles, Codegen, InputFile};
+use crate::jobs::index::{Index, ModuleIdentifier};
 use crate::jobs::locality::Locality;
-use crate::jobs::modules::Module;
+use crate::jobs::modules::{self, Module};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -27,16 +28,16 @@ pub struct Job {
     /// The module's position in task order.
     pub number: usize,
     /// What lld calls it, for messages.
-    pub identifier: Identifier,
-    /// Files that it reads besides the shard: name in the job, and where the bytes are.
-    pub inputs: Vec<(PathBuf, PathBuf)>,
+    pub identifier: ModuleIdentifier,
+    /// Files that it reads besides the shard.
+    pub inputs: Vec<InputFile>,
     /// Size of the module (bytes).
     pub size: u64,
     /// The shard, enriched and with the job's own names.
     pub shard: Vec<u8>,
     /// Arguments of clang, all paths relative to the job's directory.
     pub args: Vec<OsString>,
-    /// GUIDs of what the module defines: an object of another module is known by its symbols.
+    /// GUIDs of what the module defines, by which objects of other modules are told apart.
     pub defines: Vec<u64>,
 }
 
@@ -49,6 +50,7 @@ pub struct Jobs<'a> {
     shards: &'a [Shard<'a>],
     modules: &'a [Module],
     number_of: HashMap<&'a [u8], usize>,
+    /// The number of each module in its own shard.
     own: Vec<u64>,
     locality: Locality,
 }
@@ -66,20 +68,22 @@ impl<'a> Jobs<'a> {
             .modules
             .iter()
             .enumerate()
-            .map(|(n, m)| (m.identifier.0.as_encoded_bytes(), n))
+            .map(|(n, m)| (m.identifier.as_bytes(), n))
             .collect();
         let own: Vec<u64> = index
             .modules
             .iter()
             .zip(shards)
-            .map(|(m, shard)| own_id(m.identifier.0.as_encoded_bytes(), shard))
+            .map(|(m, shard)| own_number(&m.identifier, shard))
             .collect::<Result<_, _>>()?;
         check_modules(threads, codegen, index, modules)?;
-        let regular_only = crate::jobs::modules::regular_only(index)?;
+        let regular_lto = modules::regular_lto_summaries(index)?;
         let locality = Locality::of(
             shards.iter().zip(own.iter().copied()),
-            modules,
-            &regular_only,
+            modules
+                .iter()
+                .flat_map(|m| &m.regular_lto)
+                .chain(&regular_lto),
         );
         Ok(Self {
             codegen,
@@ -116,7 +120,7 @@ impl<'a> Jobs<'a> {
     /// Makes the job of a module.
     pub fn make(&self, number: usize) -> Result<Job, BackendError> {
         let named = self.index.modules.get(number);
-        let named = named.map(|m| m.identifier.0.to_string_lossy().into_owned());
+        let named = named.map(|m| m.identifier.to_string());
         self.try_make(number).map_err(|why| BackendError {
             module: named.unwrap_or_default(),
             why,
@@ -145,7 +149,12 @@ impl<'a> Jobs<'a> {
                 .number_of
                 .get(path)
                 .and_then(|&n| self.modules.get(n))
-                .ok_or_else(|| format!("it imports from {}, which takes no part", lossy(path)))?;
+                .ok_or_else(|| {
+                    format!(
+                        "it imports from {}, which takes no part",
+                        String::from_utf8_lossy(path)
+                    )
+                })?;
             symbols.extend(&imported.names);
             inputs.push((names[path].clone(), imported.file.clone()));
         }
@@ -161,16 +170,16 @@ impl<'a> Jobs<'a> {
         let bytes = match canonical(&bytes) {
             Ok(Some(sorted)) => sorted,
             _ => {
-                log::debug!("{}: its shard stays in its order", m.identifier.0.display());
+                log::debug!("{}: its shard stays in its order", m.identifier);
                 bytes
             }
         };
         let name = names
-            .get(m.identifier.0.as_encoded_bytes())
+            .get(m.identifier.as_bytes())
             .ok_or("its shard does not mention it")?;
         let args = self.codegen.backend_args(
             &module.triple,
-            &codegen::Job {
+            &BackendFiles {
                 module: name,
                 shard: Path::new(SHARD),
                 object: Path::new(OBJECT),
@@ -206,12 +215,11 @@ impl Job {
             .filter(|name| !name.windows(6).any(|part| part == b".llvm."))
             .peekable();
         file.kind() == object::ObjectKind::Relocatable
-            && (names.peek().is_none()
-                || names.any(|name| self.defines.contains(&crate::jobs::bitcode::guid(name))))
+            && (names.peek().is_none() || names.any(|name| self.defines.contains(&guid(name))))
     }
 }
 
-/// Forwards a link of modules that clang would compile otherwise than lld.
+/// Refuses a link with a module that clang would compile otherwise than lld.
 fn check_modules(
     threads: usize,
     codegen: &Codegen,
@@ -222,8 +230,8 @@ fn check_modules(
         codegen
             .check_module(&module.file, &module.triple)
             .map_err(|why| {
-                let name = index.modules.get(n).map(|m| m.identifier.0.display());
-                let name = name.map(|n| n.to_string()).unwrap_or_default();
+                let name = index.modules.get(n).map(|m| m.identifier.to_string());
+                let name = name.unwrap_or_default();
                 Failure::planned(format!("module {name}: {why}"))
             })
     })
@@ -232,21 +240,7 @@ fn check_modules(
 }
 
 /// The number that a shard gives the module it is for.
-fn own_id(identifier: &[u8], shard: &Shard<'_>) -> Result<u64, Failure> {
-    own(identifier, shard).map(|m| m.id).ok_or_else(|| {
-        Failure::new(format!(
-            "the shard of {} does not mention it",
-            lossy(identifier)
-        ))
-    })
-}
-
-/// The entry of the module that a shard is for.
-#[must_use]
-pub fn own<'s>(identifier: &[u8], shard: &'s Shard<'_>) -> Option<&'s ModuleRef> {
-    shard.modules.iter().find(|m| m.path == identifier)
-}
-
-fn lossy(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
+fn own_number(identifier: &ModuleIdentifier, shard: &Shard<'_>) -> Result<u64, Failure> {
+    let own = shard.module(identifier.as_bytes()).map(|m| m.id);
+    own.ok_or_else(|| Failure::new(format!("the shard of {identifier} does not mention it")))
 }

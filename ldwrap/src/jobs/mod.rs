@@ -1,15 +1,15 @@
 //! A link as jobs that can run anywhere: the index, modules, what each backend reads and is told.
 
-pub mod action;
+pub(crate) mod action;
 pub mod bitcode;
-pub mod codegen;
-pub mod failure;
-pub mod index;
-pub mod invocation;
-pub mod job;
-pub mod locality;
-pub mod modules;
-pub mod outcome;
-pub mod shipped;
-pub mod store;
-pub mod toolchain;
+pub(crate) mod codegen;
+pub(crate) mod failure;
+pub(crate) mod index;
+pub(crate) mod invocation;
+pub(crate) mod job;
+pub(crate) mod locality;
+pub(crate) mod modules;
+pub(crate) mod outcome;
+pub(crate) mod shipped;
+pub(crate) mod store;
+pub(crate) mod toolchain;

@@ -1,13 +1,14 @@
 //! The modules of a link: where each one's bytes are, and what it names.
 
 use super::failure::Failure;
+use crate::jobs::bitcode::guid;
 use crate::jobs::bitcode::module::{self, LtoKind};
-use crate::jobs::index::{Identifier, Index};
-use crate::sys::map;
+use crate::jobs::index::{Index, ModuleIdentifier};
+use crate::sys;
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
 use shim::inputs::{self, Input, Visit};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -24,11 +25,19 @@ pub struct Module {
     pub names: Vec<u64>,
     /// GUIDs of what its own summary defines and others can see.
     pub defines: Vec<u64>,
-    /// GUIDs whose summary in the file's regular-LTO part says `dso_local`, and those whose
-    /// summary there does not.
-    pub regular: Vec<(u64, bool)>,
+    /// What the summaries of the file's regular-LTO part say.
+    pub regular_lto: Vec<SymbolLocality>,
     /// Its assembly reads other files when it is compiled.
     pub reads_files: bool,
+}
+
+/// What a summary says of a symbol.
+#[derive(Debug)]
+pub struct SymbolLocality {
+    /// The symbol.
+    pub guid: u64,
+    /// Whether the summary marks it `dso_local`.
+    pub dso_local: bool,
 }
 
 impl Module {
@@ -36,12 +45,9 @@ impl Module {
     pub fn read(
         scratch: &Scratch,
         number: usize,
-        identifier: &Identifier,
+        identifier: &ModuleIdentifier,
     ) -> Result<Self, Failure> {
-        let fail = |why: &dyn std::fmt::Display| {
-            Failure::new(format!("module {}: {why}", identifier.0.display()))
-        };
-        with_bitcode(&identifier.0, |bytes, whole| {
+        with_bitcode(identifier, |bytes, whole| {
             let scanned = module::scan(bytes).map_err(|e| e.to_string())?;
             let mut thin = scanned.iter().filter(|m| m.kind == LtoKind::Thin);
             let (Some(first), None) = (thin.next(), thin.next()) else {
@@ -50,7 +56,7 @@ impl Module {
             let triple = OsString::from_vec(first.triple.clone());
             let (mut names, mut defines) = (Vec::new(), Vec::new());
             for global in first.globals.iter().filter(|g| !g.local) {
-                let guid = crate::jobs::bitcode::guid(global.name);
+                let guid = guid(global.name);
                 if !global.name.is_empty() {
                     names.push(guid);
                 }
@@ -60,10 +66,10 @@ impl Module {
             }
             names.sort_unstable();
             names.dedup();
-            let regular = scanned
+            let regular_lto = scanned
                 .iter()
                 .filter(|m| m.kind != LtoKind::Thin)
-                .flat_map(regular_words)
+                .flat_map(symbol_localities)
                 .collect();
             let file = match whole {
                 Some(path) => std::path::absolute(path).map_err(|e| e.to_string())?,
@@ -80,22 +86,22 @@ impl Module {
                 triple,
                 names,
                 defines,
-                regular,
+                regular_lto,
                 reads_files: scanned.iter().any(|m| m.reads_files),
             })
         })
-        .map_err(|why| fail(&why))
+        .map_err(|why| Failure::new(format!("module {identifier}: {why}")))
     }
 }
 
 /// Calls `f` with the bitcode of the module that lld calls `identifier`, and says whether it is a
 /// whole file.
 fn with_bitcode<T>(
-    identifier: &OsStr,
+    identifier: &ModuleIdentifier,
     f: impl FnOnce(&[u8], Option<&Path>) -> Result<T, String>,
 ) -> Result<T, String> {
-    let at = shim::archive::locate(identifier).map_err(|e| e.to_string())?;
-    let map = map(&at.path).map_err(|e| e.to_string())?;
+    let at = shim::archive::locate(identifier.as_os_str()).map_err(|e| e.to_string())?;
+    let map = sys::map(&at.path).map_err(|e| e.to_string())?;
     let whole = at.whole_file.then_some(at.path.as_path());
     let bytes = part(&map, at.offset, at.size)?;
     if bytes.starts_with(b"\x7fELF") {
@@ -118,12 +124,17 @@ fn part(map: &[u8], offset: u64, size: u64) -> Result<&[u8], String> {
         .ok_or_else(|| "it ends behind the end of its file".into())
 }
 
-/// GUIDs that a regular-LTO module's own summary speaks of, with its word on `dso_local`.
-fn regular_words(m: &module::Module<'_>) -> Vec<(u64, bool)> {
+/// What a module's own summary says of the symbols that others can see.
+fn symbol_localities(m: &module::Module<'_>) -> Vec<SymbolLocality> {
+    let locality = |g: &module::Global<'_>| {
+        let dso_local = g.summary_dso_local?;
+        let guid = guid(g.name);
+        Some(SymbolLocality { guid, dso_local })
+    };
     m.globals
         .iter()
         .filter(|g| !g.local)
-        .filter_map(|g| Some((crate::jobs::bitcode::guid(g.name), g.summary_dso_local?)))
+        .filter_map(locality)
         .collect()
 }
 
@@ -134,15 +145,16 @@ fn fat_section(elf: &[u8]) -> Option<&[u8]> {
     file.section_by_name(".llvm.lto")?.data().ok()
 }
 
-/// Reads all modules of the index, some at a time, in its order, unless that is `over`.
+/// Reads all modules of the index on up to `threads` threads; the results are in its order. Fails when a
+/// module cannot be read, or lld `is_over`.
 pub fn read_all(
-    jobs: usize,
+    threads: usize,
     scratch: &Scratch,
     index: &Index,
-    over: &(dyn Fn() -> bool + Sync),
+    is_over: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Module>, Failure> {
-    crate::sys::parallel::map(jobs, &index.modules, |number, m| {
-        if over() {
+    sys::parallel::map(threads, &index.modules, |number, m| {
+        if is_over() {
             return Err(Failure::new("lld has ended".into()));
         }
         Module::read(scratch, number, &m.identifier)
@@ -151,42 +163,40 @@ pub fn read_all(
     .collect()
 }
 
-/// What the summaries of modules that are regular LTO only say of `dso_local`: the thin link has
-/// them in its index, but they get no shard (docs/lld.md, "Regular LTO beside ThinLTO"; `LTO::addModule`).
-pub fn regular_only(index: &Index) -> Result<Vec<(u64, bool)>, Failure> {
-    let mut words = Vec::new();
-    for identifier in &index.regular {
-        let of_this = with_bitcode(&identifier.0, |bytes, _| {
+/// What the summaries of modules that are regular LTO only say: the thin link has them in its index, but
+/// they get no shard (docs/lld.md, "Regular LTO beside ThinLTO"; `LTO::addModule`).
+pub fn regular_lto_summaries(index: &Index) -> Result<Vec<SymbolLocality>, Failure> {
+    let mut all = Vec::new();
+    for identifier in &index.regular_lto {
+        with_bitcode(identifier, |bytes, _| {
             let scanned = module::scan(bytes).map_err(|e| e.to_string())?;
-            Ok(scanned.iter().flat_map(regular_words).collect::<Vec<_>>())
-        });
-        words
-            .extend(of_this.map_err(|why| {
-                Failure::new(format!("module {}: {why}", identifier.0.display()))
-            })?);
+            all.extend(scanned.iter().flat_map(symbol_localities));
+            Ok(())
+        })
+        .map_err(|why| Failure::new(format!("module {identifier}: {why}")))?;
     }
-    Ok(words)
+    Ok(all)
 }
 
 /// Whether any input has a ThinLTO module. Stops at the first.
 pub fn any_thin(cmd: &CommandLine) -> Result<bool, Failure> {
     let mut found = false;
-    let mut odd = None;
+    let mut error = None;
     inputs::visit(cmd, &mut |input| {
         if input.kind.is_bitcode() {
             match is_thin(input) {
                 Ok(thin) => found = thin,
-                Err(why) => odd = Some(format!("{}: {why}", input.path.display())),
+                Err(why) => error = Some(format!("{}: {why}", input.path.display())),
             }
         }
-        Ok(if found || odd.is_some() {
+        Ok(if found || error.is_some() {
             Visit::Stop
         } else {
             Visit::Continue
         })
     })
     .map_err(|e| Failure::new(e.to_string()))?;
-    odd.map_or(Ok(found), |why| Err(Failure::new(why)))
+    error.map_or(Ok(found), |why| Err(Failure::new(why)))
 }
 
 fn is_thin(input: &Input<'_>) -> Result<bool, String> {
@@ -207,7 +217,7 @@ pub fn with_input<T>(
         },
         None => (input.path, 0, None),
     };
-    let map = map(path).map_err(|e| e.to_string())?;
+    let map = sys::map(path).map_err(|e| e.to_string())?;
     let mut bytes = part(&map, offset, size.unwrap_or(map.len() as u64))?;
     if bytes.starts_with(b"\x7fELF") {
         bytes = fat_section(bytes).ok_or("an ELF file without bitcode")?;

@@ -38,7 +38,7 @@ impl BackendError {
     #[must_use]
     pub fn of(job: &Job, why: String) -> Self {
         Self {
-            module: job.identifier.0.to_string_lossy().into_owned(),
+            module: job.identifier.to_string(),
             why,
         }
     }

@@ -4,7 +4,7 @@
 //! even a `/usr`. What `ld.so --list` says is what it loads; the digests of these large files are
 //! remembered by their identity, so they are read once.
 
-use crate::cache::files::Files;
+use crate::cache::files::FileDigests;
 use crate::jobs::action::{Tool, ToolFile};
 use crate::jobs::toolchain::Toolchain;
 use object::read::elf::{ElfFile64, ProgramHeader};
@@ -19,7 +19,7 @@ use std::process::Command;
 const DIR: &str = "t";
 
 /// Collects the toolchain's clang.
-pub fn collect(toolchain: &Toolchain, known: &Files) -> io::Result<Tool> {
+pub fn collect(toolchain: &Toolchain, known: &FileDigests) -> io::Result<Tool> {
     let clang = toolchain.clang.canonicalize()?;
     let fail = |why: &str| {
         io::Error::other(format!(

@@ -1,8 +1,8 @@
-//! Objects by what makes them: the keys of a link's jobs, and the local cache.
+//! The keys of a link's jobs, and their objects in the local cache.
 //!
 //! A cache that cannot be read or written costs time, never a link.
 
-use crate::cache::files::Files;
+use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
 use crate::jobs::action::{Action, Digest, Tool};
 use crate::jobs::job::Job;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub struct Store {
     tool: Tool,
-    files: Files,
+    files: FileDigests,
     cache: Option<Cache>,
     failed: AtomicBool,
 }
@@ -23,7 +23,7 @@ pub struct Store {
 impl Store {
     /// For a compiler; without a cache, keys only.
     #[must_use]
-    pub fn new(tool: Tool, files: Files, cache: Option<Cache>) -> Self {
+    pub fn new(tool: Tool, files: FileDigests, cache: Option<Cache>) -> Self {
         Self {
             tool,
             files,
@@ -50,10 +50,10 @@ impl Store {
         cache.get(&key.hash, to).then(|| to.to_owned())
     }
 
-    /// Keeps an object.
+    /// Puts an object into the cache.
     pub fn keep(&self, key: &Digest, object: &File) {
         if let Some(cache) = &self.cache {
-            self.note(cache.put(&key.hash, object));
+            self.warn_once(cache.put(&key.hash, object));
         }
     }
 
@@ -61,11 +61,11 @@ impl Store {
     pub fn keep_file(&self, key: &Digest, object: &Path) {
         match File::open(object) {
             Ok(object) => self.keep(key, &object),
-            Err(e) => self.note(Err(e)),
+            Err(e) => self.warn_once(Err(e)),
         }
     }
 
-    fn note(&self, kept: io::Result<()>) {
+    fn warn_once(&self, kept: io::Result<()>) {
         if let Err(e) = kept
             && !self.failed.swap(true, Ordering::Relaxed)
         {
@@ -73,12 +73,12 @@ impl Store {
         }
     }
 
-    /// The link has ended.
-    pub fn settle(&self) {
-        if let Some(Err(e)) = self.cache.as_ref().map(Cache::settle) {
+    /// To be called when the link has ended: brings the cache's size and the record of digests up to date.
+    pub fn finish_link(&self) {
+        if let Some(Err(e)) = self.cache.as_ref().map(Cache::finish_link) {
             log::warn!("the cache cannot be counted: {e}");
         }
-        if let Err(e) = self.files.settle() {
+        if let Err(e) = self.files.save() {
             log::info!("the digests of files cannot be remembered: {e}");
         }
     }

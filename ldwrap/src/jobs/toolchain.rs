@@ -1,9 +1,11 @@
-//! The real lld and its clang: where they are, which version they are, and whether a split with
-//! them is known to be exact.
+//! The real lld and its clang: where they are, which version they are, and whether clang's objects are
+//! known to equal lld's.
 //!
-//! Asking costs two process starts and a small link (docs/lld.md, "Starting processes"), so the answers are remembered by the
-//! files' identity (device, inode, size, times). A remembered answer may be deleted at any time.
+//! Asking costs two process starts and a small link (docs/lld.md, "Starting processes"), so the answers
+//! are kept in the cache directory by the files' identity (device, inode, size, times). They may be deleted
+//! at any time.
 
+use crate::cache::digest::Digest;
 use object::read::elf::{Dyn, FileHeader};
 use object::{Endianness, ReadCache, elf};
 use serde_json::{Value, json};
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use thiserror::Error;
 
-/// Why there is no toolchain to split with.
+/// Why there is no toolchain to make jobs with.
 #[derive(Debug, Error)]
 pub enum ToolchainError {
     /// No clang was found.
@@ -49,7 +51,7 @@ pub enum ToolchainError {
         /// Its version.
         lld_version: String,
     },
-    /// An lld that the split was not made for.
+    /// An lld of which no jobs are made.
     #[error("lld {0} is not one that can be split (14 to 22)")]
     Unsupported(String),
 }
@@ -70,13 +72,14 @@ pub struct Toolchain {
     pub major: u32,
     /// The first line of clang's `--version`, which tells apart builds of one version.
     pub banner: String,
-    memory: Option<PathBuf>,
+    /// Where these answers are kept.
+    record: Option<PathBuf>,
     /// Whether the self-test was passed with exactly these files.
-    pub proven: bool,
+    pub self_tested: bool,
 }
 
 impl Toolchain {
-    /// Finds the clang that belongs to `lld` and checks that they match.
+    /// Finds the clang that belongs to `lld` and checks that they match: the first that does is taken.
     pub fn find(lld: &Path, config: &Config) -> Result<Self, ToolchainError> {
         let candidates = clang_candidates(lld, config);
         let mut mismatch = None;
@@ -86,7 +89,7 @@ impl Toolchain {
             }
             match Self::pair(lld, clang, config) {
                 Ok(found) => return Ok(found),
-                // Look on: the next one may match.
+                // The next one may match.
                 Err(e @ (ToolchainError::Mismatch { .. } | ToolchainError::NoVersion { .. })) => {
                     mismatch.get_or_insert(e);
                 }
@@ -105,15 +108,12 @@ impl Toolchain {
 
     fn pair(lld: &Path, clang: &Path, config: &Config) -> Result<Self, ToolchainError> {
         let key = pair_key(lld, clang);
-        let memory = key
+        let record = key
             .as_ref()
             .zip(config.cache_dir.as_ref())
-            .map(|(key, dir)| {
-                let name = format!("{:016x}", crate::jobs::bitcode::guid(key.as_bytes()));
-                dir.join("toolchains").join(name)
-            });
-        if let (Some(file), Some(key)) = (&memory, &key)
-            && let Some((version, banner, proven)) = recall(file, key)
+            .map(|(key, dir)| dir.join("toolchains").join(file_name_of(key)));
+        if let (Some(file), Some(key)) = (&record, &key)
+            && let Some((version, banner, self_tested)) = read_record(file, key)
             && let Some(major) = major(&version)
         {
             return Ok(Self {
@@ -122,8 +122,8 @@ impl Toolchain {
                 version,
                 major,
                 banner,
-                memory,
-                proven,
+                record,
+                self_tested,
             });
         }
         let (lld_version, _) = version_of(lld, LLD)?;
@@ -145,26 +145,26 @@ impl Toolchain {
             version: lld_version,
             major,
             banner,
-            memory,
-            proven: false,
+            record,
+            self_tested: false,
         };
-        found.remember(key.as_deref());
+        found.write_record(key.as_deref());
         Ok(found)
     }
 
-    /// Remembers that the self-test was passed.
-    pub fn prove(&mut self) {
-        self.proven = true;
-        self.remember(pair_key(&self.lld, &self.clang).as_deref());
+    /// Records that the self-test was passed.
+    pub fn record_self_test(&mut self) {
+        self.self_tested = true;
+        self.write_record(pair_key(&self.lld, &self.clang).as_deref());
     }
 
     /// Writes what is known; a cache that cannot be written only costs time.
-    fn remember(&self, key: Option<&str>) {
-        let (Some(file), Some(key)) = (&self.memory, key) else {
+    fn write_record(&self, key: Option<&str>) {
+        let (Some(file), Some(key)) = (&self.record, key) else {
             return;
         };
         let line = json!({
-            "key": key, "version": self.version, "banner": self.banner, "proven": self.proven,
+            "key": key, "version": self.version, "banner": self.banner, "self_tested": self.self_tested,
         })
         .to_string();
         let written = (|| -> io::Result<()> {
@@ -182,15 +182,14 @@ impl Toolchain {
 }
 
 /// The major version of an lld. Its dynamic section says it where it uses LLVM's library; else it is asked,
-/// and the answer is remembered in `memory`, a directory.
-pub fn lld_major(lld: &Path, memory: Option<&Path>) -> Option<u32> {
+/// and the answer is kept in the cache directory. `None` where it does not tell.
+pub fn lld_major(lld: &Path, cache_dir: Option<&Path>) -> Option<u32> {
     if let Some(major) = needed_llvm(lld) {
         return Some(major);
     }
-    let file = identity(lld).zip(memory).map(|(identity, dir)| {
-        let name = format!("{:016x}", crate::jobs::bitcode::guid(identity.as_bytes()));
-        dir.join("versions").join(name)
-    });
+    let file = identity(lld)
+        .zip(cache_dir)
+        .map(|(identity, dir)| dir.join("versions").join(file_name_of(&identity)));
     let remembered = file.as_ref().and_then(|f| std::fs::read_to_string(f).ok());
     if let Some(major) = remembered.and_then(|text| text.trim().parse().ok()) {
         return Some(major);
@@ -235,35 +234,44 @@ fn major_of_library(name: &[u8]) -> Option<u32> {
     rest.get(..end)?.parse().ok()
 }
 
-fn recall(file: &Path, key: &str) -> Option<(String, String, bool)> {
+/// A name for the record of a key.
+fn file_name_of(key: &str) -> String {
+    let mut name = Digest::of(key.as_bytes()).hex();
+    name.truncate(16);
+    name
+}
+
+/// Version, banner, and whether the self-test was passed, if `file` is about `key`.
+fn read_record(file: &Path, key: &str) -> Option<(String, String, bool)> {
     let v: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
     if v["key"].as_str()? != key {
         return None;
     }
     let text = |name: &str| v[name].as_str().map(str::to_owned);
-    Some((text("version")?, text("banner")?, v["proven"].as_bool()?))
+    let self_tested = v["self_tested"].as_bool()?;
+    Some((text("version")?, text("banner")?, self_tested))
 }
 
 fn major(version: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-/// What a remembered answer is about: these two files, and this ldwrap, since another may know
-/// better. Ours by size and time alone: copies of it are the same program.
+/// What a record is about: these two files, and this ldwrap, since another may know better. Ours by
+/// size and time alone: copies of it are the same program.
 fn pair_key(lld: &Path, clang: &Path) -> Option<String> {
-    let ours = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
+    let own = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
     let (lld, clang) = (identity(lld)?, identity(clang)?);
     let version = env!("CARGO_PKG_VERSION");
     Some(format!(
         "{version}:{}:{}.{} {lld} {clang}",
-        ours.size(),
-        ours.mtime(),
-        ours.mtime_nsec()
+        own.size(),
+        own.mtime(),
+        own.mtime_nsec()
     ))
 }
 
 /// What makes a file this file: any change of it, or of where its links lead, changes this.
-pub(crate) fn identity(path: &Path) -> Option<String> {
+fn identity(path: &Path) -> Option<String> {
     let real = path.canonicalize().ok()?;
     let m = std::fs::metadata(&real).ok()?;
     let mut s = String::new();
@@ -284,7 +292,7 @@ pub(crate) fn identity(path: &Path) -> Option<String> {
     Some(s)
 }
 
-/// In the contract's order: `LDWRAP_CLANG`; beside the real lld; the calling compiler; `clang-N`.
+/// Where clang may be, in the order in which README.md has it: `LDWRAP_CLANG`; beside the real lld; the calling compiler; `clang-N`.
 fn clang_candidates(lld: &Path, config: &Config) -> Vec<PathBuf> {
     if let Some(clang) = &config.clang {
         return vec![clang.clone()];

@@ -234,7 +234,7 @@ impl Backends {
             let after = if !self.free.is_empty() || !self.ending.is_empty() {
                 Some(if waits { NEXT_LOOKUP } else { FOR_OTHERS })
             } else {
-                waits.then(|| self.admission.look_after())
+                waits.then(|| self.admission.poll_interval())
             };
             self.look_at = after.map(|after| Instant::now() + after);
         }

@@ -4,7 +4,7 @@
 //! lld's own key lacks much of what its command line sets (`computeLTOCacheKey` in llvm/lib/LTO/LTO.cpp
 //! says so itself). With all of it beside lld's key, no link was ever seen to get another link's object.
 
-use crate::cache::files::{Files, Identity};
+use crate::cache::files::{FileDigests, Identity};
 use crate::jobs::codegen;
 use shim::cmdline::CommandLine;
 use shim::effects::{Effect, effect, names_file};
@@ -40,7 +40,7 @@ impl CodeOptions {
                 Effect::None => {}
                 Effect::Alone(reason) => return Err(reason.to_owned()),
                 Effect::Code => {
-                    codegen::check_llvm_option(option.id, value)?;
+                    codegen::check_cacheable(option.id, value)?;
                     options.word(option.id, value);
                 }
                 Effect::CodeFile if names_file(option.id, value) => {
@@ -63,7 +63,7 @@ impl CodeOptions {
 
     /// The options with the content of the files that they name, and these files as they were when they
     /// were read.
-    pub fn with_content(&self, files: &Files) -> io::Result<(Vec<u8>, CoveredFiles)> {
+    pub fn with_content(&self, files: &FileDigests) -> io::Result<(Vec<u8>, CoveredFiles)> {
         let mut words = self.words.clone();
         let mut identities = HashMap::new();
         for path in &self.files {
@@ -116,7 +116,7 @@ mod tests {
         let words = || {
             of(&line)
                 .unwrap()
-                .with_content(&Files::default())
+                .with_content(&FileDigests::default())
                 .unwrap()
                 .0
         };

@@ -8,7 +8,6 @@ use crate::jobs::bitcode::shard::Shard;
 use crate::jobs::codegen::Codegen;
 use crate::jobs::failure::Failure;
 use crate::jobs::index::Index;
-use crate::jobs::job;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::cached_names::FIRST_IN_TASK_ORDER;
 use crate::link::code_options::CodeOptions;
@@ -130,7 +129,7 @@ pub fn lookups(
     let total = index.modules.len();
     let has_hash = |&n: &usize| {
         let module = index.modules.get(n).zip(shards.get(n));
-        let own = module.and_then(|(m, shard)| job::own(m.identifier.0.as_bytes(), shard));
+        let own = module.and_then(|(m, shard)| shard.module(m.identifier.as_bytes()));
         own.is_some_and(|own| own.hashed)
     };
     let numbers: Vec<usize> = (0..total).filter(has_hash).collect();

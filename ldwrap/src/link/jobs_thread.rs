@@ -11,7 +11,7 @@ use crate::executor::{BackendError, Executor, ObjectSource, Outcome, Queue};
 use crate::jobs::bitcode::shard::Shard;
 use crate::jobs::codegen::Codegen;
 use crate::jobs::failure::Failure;
-use crate::jobs::index::{Index, Indexed};
+use crate::jobs::index::{Index, IndexedModule};
 use crate::jobs::invocation::Invocation;
 use crate::jobs::job::Jobs;
 use crate::jobs::modules;
@@ -27,7 +27,6 @@ use shim::config::ServerSettings;
 use shim::options::Id;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -120,7 +119,7 @@ pub fn make_jobs(
     let numbers = eligibility::lookups(&index, &shards, plan.toolchain)?;
     let naming = AttributionRule::of(plan.toolchain.major);
     let executor = plan.executor(server, &scratch, naming);
-    let identifiers = index.modules.iter().map(|m| m.identifier.0.as_bytes());
+    let identifiers = index.modules.iter().map(|m| m.identifier.as_bytes());
     exchange.index(identifiers, executor.clone());
     let modules = modules::read_all(plan.threads, &scratch, &index, &|| exchange.is_over())?;
     let jobs = Jobs::of(plan.threads, &codegen, &index, &shards, &modules)?;
@@ -183,10 +182,12 @@ fn parse(index: &Index) -> Result<Vec<Shard<'_>>, Failure> {
     if index.modules.is_empty() {
         return Err(Failure::planned("no ThinLTO module takes part".into()));
     }
-    let shards = index.modules.iter().map(|Indexed { identifier, shard }| {
-        Shard::parse(shard)
-            .map_err(|e| Failure::new(format!("shard of {}: {e}", identifier.0.display())))
-    });
+    let shards = index
+        .modules
+        .iter()
+        .map(|IndexedModule { identifier, shard }| {
+            Shard::parse(shard).map_err(|e| Failure::new(format!("shard of {}: {e}", identifier)))
+        });
     shards.collect()
 }
 
@@ -272,7 +273,7 @@ impl JobsRequest<'_> {
             let mut text = Vec::new();
             for (n, module) in index.modules.iter().enumerate() {
                 text.extend_from_slice(format!("{} ", self.task(n)).as_bytes());
-                text.extend_from_slice(module.identifier.0.as_bytes());
+                text.extend_from_slice(module.identifier.as_bytes());
                 text.push(b'\n');
             }
             let to = with_suffix(prefix, ".modules");

@@ -7,7 +7,7 @@
 //! alone and split, and must come out the same to the byte, with every object from a backend.
 
 use crate::admit::Limits;
-use crate::cache::files::Files;
+use crate::cache::files::FileDigests;
 use crate::jobs::failure::Failure;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::attribution::AttributionRule;
@@ -152,7 +152,7 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<LinkOu
                 args,
                 cmd: &cmd,
                 cache: None,
-                files: &Files::default(),
+                files: &FileDigests::default(),
                 major: toolchain.major,
                 limits: &Limits::of_one_link(jobs),
                 history: None,

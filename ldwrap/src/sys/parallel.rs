@@ -1,8 +1,9 @@
-//! The same thing done to every element, on a few threads.
+//! A function applied to every element of a slice, on a few threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Calls `f(position, element)` for each element on up to `threads` threads; results in order.
+/// Calls `f(position, element)` for each element on up to `threads` threads, the caller's among them. The
+/// results are in the elements' order. Panics if `f` does.
 pub fn map<T: Sync, R: Send>(
     threads: usize,
     items: &[T],

@@ -7,12 +7,14 @@
 //! meantime. SIGKILL cannot be seen; then the kernel kills the children
 //! ([`prepare_child`]).
 
+use super::keep;
+use super::scratch::Scratch;
 use super::signals;
-use crate::sys::keep;
-use crate::sys::scratch::Scratch;
+use super::sync::lock;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{self, SigSet, SigmaskHow, Signal};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{self, SigHandler, SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -22,7 +24,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long children may take to clean up after themselves.
@@ -33,40 +35,37 @@ const GRACE: Duration = Duration::from_secs(2);
 pub enum Role {
     /// lld, and whatever else ends by itself.
     Tool,
-    /// A backend: its work is worthless once the link has failed.
+    /// A backend: of no use once the link has failed.
     Backend,
 }
 
+/// What a signal that ends us has to end too.
 #[derive(Debug, Default)]
-struct State {
+struct Supervised {
     children: HashMap<u32, Role>,
     scratch: Option<PathBuf>,
     stopping: bool,
 }
 
-static STATE: Mutex<Option<State>> = Mutex::new(None);
+static SUPERVISED: Mutex<Option<Supervised>> = Mutex::new(None);
 
-fn state() -> MutexGuard<'static, Option<State>> {
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
-    f(state().get_or_insert_with(State::default))
+fn with_supervised<T>(f: impl FnOnce(&mut Supervised) -> T) -> T {
+    f(lock(&SUPERVISED).get_or_insert_default())
 }
 
 /// The signals that end a link early.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// Starts watching for signals. To be called before any other thread is started.
-pub fn take_signals() -> io::Result<()> {
+pub fn watch_signals() -> io::Result<()> {
     // A pipe or connection whose other end is gone is an error like others, not our end.
-    // SAFETY: a valid signal number and disposition.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // SAFETY: no handler of ours is installed.
+    unsafe { signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }?;
     let mut set = SigSet::empty();
     // What the caller ignores (nohup) stays ignored.
     ENDING
         .into_iter()
-        .filter(|&s| !is_ignored(s))
+        .filter(|&s| !signals::is_ignored(s))
         .for_each(|s| set.add(s));
     signal::pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
     let pending = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?;
@@ -87,21 +86,18 @@ pub fn take_signals() -> io::Result<()> {
 
 /// Which of the signals that end us is waiting to be delivered.
 fn pending_signal() -> Option<Signal> {
-    // SAFETY: sigpending fills the set in before it is read.
+    // SAFETY: an all-zero set is a valid one, the empty one, which sigpending fills in.
     let set = unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
+        let mut set = std::mem::zeroed();
         libc::sigpending(&raw mut set);
-        set
+        SigSet::from_sigset_t_unchecked(set)
     };
-    // SAFETY: a valid set and a valid signal number.
-    ENDING
-        .into_iter()
-        .find(|&s| unsafe { libc::sigismember(&raw const set, s as i32) } == 1)
+    ENDING.into_iter().find(|&signal| set.contains(signal))
 }
 
-/// Waits for the end when a signal is about to end us, as it has ended a child: nothing else is to be done
-/// then.
-pub fn yield_to_signals(ended: ExitStatus) {
+/// To be called when a child has ended: if a signal is about to end us, as it has ended the child, waits
+/// for that instead of going on.
+pub fn wait_for_pending_signal(ended: ExitStatus) {
     // An interrupt goes to the whole group, and may reach a child just before it reaches us.
     let by = ended.signal();
     if by.is_some_and(|n| ENDING.iter().any(|&s| s as i32 == n)) {
@@ -115,19 +111,10 @@ pub fn yield_to_signals(ended: ExitStatus) {
     }
 }
 
-fn is_ignored(signal: Signal) -> bool {
-    // SAFETY: reading the disposition of a valid signal into a local, all-zero struct.
-    unsafe {
-        let mut old: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal as i32, std::ptr::null(), &raw mut old) == 0
-            && old.sa_sigaction == libc::SIG_IGN
-    }
-}
-
 /// Runs `f` with a scratch directory that a signal removes too.
 pub fn with_scratch<T>(f: impl FnOnce(&Scratch) -> T) -> io::Result<T> {
     // A signal in the middle waits until it is whole.
-    let scratch = with(|s| {
+    let scratch = with_supervised(|s| {
         let scratch = Scratch::new()?;
         s.scratch = Some(scratch.root().to_owned());
         Ok::<_, io::Error>(scratch)
@@ -135,34 +122,24 @@ pub fn with_scratch<T>(f: impl FnOnce(&Scratch) -> T) -> io::Result<T> {
     let result = f(&scratch);
     // In this order: a signal in between has it removed twice rather than not at all.
     drop(scratch);
-    with(|s| s.scratch = None);
+    with_supervised(|s| s.scratch = None);
     Ok(result)
 }
 
 fn stop(signal: Signal) -> ! {
-    let (children, scratch) = with(|s| {
+    let (children, scratch) = with_supervised(|s| {
         s.stopping = true;
         (
             s.children.keys().copied().collect::<Vec<_>>(),
             s.scratch.take(),
         )
     });
-    for &child in &children {
-        let _ = signal::kill(Pid::from_raw(child as i32), signal);
-    }
+    children.iter().for_each(|&child| send(child, signal));
     // lld removes its temporary output when it is interrupted; give it the time.
-    let end = Instant::now() + GRACE;
-    while Instant::now() < end && children.iter().any(|&child| runs(child)) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    for child in with(|s| s.children.keys().copied().collect::<Vec<_>>()) {
-        let _ = signal::kill(Pid::from_raw(child as i32), Signal::SIGKILL);
-    }
+    wait_for_ends(&children, Duration::from_millis(5));
+    kill_children();
     // Killed ones may take a moment to be gone.
-    let end = Instant::now() + GRACE;
-    while Instant::now() < end && children.iter().any(|&child| runs(child)) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_for_ends(&children, Duration::from_millis(1));
     if let Some(dir) = scratch {
         // A worker may have been about to make a file: a later try finds what an earlier one missed.
         for _ in 0..20 {
@@ -180,27 +157,38 @@ fn stop(signal: Signal) -> ! {
     std::process::exit(128 + signal as i32)
 }
 
+/// Waits for children to end, [`GRACE`] at most, looking at such intervals.
+fn wait_for_ends(children: &[u32], interval: Duration) {
+    let end = Instant::now() + GRACE;
+    while Instant::now() < end && children.iter().any(|&child| runs(child)) {
+        std::thread::sleep(interval);
+    }
+}
+
+/// Sends a signal to a child that has not been reaped: its number is still its own.
+fn send(child: u32, signal: Signal) {
+    let _ = signal::kill(Pid::from_raw(child as i32), signal);
+}
+
 /// Kills all backends that run.
 pub fn kill_backends() {
-    // Under the lock: who is in the list has not been reaped, so its number is still its own.
-    with(|s| {
-        for (&child, _) in s
+    // Under the lock: who is in the list has not been reaped.
+    with_supervised(|s| {
+        let backends = s
             .children
             .iter()
-            .filter(|&(_, &role)| role == Role::Backend)
-        {
-            let _ = signal::kill(Pid::from_raw(child as i32), Signal::SIGKILL);
-        }
+            .filter(|&(_, &role)| role == Role::Backend);
+        backends.for_each(|(&child, _)| send(child, Signal::SIGKILL));
     });
 }
 
 /// Kills all children that are known here, and those that will be.
 pub fn kill_children() {
-    with(|s| {
+    with_supervised(|s| {
         s.stopping = true;
-        for &child in s.children.keys() {
-            let _ = signal::kill(Pid::from_raw(child as i32), Signal::SIGKILL);
-        }
+        s.children
+            .keys()
+            .for_each(|&child| send(child, Signal::SIGKILL));
     });
 }
 
@@ -232,7 +220,7 @@ impl Running {
     /// Takes charge of a child.
     #[must_use]
     pub fn new(mut child: Child, role: Role) -> Self {
-        let stopping = with(|s| {
+        let stopping = with_supervised(|s| {
             s.children.insert(child.id(), role);
             s.stopping
         });
@@ -268,7 +256,7 @@ impl Running {
 
     fn forget(&mut self) {
         self.reaped = true;
-        with(|s| s.children.remove(&self.child.id()));
+        with_supervised(|s| s.children.remove(&self.child.id()));
     }
 }
 
@@ -283,10 +271,10 @@ impl Drop for Running {
     }
 }
 
-/// The line of a failed program's messages that says most in one: the first error, or the last line.
+/// The first error among a failed program's messages, or else their last line. Not the last line first:
 /// clang ends with a mere count of its errors, and "LLVM ERROR:" comes before a stack trace.
 #[must_use]
-pub fn gist(said: &str) -> &str {
+pub fn first_error_line(said: &str) -> &str {
     let mut lines = said.lines().filter(|line| !line.trim().is_empty());
     let error = lines
         .clone()
@@ -349,11 +337,7 @@ pub fn prepare(command: &mut Command) {
 /// forked it ends, and gets the signal mask and dispositions that we were started with.
 /// Async-signal-safe.
 pub fn prepare_child() -> io::Result<()> {
-    let signal = libc::SIGKILL as libc::c_ulong;
-    // SAFETY: prctl with these arguments touches no memory of ours.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    set_pdeathsig(Signal::SIGKILL)?;
     signals::restore();
     Ok(())
 }

@@ -16,12 +16,12 @@ const LEVEL: &str = ".ldwrap";
 /// The scratch directory (0700, unpredictable name, in `TMPDIR`).
 #[derive(Debug)]
 pub struct Scratch {
-    dir: Removed,
+    dir: RemovedOnDrop,
     index: PathBuf,
 }
 
 impl Scratch {
-    /// Makes it, with all that the phases expect in it. It stays where a link is kept ([`keep`]).
+    /// Makes the directory, with all that the phases expect in it. It stays where a link is kept ([`keep`]).
     pub fn new() -> io::Result<Self> {
         match keep::dir() {
             None => Self::new_in(&std::env::temp_dir()),
@@ -39,7 +39,7 @@ impl Scratch {
             .prefix("ldwrap-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)?;
-        let dir = Removed {
+        let dir = RemovedOnDrop {
             path: dir.keep(),
             stays: false,
         };
@@ -111,7 +111,7 @@ impl Scratch {
         self.dir.path().join("r").join(number.to_string())
     }
 
-    /// The whole of it.
+    /// Its path.
     #[must_use]
     pub fn root(&self) -> &Path {
         self.dir.path()
@@ -139,18 +139,18 @@ impl Scratch {
 
 /// A directory that goes when this does, unless it is to stay.
 #[derive(Debug)]
-struct Removed {
+struct RemovedOnDrop {
     path: PathBuf,
     stays: bool,
 }
 
-impl Removed {
+impl RemovedOnDrop {
     fn path(&self) -> &Path {
         &self.path
     }
 }
 
-impl Drop for Removed {
+impl Drop for RemovedOnDrop {
     fn drop(&mut self) {
         if !self.stays
             && let Err(e) = remove(&self.path)

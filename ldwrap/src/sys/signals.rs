@@ -5,7 +5,8 @@
 //! signal, or dies of it, and then so do we ([`end_as`]).
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,13 +26,18 @@ static INHERITED: OnceLock<Inherited> = OnceLock::new();
 pub fn remember_inherited() {
     INHERITED.get_or_init(|| Inherited {
         mask: SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty()),
-        // SAFETY: reading the disposition of a valid signal into a local, all-zero struct.
-        ignores_pipe: unsafe {
-            let mut old: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut old) == 0
-                && old.sa_sigaction == libc::SIG_IGN
-        },
+        ignores_pipe: is_ignored(Signal::SIGPIPE),
     });
+}
+
+/// Whether this process ignores a signal.
+pub fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: reading the disposition of a valid signal into a local, all-zero struct.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal as i32, std::ptr::null(), &raw mut old) == 0
+            && old.sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Sets both as they were when we were started, for a program that takes our place or a child's.
@@ -40,19 +46,17 @@ pub fn restore() {
     let inherited = INHERITED.get();
     let mask = inherited.map_or_else(SigSet::empty, |i| i.mask);
     let pipe = match inherited {
-        Some(i) if i.ignores_pipe => libc::SIG_IGN,
-        _ => libc::SIG_DFL,
+        Some(i) if i.ignores_pipe => SigHandler::SigIgn,
+        _ => SigHandler::SigDfl,
     };
-    // SAFETY: a valid signal number and disposition; a mask that lives through the call.
-    unsafe {
-        libc::signal(libc::SIGPIPE, pipe);
-        libc::sigprocmask(libc::SIG_SETMASK, mask.as_ref(), std::ptr::null_mut());
-    }
+    // SAFETY: no handler of ours is installed.
+    let _ = unsafe { signal(Signal::SIGPIPE, pipe) };
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None);
 }
 
-/// Signals that are not for a child: what stops or resumes us, what tells of children, and what says
-/// that we did something wrong ourselves.
-const OURS: [Signal; 12] = [
+/// Signals that are not for a child: those that stop or resume us, that tell of children, and that a
+/// fault of our own raises.
+const OWN: [Signal; 12] = [
     Signal::SIGTSTP,
     Signal::SIGTTIN,
     Signal::SIGTTOU,
@@ -75,7 +79,7 @@ impl Forwarded {
     /// Blocks them for this thread and those that it starts.
     pub fn block() -> io::Result<Self> {
         let mut set = SigSet::all();
-        for signal in OURS {
+        for signal in OWN {
             set.remove(signal);
         }
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -93,6 +97,7 @@ impl Forwarded {
     /// Sends what has come to a child that was not waited for yet.
     pub fn pass_on(&self, child: u32) {
         while let Ok(Some(info)) = self.0.read_signal() {
+            // By number, since nix knows no real-time signals.
             // SAFETY: no memory is involved; the process is a child of ours, so its number is its own.
             unsafe { libc::kill(child as libc::pid_t, info.ssi_signo as libc::c_int) };
         }
@@ -109,14 +114,11 @@ impl AsFd for Forwarded {
 /// Ends this process as a child has ended: with its exit status, or by the signal that killed it.
 pub fn end_as(status: ExitStatus) -> ! {
     if let Some(signal) = status.signal() {
-        let none = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
+        // One core file is enough, and it is the child's.
+        let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+        // By number, since nix knows no real-time signals.
         // SAFETY: valid arguments that live through the calls; the set is initialised by sigemptyset.
         unsafe {
-            // One core file is enough, and it is the child's.
-            libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
             libc::signal(signal, libc::SIG_DFL);
             let mut only: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut only);

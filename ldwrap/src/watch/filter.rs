@@ -35,11 +35,11 @@ pub(super) const RENAMES: &[(c_long, [usize; 2])] =
 
 /// Which opens are reported, beside renames and writes to standard output and standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Calls {
+pub enum ReportedOpens {
     /// All.
-    EveryOpen,
-    /// Those for reading, and those that make a new file.
-    OpensForReading,
+    All,
+    /// Those for reading, and those that make a new file (`O_EXCL`).
+    ForReading,
 }
 
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
@@ -70,8 +70,8 @@ const fn load_argument(n: usize) -> sock_filter {
 const NOTIFY: sock_filter = statement(RETURN, libc::SECCOMP_RET_USER_NOTIF);
 const ALLOW: sock_filter = statement(RETURN, libc::SECCOMP_RET_ALLOW);
 
-/// The program that reports these calls; empty where there is none for this machine.
-pub(super) fn program(calls: Calls) -> Vec<sock_filter> {
+/// The program that reports calls; empty where there is none for this machine.
+pub(super) fn program(opens: ReportedOpens) -> Vec<sock_filter> {
     if NATIVE_ARCH == 0 {
         return Vec::new();
     }
@@ -84,15 +84,15 @@ pub(super) fn program(calls: Calls) -> Vec<sock_filter> {
         statement(LOAD, number),
     ];
     // Each call is a block that returns: what is loaded within it is of no concern to the next.
-    let mut on = |number: c_long, block: &[sock_filter]| {
+    let mut add = |number: c_long, block: &[sock_filter]| {
         program.push(jump(JUMP_EQUAL, number as u32, 0, block.len() as u8));
         program.extend_from_slice(block);
     };
     for &(number, flags) in OPENS {
         let writes = (libc::O_WRONLY | libc::O_RDWR) as u32;
-        match calls {
-            Calls::EveryOpen => on(number, &[NOTIFY]),
-            Calls::OpensForReading => on(
+        match opens {
+            ReportedOpens::All => add(number, &[NOTIFY]),
+            ReportedOpens::ForReading => add(
                 number,
                 &[
                     load_argument(flags),
@@ -105,9 +105,9 @@ pub(super) fn program(calls: Calls) -> Vec<sock_filter> {
         }
     }
     for &(number, _) in RENAMES {
-        on(number, &[NOTIFY]);
+        add(number, &[NOTIFY]);
     }
-    on(
+    add(
         SYS_write,
         &[
             load_argument(0),

@@ -2,14 +2,16 @@
 
 use super::filter::{OPENS, RENAMES};
 use libc::{c_int, c_long, c_void};
-use std::io;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+use std::io::{self, IoSliceMut};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use thiserror::Error;
 
 /// Longer paths are not the kernel's.
 const PATH_MAX: usize = 4096;
-/// An answer that fails is tried again so often.
+/// So often an answer is tried.
 const TRIES: usize = 3;
 
 /// Hands a descriptor over and answers with it in one call (Linux 5.14; not in the libc crate).
@@ -61,6 +63,31 @@ pub enum Call {
         /// How many.
         length: u64,
     },
+}
+
+impl Call {
+    /// Of a call that the filter reports, with `path` to read a path at an address.
+    fn of(call: &libc::seccomp_notif, path: &mut dyn FnMut(u64) -> Vec<u8>) -> Self {
+        let number = c_long::from(call.data.nr);
+        let args = &call.data.args;
+        if let Some(&(_, flags)) = OPENS.iter().find(|(nr, _)| *nr == number) {
+            Self::Open {
+                path: path(args[flags - 1]),
+                flags: args[flags] as c_int,
+            }
+        } else if let Some(&(_, [from, to])) = RENAMES.iter().find(|(nr, _)| *nr == number) {
+            Self::Rename {
+                from: path(args[from]),
+                to: path(args[to]),
+            }
+        } else {
+            Self::Write {
+                stream: args[0] as c_int,
+                address: args[1],
+                length: args[2],
+            }
+        }
+    }
 }
 
 /// Our end of the filter.
@@ -118,49 +145,27 @@ impl Listener {
             }
             Err(e) => return Err(e),
         }
-        let number = c_long::from(call.data.nr);
-        let args = call.data.args;
         let mut unreadable = None;
-        let mut path = |n: usize| {
-            read_string(call.pid, args[n]).unwrap_or_else(|e| {
+        let asked = Call::of(&call, &mut |address| {
+            read_string(call.pid, address).unwrap_or_else(|e| {
                 // An address that is none, or a path without an end, is the kernel's to refuse.
                 if e.raw_os_error().is_some_and(|e| e != libc::EFAULT) {
                     unreadable = Some(e);
                 }
                 Vec::new()
             })
-        };
-        let opens = OPENS.iter().find(|(nr, _)| *nr == number);
-        let renames = RENAMES.iter().find(|(nr, _)| *nr == number);
-        let call_ = if let Some(&(_, flags)) = opens {
-            Call::Open {
-                path: path(flags - 1),
-                flags: args[flags] as c_int,
-            }
-        } else if let Some(&(_, [from, to])) = renames {
-            Call::Rename {
-                from: path(from),
-                to: path(to),
-            }
-        } else {
-            Call::Write {
-                stream: args[0] as c_int,
-                address: args[1],
-                length: args[2],
-            }
-        };
+        });
         // What was read was the caller's only if it still waits, which the answer tells; a caller that is
         // gone has no memory either.
         match unreadable {
-            Some(e) if self.waits(call.id) => return Err(e),
-            Some(_) => return Ok(None),
-            None => {}
+            Some(e) if self.waits(call.id) => Err(e),
+            Some(_) => Ok(None),
+            None => Ok(Some(Notification {
+                id: call.id,
+                thread: call.pid,
+                call: asked,
+            })),
         }
-        Ok(Some(Notification {
-            id: call.id,
-            thread: call.pid,
-            call: call_,
-        }))
     }
 
     /// Lets a call go on in the kernel.
@@ -191,13 +196,13 @@ impl Listener {
             // SAFETY: the ioctl reads one seccomp_notif_addfd.
             unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_ADDFD, (&raw mut add).cast()) }
         };
-        match insistently(|| add(ADDFD_FLAG_SEND)) {
+        match retry(|| add(ADDFD_FLAG_SEND)) {
             Ok(_) => Ok(()),
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => match insistently(|| add(0)) {
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => match retry(|| add(0)) {
                 Ok(fd) => self.succeed(id, i64::from(fd)),
-                Err(e) => is_gone(e),
+                Err(e) => ignore_gone(e),
             },
-            Err(e) => is_gone(e),
+            Err(e) => ignore_gone(e),
         }
     }
 
@@ -212,12 +217,12 @@ impl Listener {
             // SAFETY: the ioctl reads one seccomp_notif_resp.
             unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_SEND, (&raw mut response).cast()) }
         };
-        insistently(send).map(drop).or_else(is_gone)
+        retry(send).map(drop).or_else(ignore_gone)
     }
 
     /// Whether a call waits for its answer; where that cannot be told, it is taken to.
     fn waits(&self, mut id: u64) -> bool {
-        let valid = insistently(|| {
+        let valid = retry(|| {
             // SAFETY: the ioctl reads one u64.
             unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_ID_VALID, (&raw mut id).cast()) }
         });
@@ -233,16 +238,17 @@ impl Listener {
     }
 }
 
-/// A call whose thread was interrupted or has ended needs no answer.
-fn is_gone(e: io::Error) -> Result<(), Unanswered> {
+/// An error of answering a call. One whose thread was interrupted or has ended needs no answer.
+fn ignore_gone(e: io::Error) -> Result<(), Unanswered> {
     match e.raw_os_error() {
         Some(libc::ENOENT) => Ok(()),
         _ => Err(Unanswered(e)),
     }
 }
 
-/// Tries a few times what has no reason to fail; EINVAL and ENOENT are answers.
-fn insistently<T>(mut f: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Calls `f` again, a few times, where it fails without a reason; ENOENT is an answer, and an interrupt does
+/// not count.
+fn retry<T>(mut f: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut tries = 0;
     loop {
         match f() {
@@ -259,6 +265,7 @@ fn insistently<T>(mut f: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
+/// What a system call returned, as a result.
 pub(super) fn check(result: i64) -> io::Result<i64> {
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -267,20 +274,15 @@ pub(super) fn check(result: i64) -> io::Result<i64> {
     }
 }
 
-/// Bytes of another process, as many as can be read at once.
+/// Reads bytes of another process, as many as can be read at once; gives how many.
 pub fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let local = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
+    let remote = RemoteIoVec {
+        base: address as usize,
+        len: buffer.len(),
     };
-    let remote = libc::iovec {
-        iov_base: address as *mut c_void,
-        iov_len: buffer.len(),
-    };
-    let pid = pid as libc::pid_t;
-    // SAFETY: `local` is the caller's buffer; the remote address is checked by the kernel.
-    let n = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
-    check(n as i64).map(|n| n as usize)
+    let pid = Pid::from_raw(pid as i32);
+    let read = process_vm_readv(pid, &mut [IoSliceMut::new(buffer)], &[remote]);
+    Ok(read?)
 }
 
 /// A NUL-terminated string of another process, read page by page, since the next page may not be

@@ -10,6 +10,6 @@ mod filter;
 mod listener;
 mod spawn;
 
-pub use filter::Calls;
+pub use filter::ReportedOpens;
 pub use listener::{Call, Listener, Notification, Unanswered, read_memory};
-pub use spawn::{WatchError, Watched, spawn};
+pub use spawn::{Watched, spawn};

@@ -1,13 +1,17 @@
 //! Starts a program under a filter.
 
-use super::filter::{self, Calls};
+use super::filter::{self, ReportedOpens};
 use super::listener::{Listener, check};
 use crate::sys::keep;
 use crate::sys::process;
 use libc::{c_void, sock_filter};
-use std::io;
+use nix::cmsg_space;
+use nix::sys::prctl::set_no_new_privs;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use std::io::{self, IoSliceMut};
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use thiserror::Error;
@@ -37,14 +41,15 @@ pub struct Watched {
     pub listener: Listener,
 }
 
-/// Starts `command` under a filter that reports these calls. It dies when the calling thread does.
-pub fn spawn(mut command: Command, calls: Calls) -> Result<Watched, WatchError> {
+/// Starts `command` under a filter that reports these opens, renames and writes. The program is killed when
+/// the calling thread ends.
+pub fn spawn(mut command: Command, opens: ReportedOpens) -> Result<Watched, WatchError> {
     let refused = WatchError::Refused;
-    let mut program = filter::program(calls);
+    let mut program = filter::program(opens);
     if program.is_empty() {
         return Err(refused(io::ErrorKind::Unsupported.into()));
     }
-    let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().map_err(refused)?;
+    let (ours, theirs) = UnixDatagram::pair().map_err(refused)?;
     ours.set_nonblocking(true).map_err(refused)?;
     let socket = theirs.as_raw_fd();
     // SAFETY: the closure runs between fork and exec and makes only async-signal-safe calls
@@ -59,7 +64,7 @@ pub fn spawn(mut command: Command, calls: Calls) -> Result<Watched, WatchError> 
     keep::command(&command);
     let child = command.spawn();
     drop(theirs);
-    let fd = receive_fd(ours.as_fd().as_raw_fd());
+    let fd = receive_fd(&ours);
     match (child, fd.and_then(Listener::new)) {
         (Ok(child), Ok(listener)) => Ok(Watched { child, listener }),
         (Ok(mut child), Err(e)) => {
@@ -76,13 +81,13 @@ pub fn spawn(mut command: Command, calls: Calls) -> Result<Watched, WatchError> 
     }
 }
 
+/// Puts this process under a filter; gives the listener's descriptor.
 fn install(program: &mut [sock_filter]) -> io::Result<RawFd> {
     let program = libc::sock_fprog {
         len: program.len() as u16,
         filter: program.as_mut_ptr(),
     };
-    // SAFETY: plain flag arguments.
-    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())?;
+    set_no_new_privs()?;
     // SAFETY: `program` and the array that it points to outlive the call.
     let fd = unsafe {
         libc::syscall(
@@ -104,6 +109,7 @@ struct Control {
     pad: u32,
 }
 
+/// Sends a descriptor. By hand: nix's `sendmsg` allocates, which is not allowed between fork and exec.
 fn send_fd(socket: RawFd, fd: RawFd) -> io::Result<()> {
     let mut byte = 0u8;
     let mut part = libc::iovec {
@@ -129,26 +135,18 @@ fn send_fd(socket: RawFd, fd: RawFd) -> io::Result<()> {
     check(unsafe { libc::sendmsg(socket, &raw const message, 0) } as i64).map(drop)
 }
 
-fn receive_fd(socket: RawFd) -> io::Result<OwnedFd> {
-    let mut byte = 0u8;
-    let mut part = libc::iovec {
-        iov_base: (&raw mut byte).cast::<c_void>(),
-        iov_len: 1,
-    };
-    // SAFETY: all-zero values of these plain structs are valid.
-    let (mut control, mut message): (Control, libc::msghdr) = unsafe { mem::zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = mem::size_of::<Control>();
-    // SAFETY: as in `send_fd`.
-    check(unsafe { libc::recvmsg(socket, &raw mut message, libc::MSG_CMSG_CLOEXEC) } as i64)?;
-    if message.msg_controllen == 0
-        || control.header.cmsg_type != libc::SCM_RIGHTS
-        || control.header.cmsg_len != mem::offset_of!(Control, pad)
-    {
-        return Err(io::ErrorKind::InvalidData.into());
+fn receive_fd(socket: &UnixDatagram) -> io::Result<OwnedFd> {
+    let mut byte = [0];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut space = cmsg_space!(RawFd);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    match message.cmsgs()?.next() {
+        Some(ControlMessageOwned::ScmRights(fds)) => match fds.as_slice() {
+            // SAFETY: the kernel just installed this descriptor for us, and nobody else owns it.
+            &[fd] => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        },
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
-    // SAFETY: the kernel just installed this descriptor for us, and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(control.fd) })
 }

@@ -30,18 +30,6 @@ fn header(name: &[u8], size: usize) -> Vec<u8> {
     header
 }
 
-/// xorshift64: the same archives at each run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n as u64) as usize
-    }
-}
-
 /// An archive of fields and contents, padded as GNU's and LLVM's are.
 pub(super) fn build(magic: &[u8], members: &[(&[u8], &[u8])]) -> Vec<u8> {
     let mut bytes = magic.to_vec();
@@ -264,8 +252,8 @@ fn hostile_archives() {
             &[(b"//", table), (b"/0", b""), (b"/15", b""), (b"d/", b"")],
         ),
     ];
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut below = |n| random.below(n);
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut below = |n: usize| random.usize(..n);
     for _ in 0..6_000 {
         let mut bytes = seeds[below(seeds.len())].clone();
         for _ in 0..=below(4) {

@@ -1,16 +1,10 @@
 //! Bitstreams as trees: read by the reader under test, written by the writer under test, and changed
 //! in ways that keep them bitstreams.
 
-use ldwrap::jobs::bitcode::reader::{Entry, Reader};
-use ldwrap::jobs::bitcode::writer::Writer;
-use ldwrap::jobs::bitcode::{MAGIC, Malformed};
-
-/// A block or a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node {
-    Block(u64, u32, Vec<Node>),
-    Record(u64, Vec<u64>, Option<Vec<u8>>),
-}
+use fastrand::Rng;
+use ldwrap::jobs::bitcode::Malformed;
+pub use ldwrap::jobs::bitcode::made_up::{Node, encode};
+use ldwrap::jobs::bitcode::reader::{BitstreamEntry, Reader};
 
 /// Reads a whole stream, every block entered.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Node>, Malformed> {
@@ -19,19 +13,19 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Node>, Malformed> {
     let mut top = Vec::new();
     loop {
         let node = match reader.next()? {
-            Entry::Block(b) => {
+            BitstreamEntry::Block(b) => {
                 reader.enter()?;
                 open.push((b.id, b.width, Vec::new()));
                 continue;
             }
-            Entry::Record(code) => {
+            BitstreamEntry::Record(code) => {
                 Node::Record(code, reader.ops().to_vec(), reader.blob().map(Vec::from))
             }
-            Entry::End(_) => {
+            BitstreamEntry::End(_) => {
                 let (id, width, nodes) = open.pop().expect("what ends has begun");
                 Node::Block(id, width, nodes)
             }
-            Entry::Eof => {
+            BitstreamEntry::Eof => {
                 assert!(open.is_empty(), "the stream ends within a block");
                 return Ok(top);
             }
@@ -40,62 +34,13 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Node>, Malformed> {
     }
 }
 
-/// Writes a stream without abbreviations but for blobs. `None` if that has no room for these.
-pub fn encode(nodes: &[Node]) -> Option<Vec<u8>> {
-    let mut w = Writer::default();
-    w.fixed(u64::from(MAGIC), 32);
-    blocks(&mut w, nodes, 2)?;
-    Some(w.into_bytes())
-}
-
-fn blocks(w: &mut Writer, nodes: &[Node], width: u32) -> Option<()> {
-    let mut next_abbrev = 4;
-    for node in nodes {
-        match node {
-            Node::Block(id, inner, nodes) => {
-                w.fixed(1, width);
-                w.vbr(*id, 8);
-                w.vbr(u64::from(*inner), 4);
-                w.align();
-                let length_at = w.pos();
-                w.fixed(0, 32);
-                let start = w.pos();
-                blocks(w, nodes, *inner)?;
-                w.end_block(*inner);
-                w.patch_word(length_at, ((w.pos() - start) / 32) as u32);
-            }
-            Node::Record(code, ops, None) => w.record(width, *code, ops.iter().copied()),
-            // DEFINE_ABBREV of literals and a blob, and its one record.
-            Node::Record(code, ops, Some(blob)) => {
-                if next_abbrev >> width != 0 || ops.len() > 60 {
-                    return None;
-                }
-                w.fixed(2, width);
-                w.vbr(ops.len() as u64 + 2, 5);
-                for &op in std::iter::once(code).chain(ops) {
-                    w.fixed(1, 1);
-                    w.vbr(op, 8);
-                }
-                w.fixed(0b101 << 1, 4);
-                w.fixed(next_abbrev, width);
-                next_abbrev += 1;
-                w.vbr(blob.len() as u64, 6);
-                w.align();
-                blob.iter().for_each(|&b| w.fixed(u64::from(b), 8));
-                w.align();
-            }
-        }
-    }
-    Some(())
-}
-
 /// libFuzzer's own mutation, or a few changes of the tree.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
-    let mut random = Random(u64::from(seed) << 1 | 1);
-    if random.below(2) == 0
+    let mut random = Rng::with_seed(seed.into());
+    if random.bool()
         && let Ok(mut nodes) = decode(&data[..size])
     {
-        for _ in 0..=random.below(3) {
+        for _ in 0..=random.usize(..3) {
             change(&mut nodes, &mut random);
         }
         if let Some(new) = encode(&nodes).filter(|new| new.len() <= max_size) {
@@ -104,17 +49,6 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
         }
     }
     libfuzzer_sys::fuzzer_mutate(data, size, max_size)
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % n.max(1)
-    }
 }
 
 fn count(nodes: &[Node]) -> usize {
@@ -142,17 +76,17 @@ fn at(nodes: &mut Vec<Node>, n: &mut usize, f: &mut dyn FnMut(&mut Vec<Node>, us
     false
 }
 
-fn change(nodes: &mut Vec<Node>, random: &mut Random) {
-    let mut n = random.below(count(nodes));
+fn change(nodes: &mut Vec<Node>, random: &mut Rng) {
+    let mut n = random.usize(..count(nodes).max(1));
     at(nodes, &mut n, &mut |list, i| change_at(list, i, random));
 }
 
-fn change_at(list: &mut Vec<Node>, i: usize, random: &mut Random) {
-    match random.below(8) {
+fn change_at(list: &mut Vec<Node>, i: usize, random: &mut Rng) {
+    match random.usize(..8) {
         0 => drop(list.remove(i)),
         1 => list.insert(i, list[i].clone()),
         2 => {
-            let j = random.below(list.len());
+            let j = random.usize(..list.len());
             list.swap(i, j);
         }
         3 => {
@@ -162,17 +96,17 @@ fn change_at(list: &mut Vec<Node>, i: usize, random: &mut Random) {
         4 => list.insert(i, Node::Block(block_id(random), 4, Vec::new())),
         _ => match &mut list[i] {
             Node::Block(id, width, _) => {
-                if random.below(2) == 0 {
+                if random.bool() {
                     *id = block_id(random);
                 } else {
-                    *width = 2 + random.below(31) as u32;
+                    *width = 2 + random.usize(..31) as u32;
                 }
             }
             Node::Record(code, ops, _) => {
                 let value = value(random, ops);
-                let at = random.below(ops.len() + 1);
-                match random.below(5) {
-                    0 => *code = random.below(32) as u64,
+                let at = random.usize(..ops.len() + 1);
+                match random.usize(..5) {
+                    0 => *code = random.usize(..32) as u64,
                     1 => ops.insert(at, value),
                     2 => ops.truncate(at),
                     _ => match ops.get_mut(at) {
@@ -185,20 +119,20 @@ fn change_at(list: &mut Vec<Node>, i: usize, random: &mut Random) {
     }
 }
 
-fn block_id(random: &mut Random) -> u64 {
-    [8, 19, 20, 23, 24, 13, 0, 25][random.below(8)]
+fn block_id(random: &mut Rng) -> u64 {
+    [8, 19, 20, 23, 24, 13, 0, 25][random.usize(..8)]
 }
 
-fn value(random: &mut Random, ops: &[u64]) -> u64 {
-    let old = ops.get(random.below(ops.len())).copied().unwrap_or(0);
-    match random.below(8) {
-        0 => random.below(4) as u64,
-        1 => random.below(256) as u64,
+fn value(random: &mut Rng, ops: &[u64]) -> u64 {
+    let old = random.choice(ops).copied().unwrap_or(0);
+    match random.usize(..8) {
+        0 => random.usize(..4) as u64,
+        1 => random.usize(..256) as u64,
         2 => old.wrapping_add(1),
-        3 => old ^ 1 << random.below(64),
-        4 => u64::from(u32::MAX) + random.below(2) as u64,
-        5 => u64::MAX - random.below(2) as u64,
+        3 => old ^ 1 << random.usize(..64),
+        4 => u64::from(u32::MAX) + random.usize(..2) as u64,
+        5 => u64::MAX - random.usize(..2) as u64,
         6 => old,
-        _ => (random.below(1 << 32) as u64) << 32 | random.below(1 << 32) as u64,
+        _ => random.u64(..),
     }
 }

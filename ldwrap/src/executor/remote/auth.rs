@@ -113,8 +113,8 @@ impl Headers {
             .map_err(|e| fail(&format!("cannot be run: {e}")))?;
         if !out.status.success() {
             let said = String::from_utf8_lossy(&out.stderr);
-            let gist = process::gist(&said);
-            return Err(fail(&format!("ended with {}: {gist}", out.status)));
+            let said = process::first_error_line(&said);
+            return Err(fail(&format!("ended with {}: {said}", out.status)));
         }
         let answer: Value =
             serde_json::from_slice(&out.stdout).map_err(|_| fail("did not answer in JSON"))?;

@@ -602,7 +602,7 @@ impl Remote {
             Err(status) => {
                 log::info!(
                     "{} is compiled here: {}",
-                    task.job.identifier.0.display(),
+                    task.job.identifier,
                     in_short(&status)
                 );
                 self.counts.note(&status);
@@ -662,7 +662,7 @@ impl Remote {
             return Err(Status::aborted(format!(
                 "clang ended with {} there: {}",
                 result.exit_code,
-                crate::sys::process::gist(&said)
+                crate::sys::process::first_error_line(&said)
             )));
         }
         let said = |raw: &[u8], digest: &Option<api::Digest>| {

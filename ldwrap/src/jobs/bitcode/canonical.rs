@@ -11,7 +11,7 @@
 //! llvm/lib/Bitcode/Reader/BitcodeReader.cpp). A shard with records that are not known here to the last
 //! operand stays as it is: its object may then be compiled once more than needed, no more than that.
 
-use super::reader::{Block, Entry, Reader};
+use super::reader::{BitstreamEntry, Block, Reader};
 use super::shard::{COMBINED_ALIAS, COMBINED_GLOBALVAR, COMBINED_PROFILE, VALUE_GUID, VERSION};
 use super::writer::Writer;
 use super::{Malformed, block};
@@ -76,9 +76,9 @@ fn read(bytes: &[u8]) -> Result<Option<(Block, Block, Vec<Record>)>, Malformed> 
     let mut found = None;
     loop {
         match reader.next()? {
-            Entry::Eof => return Ok(found),
-            Entry::Block(b) if b.id == block::MODULE => reader.enter()?,
-            Entry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => {
+            BitstreamEntry::Eof => return Ok(found),
+            BitstreamEntry::Block(b) if b.id == block::MODULE => reader.enter()?,
+            BitstreamEntry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => {
                 let Some(parent) = reader.open_blocks().last() else {
                     return Ok(None);
                 };
@@ -86,11 +86,13 @@ fn read(bytes: &[u8]) -> Result<Option<(Block, Block, Vec<Record>)>, Malformed> 
                 let mut records = Vec::new();
                 loop {
                     match reader.next()? {
-                        Entry::Record(code) if reader.blob().is_none() => records.push(Record {
-                            code,
-                            ops: reader.ops().to_vec(),
-                        }),
-                        Entry::End(_) => break,
+                        BitstreamEntry::Record(code) if reader.blob().is_none() => {
+                            records.push(Record {
+                                code,
+                                ops: reader.ops().to_vec(),
+                            })
+                        }
+                        BitstreamEntry::End(_) => break,
                         _ => return Ok(None),
                     }
                 }
@@ -103,66 +105,108 @@ fn read(bytes: &[u8]) -> Result<Option<(Block, Block, Vec<Record>)>, Malformed> 
     }
 }
 
-/// The records in canonical order, with canonical numbers.
-fn sort(records: Vec<Record>) -> Option<Vec<Record>> {
-    let mut values = Vec::new();
-    let (mut before, mut after) = (Vec::new(), Vec::new());
-    let (mut groups, mut aliases): (Vec<Group>, Vec<Group>) = (Vec::new(), Vec::new());
-    let mut guids = HashMap::new();
-    // Those of the summary that comes next, and whether the last summary may be given its old name.
-    let mut pending = Vec::new();
-    let mut named: Option<bool> = None;
-    for record in records {
-        let was_named = named.take();
-        match (record.code, record.ops.as_slice()) {
-            (VERSION, &[version]) if version >= FIRST_VERSION => before.push(record),
-            (FLAGS, [_]) => before.push(record),
-            (VALUE_GUID, &[value, guid]) => {
-                guids.insert(value, guid);
-                values.push((guid, value, record));
-            }
-            (VALUE_GUID, &[value, high, low]) => {
-                guids.insert(value, high << 32 | low);
-                values.push((high << 32 | low, value, record));
-            }
-            (TYPE_TESTS..=TYPE_CHECKED_LOAD_CONST_VCALL, _) => pending.push(record),
-            (COMBINED_PROFILE | COMBINED_GLOBALVAR | COMBINED_ALIAS, &[value, module, ..]) => {
-                let alias = record.code == COMBINED_ALIAS;
-                // They are a function's.
-                if record.code != COMBINED_PROFILE && !pending.is_empty() {
-                    return None;
+/// A summary block's records, by where they are in the canonical form.
+#[derive(Default)]
+struct Parts {
+    /// Version and flags.
+    head: Vec<Record>,
+    /// GUID, number and record of each value.
+    values: Vec<(u64, u64, Record)>,
+    /// Summaries of functions and variables.
+    groups: Vec<Group>,
+    aliases: Vec<Group>,
+    /// What is said of types.
+    tail: Vec<Record>,
+}
+
+impl Parts {
+    /// Takes a block's records apart; `None` if one is unknown or out of place.
+    fn of(records: Vec<Record>) -> Option<Self> {
+        let mut parts = Self::default();
+        let mut guids = HashMap::new();
+        // Those of the summary that comes next, and whether the last summary, an alias or not, may be
+        // given its old name.
+        let mut pending = Vec::new();
+        let mut nameable: Option<bool> = None;
+        for record in records {
+            let last_is_alias = nameable.take();
+            match (record.code, record.ops.as_slice()) {
+                (VERSION, &[version]) if version >= FIRST_VERSION => parts.head.push(record),
+                (FLAGS, [_]) => parts.head.push(record),
+                (VALUE_GUID, &[value, guid]) => {
+                    guids.insert(value, guid);
+                    parts.values.push((guid, value, record));
                 }
-                let mut own = std::mem::take(&mut pending);
-                own.push(record);
-                let group = Group {
-                    module,
-                    guid: *guids.get(&value)?,
-                    records: own,
-                };
-                if alias { &mut aliases } else { &mut groups }.push(group);
-                named = Some(alias);
+                (VALUE_GUID, &[value, high, low]) => {
+                    guids.insert(value, high << 32 | low);
+                    parts.values.push((high << 32 | low, value, record));
+                }
+                (TYPE_TESTS..=TYPE_CHECKED_LOAD_CONST_VCALL, _) => pending.push(record),
+                (COMBINED_PROFILE | COMBINED_GLOBALVAR | COMBINED_ALIAS, &[value, module, ..]) => {
+                    // They are a function's.
+                    if record.code != COMBINED_PROFILE && !pending.is_empty() {
+                        return None;
+                    }
+                    let is_alias = record.code == COMBINED_ALIAS;
+                    pending.push(record);
+                    parts.summaries(is_alias).push(Group {
+                        module,
+                        guid: *guids.get(&value)?,
+                        records: std::mem::take(&mut pending),
+                    });
+                    nameable = Some(is_alias);
+                }
+                (COMBINED_ORIGINAL_NAME, [_]) => {
+                    let last = parts.summaries(last_is_alias?).last_mut()?;
+                    last.records.push(record);
+                }
+                (CFI_FUNCTION_DEFS | CFI_FUNCTION_DECLS | TYPE_ID, _) => parts.tail.push(record),
+                _ => return None,
             }
-            (COMBINED_ORIGINAL_NAME, [_]) => {
-                let last = if was_named? {
-                    &mut aliases
-                } else {
-                    &mut groups
-                };
-                last.last_mut()?.records.push(record);
-            }
-            (CFI_FUNCTION_DEFS | CFI_FUNCTION_DECLS | TYPE_ID, _) => after.push(record),
-            _ => return None,
+        }
+        let complete = pending.is_empty() && parts.head.first()?.code == VERSION;
+        complete.then_some(parts)
+    }
+
+    fn summaries(&mut self, aliases: bool) -> &mut Vec<Group> {
+        if aliases {
+            &mut self.aliases
+        } else {
+            &mut self.groups
         }
     }
-    if !pending.is_empty() || before.first()?.code != VERSION {
-        return None;
+}
+
+/// The records in canonical order, with canonical numbers.
+fn sort(records: Vec<Record>) -> Option<Vec<Record>> {
+    let mut parts = Parts::of(records)?;
+    let numbers = sort_values(&mut parts.values)?;
+    sort_groups(&mut parts.groups)?;
+    sort_groups(&mut parts.aliases)?;
+    let values = parts.values.into_iter().map(|(_, _, record)| record);
+    let summaries = parts.groups.into_iter().chain(parts.aliases);
+    let mut sorted: Vec<Record> = parts
+        .head
+        .into_iter()
+        .chain(values)
+        .chain(summaries.flat_map(|group| group.records))
+        .chain(parts.tail)
+        .collect();
+    for record in &mut sorted {
+        renumber(record, &numbers)?;
     }
+    Some(sorted)
+}
+
+/// Sorts values by GUID and drops those of a GUID that another has already: one that is referred to and
+/// has a summary of ours has two numbers, and one will do. Gives each old number's new one, from 1 on;
+/// `None` if two values have one number.
+fn sort_values(values: &mut Vec<(u64, u64, Record)>) -> Option<HashMap<u64, u64>> {
     values.sort_by_key(|(guid, ..)| *guid);
-    // A GUID that is referred to and has a summary of ours has two numbers; one will do.
     let mut numbers = HashMap::new();
     let mut last = None;
     let mut count = 0;
-    for (guid, old, _) in &values {
+    for (guid, old, _) in values.iter() {
         count += u64::from(last.replace(*guid) != Some(*guid));
         numbers.insert(*old, count);
     }
@@ -170,31 +214,21 @@ fn sort(records: Vec<Record>) -> Option<Vec<Record>> {
         return None;
     }
     values.dedup_by_key(|(guid, ..)| *guid);
-    for some in [&mut groups, &mut aliases] {
-        // Those of one symbol are in the order of their modules already, so they keep their places.
-        let mut last = HashMap::new();
-        for group in some.iter() {
-            if last
-                .insert(group.guid, group.module)
-                .is_some_and(|m| m > group.module)
-            {
-                return None;
-            }
+    Some(numbers)
+}
+
+/// Sorts summaries by module and GUID. `None` if those of one symbol are not in the order of their
+/// modules already: they have to keep their order.
+fn sort_groups(groups: &mut [Group]) -> Option<()> {
+    let mut last = HashMap::new();
+    for group in groups.iter() {
+        let before = last.insert(group.guid, group.module);
+        if before.is_some_and(|module| module > group.module) {
+            return None;
         }
-        some.sort_by_key(|group| (group.module, group.guid));
     }
-    let values = values.into_iter().map(|(_, _, record)| record);
-    let summaries = groups.into_iter().chain(aliases);
-    let mut sorted: Vec<Record> = before
-        .into_iter()
-        .chain(values)
-        .chain(summaries.flat_map(|group| group.records))
-        .chain(after)
-        .collect();
-    for record in &mut sorted {
-        renumber(record, &numbers)?;
-    }
-    Some(sorted)
+    groups.sort_by_key(|group| (group.module, group.guid));
+    Some(())
 }
 
 /// Puts the new numbers of values in a record.
@@ -204,12 +238,12 @@ fn renumber(record: &mut Record, numbers: &HashMap<u64, u64>) -> Option<()> {
         VALUE_GUID => (ops.get_mut(..1)?, &mut []),
         COMBINED_GLOBALVAR => {
             let (value, rest) = ops.split_first_mut()?;
-            put(value, numbers)?;
+            replace(value, numbers)?;
             (rest.get_mut(3..)?, &mut [])
         }
         COMBINED_ALIAS => match ops {
             [value, _, _, aliasee] => {
-                put(value, numbers)?;
+                replace(value, numbers)?;
                 (std::slice::from_mut(aliasee), &mut [])
             }
             _ => return None,
@@ -217,23 +251,23 @@ fn renumber(record: &mut Record, numbers: &HashMap<u64, u64>) -> Option<()> {
         COMBINED_PROFILE => {
             let refs = usize::try_from(*ops.get(NUM_REFS)?).ok()?;
             let (value, rest) = ops.split_first_mut()?;
-            put(value, numbers)?;
+            replace(value, numbers)?;
             let rest = rest.get_mut(REFS - 1..)?;
             rest.split_at_mut_checked(refs)?
         }
         _ => return Some(()),
     };
     for value in values {
-        put(value, numbers)?;
+        replace(value, numbers)?;
     }
     let (calls, rest) = calls.as_chunks_mut::<2>();
     for [callee, _] in calls {
-        put(callee, numbers)?;
+        replace(callee, numbers)?;
     }
     rest.is_empty().then_some(())
 }
 
-fn put(value: &mut u64, numbers: &HashMap<u64, u64>) -> Option<()> {
+fn replace(value: &mut u64, numbers: &HashMap<u64, u64>) -> Option<()> {
     *value = *numbers.get(value)?;
     Some(())
 }
@@ -241,37 +275,19 @@ fn put(value: &mut u64, numbers: &HashMap<u64, u64>) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::bitcode::MAGIC;
+    use crate::jobs::bitcode::made_up::{Node, encode};
     use crate::jobs::bitcode::shard::Shard;
 
     fn shard(summaries: &[(u64, &[u64])]) -> Vec<u8> {
-        let mut w = Writer::default();
-        let begin = |w: &mut Writer, id, outer| {
-            w.fixed(1, outer);
-            w.vbr(id, 8);
-            w.vbr(4, 4);
-            w.align();
-            w.fixed(0, 32);
-            w.pos()
-        };
-        let end = |w: &mut Writer, start| {
-            w.end_block(4);
-            w.patch_word(start - 32, ((w.pos() - start) / 32) as u32);
-        };
-        w.fixed(u64::from(MAGIC), 32);
-        let module = begin(&mut w, block::MODULE, 2);
-        let paths = begin(&mut w, block::MODULE_STRTAB, 4);
-        for id in 0..3 {
-            w.record(4, 1, [id, u64::from(b'a') + id].into_iter());
-        }
-        end(&mut w, paths);
-        let start = begin(&mut w, block::GLOBALVAL_SUMMARY, 4);
-        for (code, ops) in summaries {
-            w.record(4, *code, ops.iter().copied());
-        }
-        end(&mut w, start);
-        end(&mut w, module);
-        w.into_bytes()
+        let paths = (0..3).map(|id| Node::record(1, [id, u64::from(b'a') + id]));
+        let summaries = summaries
+            .iter()
+            .map(|(code, ops)| Node::record(*code, *ops));
+        let module = vec![
+            Node::block(block::MODULE_STRTAB, paths.collect()),
+            Node::block(block::GLOBALVAL_SUMMARY, summaries.collect()),
+        ];
+        encode(&[Node::block(block::MODULE, module)]).unwrap()
     }
 
     /// A function, two variables, an alias and a copy of one variable elsewhere; `n` are the numbers of

@@ -9,7 +9,11 @@
 //! Every input here is hostile: nothing is indexed unchecked, nesting and counts are bounded, and a
 //! stream of unknown shape is an error, never a guess.
 
+pub(crate) mod attributes;
 pub mod canonical;
+mod cursor;
+#[cfg(any(test, feature = "test-support"))]
+pub mod made_up;
 pub mod module;
 pub mod reader;
 pub mod shard;
@@ -73,9 +77,9 @@ pub fn unwrap(bytes: &[u8]) -> Result<&[u8], Malformed> {
     }
 }
 
-/// A symbol's GUID: the first eight bytes of the MD5 of its name, little endian
-/// (`GlobalValue::getGUID`, docs/lld.md, "Locality of declarations"). A leading `\1` says that the name is not to be mangled and
-/// is no part of it (`GlobalValue::dropLLVMManglingEscape`).
+/// A symbol's GUID: the first eight bytes of the MD5 of its name, little endian (`GlobalValue::getGUID`,
+/// docs/lld.md, "Locality of declarations"). A leading `\1` says that the name is not to be mangled and is
+/// no part of it (`GlobalValue::dropLLVMManglingEscape`).
 #[must_use]
 pub fn guid(name: &[u8]) -> u64 {
     use md5::Digest;

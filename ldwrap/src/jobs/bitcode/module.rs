@@ -4,7 +4,7 @@
 //! (`SYMTAB_BLOCK`): they are the IR's own, declarations included, and their form has not changed
 //! since LLVM 5, while the symbol table is rebuilt by lld whenever its producer is another LLVM.
 
-use super::reader::{Entry, Reader};
+use super::reader::{BitstreamEntry, Reader};
 use super::{Malformed, block, unwrap};
 
 /// Records of MODULE_BLOCK.
@@ -18,7 +18,7 @@ const DECLARE_BLOCKS: u64 = 1;
 /// CST_CODE_INLINEASM and its older forms.
 const INLINE_ASM: [u64; 4] = [18, 23, 28, 30];
 /// Directives by which assembly reads other files.
-const READING: [&[u8]; 2] = [b".incbin", b".include"];
+const READING_DIRECTIVES: [&[u8]; 2] = [b".incbin", b".include"];
 const MODULE_GLOBALVAR: u64 = 7;
 const MODULE_FUNCTION: u64 = 8;
 const MODULE_ALIAS_OLD: u64 = 9;
@@ -70,12 +70,15 @@ pub struct Module<'a> {
     pub reads_files: bool,
 }
 
-struct Scanned {
+/// A module without the names of its globals, which are in a string table behind it.
+#[derive(Default)]
+struct UnnamedModule {
     triple: Vec<u8>,
     /// Where each global's name is, and whether it is local to the module.
     names: Vec<(u64, u64, bool)>,
     thin: bool,
     full: bool,
+    /// Value number and flags of each summary.
     flags: Vec<(u64, u64)>,
     reads_files: bool,
 }
@@ -83,71 +86,64 @@ struct Scanned {
 /// Reads the modules of one file (there are two with `-fsplit-lto-unit`). Function bodies but for their
 /// constants, and metadata, are skipped unread.
 pub fn scan(bytes: &[u8]) -> Result<Vec<Module<'_>>, Malformed> {
-    let bytes = unwrap(bytes)?;
-    let mut reader = Reader::new(bytes)?;
-    let mut done = Vec::new();
+    let mut reader = Reader::new(unwrap(bytes)?)?;
+    let mut modules = Vec::new();
     // A string table serves all modules before it that have none yet.
-    let mut waiting: Vec<Scanned> = Vec::new();
+    let mut unnamed: Vec<UnnamedModule> = Vec::new();
     loop {
         match reader.next()? {
-            Entry::Block(b) if b.id == block::MODULE => {
+            BitstreamEntry::Block(b) if b.id == block::MODULE => {
                 reader.enter()?;
-                waiting.push(module(&mut reader)?);
+                unnamed.push(read_module(&mut reader)?);
             }
-            Entry::Block(b) if b.id == block::STRTAB => {
+            BitstreamEntry::Block(b) if b.id == block::STRTAB => {
                 reader.enter()?;
                 let mut table: &[u8] = &[];
-                loop {
-                    match reader.next()? {
-                        Entry::Record(STRTAB_BLOB) => table = reader.blob().unwrap_or(&[]),
-                        Entry::End(_) => break,
-                        Entry::Eof => return Err(Malformed::Truncated),
-                        _ => {}
+                while let Some(entry) = reader.next_in_block()? {
+                    if entry == BitstreamEntry::Record(STRTAB_BLOB) {
+                        table = reader.blob().unwrap_or(&[]);
                     }
                 }
-                for m in waiting.drain(..) {
-                    done.push(named(m, table)?);
+                for module in unnamed.drain(..) {
+                    modules.push(resolve_names(module, table)?);
                 }
             }
-            Entry::Eof => break,
+            BitstreamEntry::Eof => break,
             _ => {}
         }
     }
-    if !waiting.is_empty() {
+    if !unnamed.is_empty() {
         return Err(Malformed::Shape("a module without a string table"));
     }
-    Ok(done)
+    Ok(modules)
 }
 
 /// Whether a file holds a ThinLTO module: the first summary block decides, little else is read.
 pub fn has_thin(bytes: &[u8]) -> Result<bool, Malformed> {
     let mut reader = Reader::new(unwrap(bytes)?)?;
-    while next_module(&mut reader)? {
-        loop {
-            match reader.next()? {
-                Entry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => return Ok(true),
-                Entry::End(_) => break,
-                Entry::Eof => return Err(Malformed::Truncated),
-                _ => {}
+    while enter_next_module(&mut reader)? {
+        while let Some(entry) = reader.next_in_block()? {
+            if matches!(entry, BitstreamEntry::Block(b) if b.id == block::GLOBALVAL_SUMMARY) {
+                return Ok(true);
             }
         }
     }
     Ok(false)
 }
 
-/// Whether a file's ThinLTO module has a hash; none where it holds no such module. Without one (all zero
+/// Whether a file's ThinLTO module has a hash; `None` where it holds no such module. Without one (all zero
 /// is none) lld makes no lookup for it (`runThinLTOBackendThread`, llvm/lib/LTO/LTO.cpp).
 pub fn thin_hash(bytes: &[u8]) -> Result<Option<bool>, Malformed> {
     let mut reader = Reader::new(unwrap(bytes)?)?;
-    while next_module(&mut reader)? {
+    while enter_next_module(&mut reader)? {
         let (mut thin, mut hashed) = (false, false);
-        loop {
-            match reader.next()? {
-                Entry::Block(b) => thin |= b.id == block::GLOBALVAL_SUMMARY,
-                Entry::Record(MODULE_HASH) => hashed = reader.ops().iter().any(|&word| word != 0),
-                Entry::Record(_) => {}
-                Entry::End(_) => break,
-                Entry::Eof => return Err(Malformed::Truncated),
+        while let Some(entry) = reader.next_in_block()? {
+            match entry {
+                BitstreamEntry::Block(b) => thin |= b.id == block::GLOBALVAL_SUMMARY,
+                BitstreamEntry::Record(MODULE_HASH) => {
+                    hashed = reader.ops().iter().any(|&word| word != 0);
+                }
+                _ => {}
             }
         }
         if thin {
@@ -158,61 +154,45 @@ pub fn thin_hash(bytes: &[u8]) -> Result<Option<bool>, Malformed> {
 }
 
 /// Enters the next module of a file; false if there is none.
-fn next_module(reader: &mut Reader) -> Result<bool, Malformed> {
+fn enter_next_module(reader: &mut Reader) -> Result<bool, Malformed> {
     loop {
         match reader.next()? {
-            Entry::Block(b) if b.id == block::MODULE => {
+            BitstreamEntry::Block(b) if b.id == block::MODULE => {
                 reader.enter()?;
                 return Ok(true);
             }
-            Entry::Eof => return Ok(false),
+            BitstreamEntry::Eof => return Ok(false),
             _ => {}
         }
     }
 }
 
-fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
-    let mut m = Scanned {
-        triple: Vec::new(),
-        names: Vec::new(),
-        thin: false,
-        full: false,
-        flags: Vec::new(),
-        reads_files: false,
-    };
-    loop {
-        match reader.next()? {
-            Entry::Block(b)
+/// Reads a module that was entered.
+fn read_module(reader: &mut Reader) -> Result<UnnamedModule, Malformed> {
+    let mut m = UnnamedModule::default();
+    while let Some(entry) = reader.next_in_block()? {
+        match entry {
+            BitstreamEntry::Block(b)
                 if b.id == block::GLOBALVAL_SUMMARY
                     || b.id == block::FULL_LTO_GLOBALVAL_SUMMARY =>
             {
                 m.thin |= b.id == block::GLOBALVAL_SUMMARY;
                 m.full |= b.id == block::FULL_LTO_GLOBALVAL_SUMMARY;
-                reader.enter()?;
-                loop {
-                    match reader.next()? {
-                        Entry::Record(code) if PER_MODULE_SUMMARIES.contains(&code) => {
-                            if let [value, flags, ..] = *reader.ops() {
-                                m.flags.push((value, flags));
-                            }
-                        }
-                        Entry::End(_) => break,
-                        Entry::Eof => return Err(Malformed::Truncated),
-                        _ => {}
-                    }
-                }
+                read_summary_flags(reader, &mut m.flags)?;
             }
-            Entry::Block(b) if b.id == block::CONSTANTS => {
+            BitstreamEntry::Block(b) if b.id == block::CONSTANTS => {
                 m.reads_files |= constants_read_files(reader)?;
             }
-            Entry::Block(b) if b.id == block::FUNCTION => {
+            BitstreamEntry::Block(b) if b.id == block::FUNCTION => {
                 m.reads_files |= function_reads_files(reader)?;
             }
-            Entry::Record(MODULE_ASM) => m.reads_files |= names_files(reader.ops()),
-            Entry::Record(MODULE_TRIPLE) => {
+            BitstreamEntry::Record(MODULE_ASM) => {
+                m.reads_files |= has_reading_directive(reader.ops());
+            }
+            BitstreamEntry::Record(MODULE_TRIPLE) => {
                 m.triple = reader.ops().iter().map(|&c| c as u8).collect();
             }
-            Entry::Record(
+            BitstreamEntry::Record(
                 code @ (MODULE_GLOBALVAR | MODULE_FUNCTION | MODULE_ALIAS | MODULE_ALIAS_OLD
                 | MODULE_IFUNC),
             ) => {
@@ -225,55 +205,69 @@ fn module(reader: &mut Reader) -> Result<Scanned, Malformed> {
                 let local = linkage.is_some_and(|l| LOCAL_LINKAGES.contains(l));
                 m.names.push((offset, size, local));
             }
-            Entry::End(_) => return Ok(m),
-            Entry::Eof => return Err(Malformed::Truncated),
             _ => {}
         }
     }
+    Ok(m)
 }
 
-/// Whether a function's inline assembly does: it is among its constants, which come before its code
-/// (`ModuleBitcodeWriter::writeFunction`, llvm/lib/Bitcode/Writer/BitcodeWriter.cpp).
+/// Adds value number and flags of each summary in the block that comes next.
+fn read_summary_flags(reader: &mut Reader, flags: &mut Vec<(u64, u64)>) -> Result<(), Malformed> {
+    reader.enter()?;
+    while let Some(entry) = reader.next_in_block()? {
+        if let BitstreamEntry::Record(code) = entry
+            && PER_MODULE_SUMMARIES.contains(&code)
+            && let [value, of_value, ..] = *reader.ops()
+        {
+            flags.push((value, of_value));
+        }
+    }
+    Ok(())
+}
+
+/// Whether inline assembly in the function that comes next reads files: it is among its constants, which
+/// come before its code (`ModuleBitcodeWriter::writeFunction`, llvm/lib/Bitcode/Writer/BitcodeWriter.cpp).
 fn function_reads_files(reader: &mut Reader) -> Result<bool, Malformed> {
     reader.enter()?;
     let mut reads = false;
-    loop {
-        match reader.next()? {
-            Entry::Block(b) if b.id == block::CONSTANTS => reads |= constants_read_files(reader)?,
-            Entry::Block(_) | Entry::Record(DECLARE_BLOCKS) => {}
-            Entry::End(_) => return Ok(reads),
-            Entry::Record(_) => {
-                reader.leave()?;
-                return Ok(reads);
+    while let Some(entry) = reader.next_in_block()? {
+        match entry {
+            BitstreamEntry::Block(b) if b.id == block::CONSTANTS => {
+                reads |= constants_read_files(reader)?;
             }
-            Entry::Eof => return Err(Malformed::Truncated),
+            BitstreamEntry::Record(code) if code != DECLARE_BLOCKS => {
+                reader.leave()?;
+                break;
+            }
+            _ => {}
         }
     }
+    Ok(reads)
 }
 
+/// Whether inline assembly among the constants that come next reads files.
 fn constants_read_files(reader: &mut Reader) -> Result<bool, Malformed> {
     reader.enter()?;
     let mut reads = false;
-    loop {
-        match reader.next()? {
-            Entry::Record(code) => reads |= INLINE_ASM.contains(&code) && names_files(reader.ops()),
-            Entry::End(_) => return Ok(reads),
-            Entry::Block(_) => {}
-            Entry::Eof => return Err(Malformed::Truncated),
+    while let Some(entry) = reader.next_in_block()? {
+        if let BitstreamEntry::Record(code) = entry {
+            reads |= INLINE_ASM.contains(&code) && has_reading_directive(reader.ops());
         }
     }
+    Ok(reads)
 }
 
-/// Whether text, a number for each character, has a directive that reads a file, in any case.
-fn names_files(text: &[u64]) -> bool {
+/// Whether assembly, a number for each character, has a directive that reads a file, in any case.
+fn has_reading_directive(text: &[u64]) -> bool {
     let same = |(&c, &d): (&u64, &u8)| u8::try_from(c).is_ok_and(|c| c.eq_ignore_ascii_case(&d));
-    READING.iter().any(|directive| {
+    READING_DIRECTIVES.iter().any(|directive| {
         let mut parts = text.windows(directive.len());
         parts.any(|part| part.iter().zip(*directive).all(same))
     })
 }
 
-fn named(m: Scanned, table: &[u8]) -> Result<Module<'_>, Malformed> {
+/// Gives a module's globals their names, which lie in `table`.
+fn resolve_names(m: UnnamedModule, table: &[u8]) -> Result<Module<'_>, Malformed> {
     let mut globals = Vec::with_capacity(m.names.len());
     for (offset, size, local) in m.names {
         let end = offset.checked_add(size).ok_or(Malformed::Truncated)?;

@@ -1,17 +1,18 @@
-//! A shard: the part of the combined index that one backend needs, as lld's index phase writes it.
+//! A shard (LLVM's word; also individual index, `MODULE.thinlto.bc`): the part of the combined index
+//! that one module's backend needs, as lld's index phase writes it.
 //!
 //! Two things are changed in it before a backend gets it, in one pass:
 //!
 //! - Module paths become short relative names, so that the job is the same on every machine and in
-//!   every checkout (docs/lld.md, "The index run"). Backends import in the lexical order of these names, so the new names
-//!   keep the order of the old ones (docs/lld.md, "Imports").
+//!   every checkout (docs/lld.md, "The index run"). Backends import in the lexical order of these
+//!   names, so the new names keep the order of the old ones (docs/lld.md, "Imports").
 //! - For each symbol that is local to the output but has no summary here, a summary is added that
 //!   says so. In-process, the backend finds that in the full index; without it every distributed
 //!   ThinLTO generates other code than lld alone (docs/lld.md, "Locality of declarations").
 //!
 //! All that was there stays, bit for bit, except MODULE_STRTAB_BLOCK, which is written anew.
 
-use super::reader::{Block, Entry, Reader};
+use super::reader::{BitstreamEntry, Block, Reader};
 use super::writer::Writer;
 use super::{Malformed, block};
 use std::collections::{HashMap, HashSet};
@@ -39,9 +40,11 @@ const MANY_VALUES: &str = "a value number of more than 32 bits";
 pub struct ModuleRef {
     /// Its number in this shard.
     pub id: u64,
-    /// Its identifier: the path as lld got it, or `ARCHIVE(MEMBER at OFFSET)` (docs/lld.md, "Identifiers").
+    /// Its identifier: the path as lld got it, or `ARCHIVE(MEMBER at OFFSET)` (docs/lld.md,
+    /// "Identifiers").
     pub path: Vec<u8>,
-    /// Whether a hash that is not all zero follows. Without one, lld makes no cache lookup (docs/lld.md, "Lookups").
+    /// Whether it has a hash that is not all zero. Without one, lld makes no cache lookup (docs/lld.md,
+    /// "Lookups").
     pub hashed: bool,
 }
 
@@ -57,7 +60,7 @@ pub struct Summary {
 }
 
 /// The hash of a module's contents, as five words.
-type Hash = [u64; 5];
+type ModuleHash = [u64; 5];
 
 /// A parsed shard.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ pub struct Shard<'a> {
     parent: Block,
     strtab: Block,
     /// For each of `modules`, its hash, if one follows it.
-    hashes: Vec<Option<Hash>>,
+    hashes: Vec<Option<ModuleHash>>,
     summary: Block,
     summary_end: u64,
     wide_guids: Option<bool>,
@@ -91,9 +94,9 @@ impl<'a> Shard<'a> {
         let mut summaries: Option<(Block, Block, Summaries)> = None;
         loop {
             match reader.next()? {
-                Entry::Eof => break,
-                Entry::Block(b) if b.id == block::MODULE => reader.enter()?,
-                Entry::Block(b) if b.id == block::MODULE_STRTAB => {
+                BitstreamEntry::Eof => break,
+                BitstreamEntry::Block(b) if b.id == block::MODULE => reader.enter()?,
+                BitstreamEntry::Block(b) if b.id == block::MODULE_STRTAB => {
                     let parent = parent(&reader)?;
                     reader.enter()?;
                     let read = Paths::read(&mut reader)?;
@@ -101,7 +104,7 @@ impl<'a> Shard<'a> {
                         return Err(Malformed::Shape("two tables of module paths"));
                     }
                 }
-                Entry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => {
+                BitstreamEntry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => {
                     let (_, _, paths) = paths
                         .as_ref()
                         .ok_or(Malformed::Shape("summaries before the module paths"))?;
@@ -134,6 +137,12 @@ impl<'a> Shard<'a> {
             modules: paths.modules,
             summaries: summaries.list,
         })
+    }
+
+    /// What it says of the module with this path.
+    #[must_use]
+    pub fn module(&self, path: &[u8]) -> Option<&ModuleRef> {
+        self.modules.iter().find(|m| m.path == path)
     }
 
     /// The shard with its module paths replaced by `rename(path)` and, for each GUID of `local`, a
@@ -224,7 +233,7 @@ fn parent(reader: &Reader<'_>) -> Result<Block, Malformed> {
 #[derive(Default)]
 struct Paths {
     modules: Vec<ModuleRef>,
-    hashes: Vec<Option<Hash>>,
+    hashes: Vec<Option<ModuleHash>>,
     ids: HashSet<u64>,
 }
 
@@ -234,11 +243,11 @@ impl Paths {
         let mut paths = Self::default();
         loop {
             match reader.next()? {
-                Entry::Record(_) if reader.blob().is_some() => {
+                BitstreamEntry::Record(_) if reader.blob().is_some() => {
                     return Err(Malformed::Shape("a module path of an unknown form"));
                 }
-                Entry::Record(code) => paths.record(code, reader.ops())?,
-                Entry::End(_) => return Ok(paths),
+                BitstreamEntry::Record(code) => paths.record(code, reader.ops())?,
+                BitstreamEntry::End(_) => return Ok(paths),
                 _ => return Err(Malformed::Shape("a block among the module paths")),
             }
         }
@@ -261,7 +270,7 @@ impl Paths {
             }
             (MST_HASH, hash) => match (self.modules.last_mut(), self.hashes.last_mut()) {
                 (Some(m), Some(last @ None)) => {
-                    let hash = Hash::try_from(hash)
+                    let hash = ModuleHash::try_from(hash)
                         .ok()
                         .filter(|hash| hash.iter().all(|&word| word <= u64::from(u32::MAX)))
                         .ok_or(Malformed::Shape("a hash of an unknown form"))?;
@@ -294,13 +303,13 @@ impl Summaries {
         let mut summaries = Self::version(reader)?;
         loop {
             match reader.next()? {
-                Entry::Record(VERSION) => return Err(Malformed::Shape("two versions")),
-                Entry::Record(VALUE_GUID) => summaries.value(reader.ops())?,
-                Entry::Record(
+                BitstreamEntry::Record(VERSION) => return Err(Malformed::Shape("two versions")),
+                BitstreamEntry::Record(VALUE_GUID) => summaries.value(reader.ops())?,
+                BitstreamEntry::Record(
                     COMBINED | COMBINED_PROFILE | COMBINED_GLOBALVAR | COMBINED_ALIAS,
                 ) => summaries.summary(reader.ops(), paths)?,
-                Entry::Record(_) => {}
-                Entry::End(at) => {
+                BitstreamEntry::Record(_) => {}
+                BitstreamEntry::End(at) => {
                     summaries.end = at;
                     return Ok(summaries);
                 }
@@ -314,9 +323,9 @@ impl Summaries {
         let mut summaries = Self::default();
         match (reader.next()?, reader.ops()) {
             // LLVM 14, 16, 19 and 22. Of 11 the GUIDs say it themselves, if there are any.
-            (Entry::Record(VERSION), [9 | 10]) => summaries.wide_guids = Some(true),
-            (Entry::Record(VERSION), [11]) => {}
-            (Entry::Record(VERSION), [12]) => summaries.wide_guids = Some(false),
+            (BitstreamEntry::Record(VERSION), [9 | 10]) => summaries.wide_guids = Some(true),
+            (BitstreamEntry::Record(VERSION), [11]) => {}
+            (BitstreamEntry::Record(VERSION), [12]) => summaries.wide_guids = Some(false),
             _ => return Err(Malformed::Shape("summaries of an unknown version")),
         }
         Ok(summaries)
@@ -362,51 +371,22 @@ impl Summaries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::bitcode::MAGIC;
-
-    enum Node {
-        Block(u64, Vec<Node>),
-        Record(u64, Vec<u64>),
-    }
-    use Node::{Block as B, Record as R};
-
-    fn write(w: &mut Writer, width: u32, nodes: &[Node]) {
-        for node in nodes {
-            match node {
-                R(code, ops) => w.record(width, *code, ops.iter().copied()),
-                B(id, inside) => {
-                    w.fixed(1, width);
-                    w.vbr(*id, 8);
-                    w.vbr(4, 4);
-                    w.align();
-                    let length_at = w.pos();
-                    w.fixed(0, 32);
-                    let start = w.pos();
-                    write(w, 4, inside);
-                    w.end_block(4);
-                    w.patch_word(length_at, ((w.pos() - start) / 32) as u32);
-                }
-            }
-        }
-    }
+    use crate::jobs::bitcode::made_up::{Node, encode};
 
     fn stream(nodes: &[Node]) -> Vec<u8> {
-        let mut w = Writer::default();
-        w.fixed(u64::from(MAGIC), 32);
-        write(&mut w, 2, nodes);
-        w.into_bytes()
+        encode(nodes).unwrap()
     }
 
     fn module(paths: Vec<Node>, summaries: Vec<Node>) -> Vec<u8> {
         let parts = vec![
-            B(block::MODULE_STRTAB, paths),
-            B(block::GLOBALVAL_SUMMARY, summaries),
+            Node::block(block::MODULE_STRTAB, paths),
+            Node::block(block::GLOBALVAL_SUMMARY, summaries),
         ];
-        stream(&[B(block::MODULE, parts)])
+        stream(&[Node::block(block::MODULE, parts)])
     }
 
     fn path(id: u64) -> Node {
-        R(MST_ENTRY, vec![id, u64::from(b'a')])
+        Node::record(MST_ENTRY, vec![id, u64::from(b'a')])
     }
 
     fn why(bytes: &[u8]) -> &'static str {
@@ -418,10 +398,10 @@ mod tests {
 
     #[test]
     fn paths_of_unknown_forms() {
-        let hash = |words: &[u64]| R(MST_HASH, words.to_vec());
+        let hash = |words: &[u64]| Node::record(MST_HASH, words.to_vec());
         let of = |paths| why(&module(paths, Vec::new()));
         assert_eq!(of(vec![path(0), path(0)]), "two modules of one number");
-        let wide = R(MST_ENTRY, vec![0, 256]);
+        let wide = Node::record(MST_ENTRY, vec![0, 256]);
         assert_eq!(of(vec![wide]), "a module path not of bytes");
         let odd = "a hash of an unknown form";
         assert_eq!(of(vec![path(0), hash(&[1, 2, 3, 4])]), odd);
@@ -429,29 +409,35 @@ mod tests {
         let twice = vec![path(0), hash(&[0; 5]), hash(&[1; 5])];
         assert_eq!(of(twice), "a hash of no module");
         assert_eq!(of(vec![hash(&[1; 5])]), "a hash of no module");
-        assert_eq!(of(vec![R(3, vec![0])]), "a module path of an unknown form");
+        assert_eq!(
+            of(vec![Node::record(3, vec![0])]),
+            "a module path of an unknown form"
+        );
     }
 
     #[test]
     fn summaries_of_unknown_forms() {
-        let guid = |ops: &[u64]| R(VALUE_GUID, ops.to_vec());
+        let guid = |ops: &[u64]| Node::record(VALUE_GUID, ops.to_vec());
         let of = |records| {
-            let version = R(VERSION, vec![11]);
+            let version = Node::record(VERSION, vec![11]);
             let records = std::iter::once(version).chain(records).collect();
             why(&module(vec![path(0)], records))
         };
-        let global = |value, module| R(COMBINED_GLOBALVAR, vec![value, module, 0, 0]);
+        let global = |value, module| Node::record(COMBINED_GLOBALVAR, vec![value, module, 0, 0]);
         let two = "GUIDs of two forms";
         assert_eq!(of(vec![guid(&[1, 2]), guid(&[2, 3, 4])]), two);
-        assert_eq!(of(vec![R(VERSION, vec![11])]), "two versions");
+        assert_eq!(of(vec![Node::record(VERSION, vec![11])]), "two versions");
         let first = |first, guid| why(&module(vec![path(0)], vec![first, guid]));
-        assert_eq!(first(R(VERSION, vec![9]), guid(&[2, 3, 4])), two);
-        assert_eq!(first(R(VERSION, vec![12]), guid(&[2, 3])), two);
+        assert_eq!(first(Node::record(VERSION, vec![9]), guid(&[2, 3, 4])), two);
+        assert_eq!(first(Node::record(VERSION, vec![12]), guid(&[2, 3])), two);
         let unknown = "summaries of an unknown version";
         for ops in [vec![], vec![8], vec![13], vec![9, 9]] {
-            assert_eq!(first(R(VERSION, ops), guid(&[2, 3])), unknown);
+            assert_eq!(first(Node::record(VERSION, ops), guid(&[2, 3])), unknown);
         }
-        assert_eq!(first(guid(&[2, 3]), R(VERSION, vec![9])), unknown);
+        assert_eq!(
+            first(guid(&[2, 3]), Node::record(VERSION, vec![9])),
+            unknown
+        );
         assert_eq!(why(&module(vec![path(0)], Vec::new())), unknown);
         let twice = vec![guid(&[1, 2]), guid(&[1, 3])];
         assert_eq!(of(twice), "two GUIDs of one value number");
@@ -467,17 +453,22 @@ mod tests {
 
     #[test]
     fn parts_in_unknown_places() {
-        let paths = || B(block::MODULE_STRTAB, vec![path(0)]);
-        let summaries = || B(block::GLOBALVAL_SUMMARY, vec![R(VERSION, vec![9])]);
-        let of = |nodes| why(&stream(&[B(block::MODULE, nodes)]));
+        let paths = || Node::block(block::MODULE_STRTAB, vec![path(0)]);
+        let summaries = || {
+            Node::block(
+                block::GLOBALVAL_SUMMARY,
+                vec![Node::record(VERSION, vec![9])],
+            )
+        };
+        let of = |nodes| why(&stream(&[Node::block(block::MODULE, nodes)]));
         let alone = "a part of an index not in a module block";
         // Lengths of blocks in between would not be changed by a splice.
         assert_eq!(
-            of(vec![B(block::MODULE, vec![paths()]), summaries()]),
+            of(vec![Node::block(block::MODULE, vec![paths()]), summaries()]),
             alone
         );
         assert_eq!(
-            of(vec![paths(), B(block::MODULE, vec![summaries()])]),
+            of(vec![paths(), Node::block(block::MODULE, vec![summaries()])]),
             alone
         );
         assert_eq!(why(&stream(&[paths()])), alone);
@@ -490,27 +481,30 @@ mod tests {
             "two tables of module paths"
         );
         let apart = stream(&[
-            B(block::MODULE, vec![paths()]),
-            B(block::MODULE, vec![summaries()]),
+            Node::block(block::MODULE, vec![paths()]),
+            Node::block(block::MODULE, vec![summaries()]),
         ]);
         assert_eq!(why(&apart), "module paths outside the summaries' module");
     }
 
     #[test]
     fn what_is_not_added() {
-        let empty = module(vec![path(3)], vec![R(VERSION, vec![11])]);
+        let empty = module(vec![path(3)], vec![Node::record(VERSION, vec![11])]);
         let shard = Shard::parse(&empty).unwrap();
         assert!(shard.rewrite(0, &[], <[u8]>::to_vec).is_err());
         assert_eq!(shard.rewrite(3, &[], <[u8]>::to_vec), Ok(empty.clone()));
         // Nothing says whether a GUID is one operand or two.
         assert!(shard.rewrite(3, &[1], <[u8]>::to_vec).is_err());
         for version in [9, 10, 12] {
-            let bytes = module(vec![path(3)], vec![R(VERSION, vec![version])]);
+            let bytes = module(vec![path(3)], vec![Node::record(VERSION, vec![version])]);
             let shard = Shard::parse(&bytes).unwrap();
             let new = shard.rewrite(3, &[1], <[u8]>::to_vec).unwrap();
             assert_eq!(Shard::parse(&new).unwrap().summaries[0].guid, 1);
         }
-        let last = vec![R(VERSION, vec![9]), R(VALUE_GUID, vec![MAX_VALUES - 2, 5])];
+        let last = vec![
+            Node::record(VERSION, vec![9]),
+            Node::record(VALUE_GUID, vec![MAX_VALUES - 2, 5]),
+        ];
         let bytes = module(vec![path(3)], last);
         let shard = Shard::parse(&bytes).unwrap();
         assert!(shard.rewrite(3, &[1], <[u8]>::to_vec).is_ok());

@@ -1,7 +1,7 @@
 //! Lookups: answered from a cache or with an object from elsewhere, held, or let go to compile.
 
 use super::Engine;
-use crate::admit::{LOOK, Permit};
+use crate::admit::{POLL_INTERVAL, Permit};
 use crate::link::attribution::Module;
 use crate::link::backends::HeldLookup;
 use crate::link::exchange::Exchange;
@@ -148,7 +148,7 @@ impl Engine<'_> {
 
     /// A thread may compile; unless another link has made its object meanwhile.
     fn begin(&mut self, held: HeldLookup, permit: Permit) -> Result<(), Unanswered> {
-        if held.since.elapsed() > LOOK
+        if held.since.elapsed() > POLL_INTERVAL
             && let Some(object) = self.find(&held.key)
         {
             self.found(&held);

@@ -22,9 +22,9 @@ mod lookups;
 mod objects;
 mod start;
 
-use crate::admit::{Admission, History, Limits, MadeOf, Turn};
+use crate::admit::{Admission, Fingerprint, History, Limits, Turn};
 use crate::cache::context::Context;
-use crate::cache::files::Files;
+use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
 use crate::link::attribution::{Attribution, AttributionRule};
 use crate::link::backends::Backends;
@@ -37,7 +37,7 @@ use crate::link::lookup_dir::LookupDir;
 use crate::link::output::Output;
 use crate::sys::process::{Role, Running, pidfd};
 use crate::sys::signals::Forwarded;
-use crate::watch::{self, Call, Calls, Listener, Notification, Unanswered, Watched};
+use crate::watch::{self, Call, Listener, Notification, ReportedOpens, Unanswered, Watched};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shim::cmdline::CommandLine;
@@ -82,7 +82,7 @@ pub struct Link<'a> {
     /// Where objects are kept.
     pub cache: Option<&'a Arc<Cache>>,
     /// Digests of files that options name.
-    pub files: &'a Files,
+    pub files: &'a FileDigests,
     /// lld's major version.
     pub major: u32,
     /// What is shared with other links.
@@ -144,7 +144,7 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<LinkOutcome, NotWatc
     let names = old.then(|| CachedNames::new(lookup_dir.prefix()));
     let arrived = Instant::now();
     let before = link.history.and_then(History::read);
-    let made_of = MadeOf::new(link.args, link.cmd.inputs());
+    let fingerprint = Fingerprint::new(link.args, link.cmd.inputs());
     // lld's own threads are no more than the user wants; with jobs elsewhere it has more of them.
     let wanted = link
         .cmd
@@ -152,18 +152,18 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<LinkOutcome, NotWatc
         .and_then(|n| n.to_str()?.parse().ok());
     let most = wanted.filter(|&n| n > 0).unwrap_or(usize::MAX);
     let admission = Admission::new(link.limits, most, before.map(|before| before.cost));
-    let mut turn = Turn::wait(link.limits, link.bitcode, before, made_of);
+    let mut turn = Turn::wait(link.limits, link.bitcode, before, fingerprint);
     let begin = Instant::now();
     let calls = match link.exchange {
-        Some(_) => Calls::EveryOpen,
-        None => Calls::OpensForReading,
+        Some(_) => ReportedOpens::All,
+        None => ReportedOpens::ForReading,
     };
     let Watched { child, listener } = watch::spawn(start::command(link, &lookup_dir), calls)
         .map_err(|e| NotWatched {
             planned: false,
             ..NotWatched::from(e.to_string())
         })?;
-    turn.begun(child.id());
+    turn.lld_started(child.id());
     let backends = Backends::new(child.id(), admission);
     let cache = link.cache.filter(|_| !lookup_dir.is_users());
     let engine = Engine {
@@ -189,7 +189,7 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<LinkOutcome, NotWatc
         keys: HashSet::new(),
         objects_there: begin,
         temporaries: Vec::new(),
-        made_of,
+        fingerprint,
         output: Output::new(names, link.quiet),
     };
     engine.run([arrived, begin])
@@ -228,7 +228,7 @@ struct Engine<'a> {
     objects_there: Instant,
     /// Files under whose names lld begins its output.
     temporaries: Vec<PathBuf>,
-    made_of: MadeOf,
+    fingerprint: Fingerprint,
     output: Output,
 }
 
@@ -417,7 +417,7 @@ impl Engine<'_> {
         let cost = self.backends.cost().filter(|_| compiled);
         if let Some(history) = self.link.history
             && self.cache.is_some()
-            && let Err(e) = history.write(cost, self.made_of)
+            && let Err(e) = history.write(cost, self.fingerprint)
         {
             log::info!("what the link has cost cannot be remembered: {e}");
         }

@@ -2,7 +2,8 @@
 
 use object::read::archive::ArchiveFile;
 
-use super::{Random, header, read};
+use super::{header, read};
+use fastrand::Rng;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
@@ -13,19 +14,19 @@ enum Form {
 
 /// An archive with or without a symbol table, whose members have short and long names, some twice, and
 /// sizes of both parities.
-fn archive(form: Form, random: &mut Random) -> Vec<u8> {
-    let count = random.below(12);
+fn archive(form: Form, random: &mut Rng) -> Vec<u8> {
+    let count = random.usize(..12);
     let mut names: Vec<Vec<u8>> = Vec::new();
     for _ in 0..count {
-        let name = match random.below(4) {
-            0 if !names.is_empty() => names[random.below(names.len())].clone(),
+        let name = match random.usize(..4) {
+            0 if !names.is_empty() => names[random.usize(..names.len())].clone(),
             1 => b"long name of a member, number "
                 .iter()
-                .chain(random.below(1000).to_string().as_bytes())
+                .chain(random.usize(..1000).to_string().as_bytes())
                 .copied()
                 .collect(),
             2 if form == Form::GnuThin => b"dir/sub/m.o".to_vec(),
-            _ => format!("m{}.o", random.below(1000)).into_bytes(),
+            _ => format!("m{}.o", random.usize(..1000)).into_bytes(),
         };
         names.push(name);
     }
@@ -34,8 +35,8 @@ fn archive(form: Form, random: &mut Random) -> Vec<u8> {
         Form::Gnu | Form::Bsd => b"!<arch>\n",
     };
     let mut bytes = magic.to_vec();
-    if random.below(2) == 0 {
-        let field: &[u8] = match (form, random.below(2)) {
+    if random.usize(..2) == 0 {
+        let field: &[u8] = match (form, random.usize(..2)) {
             (Form::Bsd, _) => b"__.SYMDEF",
             (_, 0) => b"/",
             (_, _) => b"/SYM64/",
@@ -43,13 +44,13 @@ fn archive(form: Form, random: &mut Random) -> Vec<u8> {
         append(
             &mut bytes,
             field,
-            [&b""[..], b"\0\0\0\0", b"odd"][random.below(3)],
+            [&b""[..], b"\0\0\0\0", b"odd"][random.usize(..3)],
         );
     }
     let mut table = Vec::new();
     let mut fields = Vec::new();
     for name in &names {
-        let long = name.len() > 15 || name.contains(&b'/') || random.below(3) == 0;
+        let long = name.len() > 15 || name.contains(&b'/') || random.usize(..3) == 0;
         fields.push(match (form, long) {
             (Form::Bsd, true) => format!("#1/{}", name.len().next_multiple_of(4)).into_bytes(),
             (Form::Bsd, false) => name.clone(),
@@ -73,11 +74,11 @@ fn archive(form: Form, random: &mut Random) -> Vec<u8> {
         }
         // Around the sizes of reads, too.
         let size = [
-            random.below(40),
-            190 + random.below(80),
-            random.below(40_000),
+            random.usize(..40),
+            190 + random.usize(..80),
+            random.usize(..40_000),
         ];
-        content.resize(content.len() + size[random.below(3)], b'x');
+        content.resize(content.len() + size[random.usize(..3)], b'x');
         match form {
             Form::GnuThin => bytes.extend(header(field, content.len())),
             Form::Gnu | Form::Bsd => append(&mut bytes, field, &content),
@@ -96,7 +97,7 @@ fn append(archive: &mut Vec<u8>, field: &[u8], content: &[u8]) {
 
 #[test]
 fn members_are_those_that_object_reads() {
-    let mut random = Random(0x0123_4567_89ab_cdef);
+    let mut random = Rng::with_seed(1);
     let mut members = 0;
     for form in [Form::Gnu, Form::GnuThin, Form::Bsd] {
         for _ in 0..400 {

@@ -4,7 +4,7 @@
 
 use ldwrap::jobs::bitcode::block;
 use ldwrap::jobs::bitcode::canonical::canonical;
-use ldwrap::jobs::bitcode::reader::{Block, Entry, Reader};
+use ldwrap::jobs::bitcode::reader::{BitstreamEntry, Block, Reader};
 use ldwrap::jobs::bitcode::shard::{Shard, Summary};
 use ldwrap_fuzz::tree;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
@@ -87,29 +87,29 @@ fn parts(bytes: &[u8]) -> Parts {
     let (mut hashes, mut records) = (Vec::new(), Vec::new());
     loop {
         match reader.next().unwrap() {
-            Entry::Block(b) if b.id == block::MODULE => reader.enter().unwrap(),
-            Entry::Block(b) if b.id == block::MODULE_STRTAB => {
+            BitstreamEntry::Block(b) if b.id == block::MODULE => reader.enter().unwrap(),
+            BitstreamEntry::Block(b) if b.id == block::MODULE_STRTAB => {
                 parent = reader.open_blocks().last();
                 reader.enter().unwrap();
                 strtab = Some(b);
-                while let Entry::Record(code) = reader.next().unwrap() {
+                while let BitstreamEntry::Record(code) = reader.next().unwrap() {
                     if code == 2 {
                         hashes.push(reader.ops().to_vec());
                     }
                 }
             }
-            Entry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => {
+            BitstreamEntry::Block(b) if b.id == block::GLOBALVAL_SUMMARY => {
                 reader.enter().unwrap();
                 summary = Some(b);
                 loop {
                     match reader.next().unwrap() {
-                        Entry::Record(code) => records.push((code, reader.ops().to_vec())),
-                        Entry::End(at) => break end = at,
+                        BitstreamEntry::Record(code) => records.push((code, reader.ops().to_vec())),
+                        BitstreamEntry::End(at) => break end = at,
                         other => panic!("{other:?} among the summaries"),
                     }
                 }
             }
-            Entry::Eof => break,
+            BitstreamEntry::Eof => break,
             _ => {}
         }
     }
