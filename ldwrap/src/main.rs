@@ -8,8 +8,8 @@
 
 #![no_main]
 
-use shim::config::Config;
 use shim::lld::Argv;
+use shim::read_settings;
 use std::ffi::{OsStr, OsString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -34,7 +34,7 @@ fn run(argv: &Argv) -> c_int {
         argv0 => argv0.to_os_string(),
     };
     let args: Vec<OsString> = argv.args().map(OsStr::to_os_string).collect();
-    let config = Config::read();
+    let config = read_settings::read();
     if let Some(filter) = &config.log {
         env_logger::Builder::new().parse_filters(filter).init();
     }

@@ -15,6 +15,7 @@ pub mod kind;
 pub mod lld;
 mod llvm_path;
 pub mod options;
+pub mod read_settings;
 pub mod report;
 pub mod response;
 pub mod script;

@@ -5,12 +5,13 @@
 
 use crate::config::Config;
 use crate::options;
+use crate::settings::DEPTH;
 use object::elf::{FileHeader32, FileHeader64};
 use object::read::elf::FileHeader;
 use object::{Endianness, ReadCache};
 use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -20,12 +21,28 @@ use std::slice::SliceIndex;
 /// The section that marks our own binaries.
 const MARK_SECTION: &str = ".note.ldwrap";
 
+/// An ELF note: sizes of name and content, a type, and the name, padded to four bytes.
+#[repr(C)]
+struct Note {
+    name_size: u32,
+    content_size: u32,
+    kind: u32,
+    name: [u8; 8],
+}
+
 /// Kept in every binary that links this library.
-// SAFETY: the section holds plain read-only bytes and is named like a note so that strip keeps it;
-// nothing else uses it.
+// SAFETY: the section holds plain read-only bytes, a whole note, so that strip keeps it; nothing else uses it.
 #[used]
 #[unsafe(link_section = ".note.ldwrap")]
-static MARK: [u8; 8] = *b"ldwrap\0\0";
+static MARK: Note = Note {
+    name_size: 7,
+    content_size: 0,
+    kind: 1,
+    name: *b"ldwrap\0\0",
+};
+
+/// A script in the place of lld may have led back to us fewer times than this; else it would for ever.
+const DEEPEST: u32 = 3;
 
 /// lld majors that we know: from the oldest tested release to the newest.
 pub const MAJORS: RangeInclusive<u32> = {
@@ -77,11 +94,10 @@ pub struct NoLld {
 
 impl std::fmt::Display for NoLld {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot find the real ld.lld; tried ")?;
-        if self.tried.is_empty() {
-            write!(f, "PATH, which is empty")?;
+        match self.tried.as_slice() {
+            [] => write!(f, "cannot find the real ld.lld: none is in PATH")?,
+            tried => write!(f, "cannot find the real ld.lld; tried {}", tried.join(", "))?,
         }
-        write!(f, "{}", self.tried.join(", "))?;
         write!(f, "; set LDWRAP_REAL_LLD to its path")
     }
 }
@@ -89,14 +105,62 @@ impl std::fmt::Display for NoLld {
 impl std::error::Error for NoLld {}
 
 /// Finds the real lld for a link that was called as `argv0`, in the order that README.md promises:
-/// `LDWRAP_REAL_LLD`, the version in our own name, the `ld.lld` beside the compiler that called us, `path` (the
-/// variable `PATH`).
+/// `LDWRAP_REAL_LLD`, the version in our own name, a diverted original beside us, the `ld.lld` beside the compiler
+/// that called us, `path` (the variable `PATH`), the newest `ld.lld-N` there.
 ///
 /// A `LDWRAP_REAL_LLD` that is set but unusable is an error, not a reason to look on: the user
 /// named it.
 pub fn find(argv0: &OsStr, config: &Config, path: Option<&OsStr>) -> Result<PathBuf, NoLld> {
-    let mut tried = Vec::new();
-    let mut usable = |candidate: &Path, from: &str| -> bool {
+    let mut search = Search::default();
+    if depth() >= DEEPEST {
+        let why = format!("what leads back to ldwrap each time ({DEPTH} is {DEEPEST})");
+        return Err(NoLld { tried: vec![why] });
+    }
+    if let Some(named) = &config.real_lld {
+        return match search.usable(named, " (LDWRAP_REAL_LLD)") {
+            true => Ok(named.clone()),
+            false => Err(search.failed()),
+        };
+    }
+    let dirs: Vec<PathBuf> = std::env::split_paths(path.unwrap_or_default()).collect();
+    let in_path = |name: &str| -> Vec<PathBuf> { dirs.iter().map(|dir| dir.join(name)).collect() };
+    let major = major_of_name(argv0);
+    if let Some(major) = major {
+        // Where Debian's packages have it.
+        let packaged = PathBuf::from(format!("/usr/lib/llvm-{major}/bin/ld.lld"));
+        let found = search.first(in_path(&format!("ld.lld-{major}")), " (PATH)");
+        if let Some(found) = found.or_else(|| search.first([packaged], "")) {
+            return Ok(found);
+        }
+    }
+    if let Some(found) = search.first(diverted(argv0, &dirs), " (the diverted original)") {
+        return Ok(found);
+    }
+    if major.is_some() {
+        return Err(search.failed());
+    }
+    let beside = compiler().and_then(|exe| Some(exe.parent()?.join("ld.lld")));
+    let found = search
+        .first(beside, " (beside the compiler)")
+        .or_else(|| search.first(in_path("ld.lld"), " (PATH)"))
+        .or_else(|| search.first(by_version(&dirs), " (PATH)"));
+    found.ok_or_else(|| search.failed())
+}
+
+/// A search for the real lld: what was tried, and why it would not do.
+#[derive(Default)]
+struct Search {
+    tried: Vec<String>,
+}
+
+impl Search {
+    /// The first of some candidates that will do.
+    fn first(&mut self, all: impl IntoIterator<Item = PathBuf>, from: &str) -> Option<PathBuf> {
+        all.into_iter()
+            .find(|candidate| candidate.exists() && self.usable(candidate, from))
+    }
+
+    fn usable(&mut self, candidate: &Path, from: &str) -> bool {
         let why = match std::fs::metadata(candidate) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => "which does not exist",
             Err(_) => "which cannot be read",
@@ -105,47 +169,70 @@ pub fn find(argv0: &OsStr, config: &Config, path: Option<&OsStr>) -> Result<Path
             Ok(_) if is_ours(candidate) => "which is ldwrap itself",
             Ok(_) => return true,
         };
-        tried.push(format!("{}{from}, {why}", candidate.display()));
+        self.tried
+            .push(format!("{}{from}, {why}", candidate.display()));
         false
-    };
-    if let Some(named) = &config.real_lld {
-        return if usable(named, " (LDWRAP_REAL_LLD)") {
-            Ok(named.clone())
-        } else {
-            Err(NoLld { tried })
-        };
     }
-    if let Some(major) = major_of_name(argv0) {
-        if let Some(found) = in_path(&format!("ld.lld-{major}"), path, &mut usable) {
-            return Ok(found);
-        }
-        // Where Debian's packages have it.
-        let versioned = PathBuf::from(format!("/usr/lib/llvm-{major}/bin/ld.lld"));
-        if usable(&versioned, "") {
-            return Ok(versioned);
-        }
-    } else {
-        if let Some(beside) = caller().and_then(|exe| Some(exe.parent()?.join("ld.lld")))
-            && usable(&beside, " (beside the compiler)")
-        {
-            return Ok(beside);
-        }
-        if let Some(found) = in_path("ld.lld", path, &mut usable) {
-            return Ok(found);
-        }
+
+    fn failed(self) -> NoLld {
+        NoLld { tried: self.tried }
     }
-    Err(NoLld { tried })
 }
 
-fn in_path(
-    name: &str,
-    path: Option<&OsStr>,
-    usable: &mut dyn FnMut(&Path, &str) -> bool,
-) -> Option<PathBuf> {
-    std::env::split_paths(path?)
-        .filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join(name))
-        .find(|candidate| candidate.exists() && usable(candidate, " (PATH)"))
+/// Where a package that puts us in lld's place may have left lld: `ld.lld.distrib` or `ld.lld.real` beside the name
+/// by which we were called, or beside what that leads to.
+fn diverted(argv0: &OsStr, path: &[PathBuf]) -> Vec<PathBuf> {
+    /// As the kernel has it for symbolic links.
+    const MOST_LINKS: usize = 40;
+    let mut at = match argv0.as_bytes().contains(&b'/') {
+        true => Some(PathBuf::from(argv0)),
+        false => path.iter().map(|dir| dir.join(argv0)).find(|p| p.exists()),
+    };
+    let mut found = Vec::new();
+    for _ in 0..MOST_LINKS {
+        let Some(name) = at.take() else { break };
+        for suffix in [".distrib", ".real"] {
+            let mut original = name.clone().into_os_string();
+            original.push(suffix);
+            found.push(PathBuf::from(original));
+        }
+        let target = std::fs::read_link(&name).ok();
+        at = target.and_then(|target| Some(name.parent()?.join(target)));
+    }
+    found
+}
+
+/// Each `ld.lld-N` of some directories, the newest first.
+fn by_version(dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in dirs
+        .iter()
+        .filter_map(|dir| std::fs::read_dir(dir).ok())
+        .flatten()
+        .flatten()
+    {
+        if let Some(major) = major_of_name(&entry.file_name()) {
+            found.push((major, entry.path()));
+        }
+    }
+    // Among equals the first directory counts.
+    found.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// How often a script has led back to us, as the environment says.
+fn depth() -> u32 {
+    let depth = std::env::var(DEPTH).ok();
+    depth.and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// What [`DEPTH`] is to be for a program in the place of lld: only a script can lead back to us, and lld itself is to
+/// see the environment as it came.
+#[must_use]
+pub fn depth_for(program: &Path) -> Option<String> {
+    let mut head = [0; 2];
+    let read = File::open(program).and_then(|mut file| file.read_exact(&mut head));
+    (read.is_ok() && head == *b"#!").then(|| (depth() + 1).to_string())
 }
 
 /// Arguments as `execv` wants them: pointers to NUL-terminated strings, `argv[0]` among them.
@@ -234,6 +321,11 @@ impl Argv {
             Some(first) if !first.is_null() => *first = argv0.as_ptr().cast(),
             _ => self.pointers.insert(0, argv0.as_ptr().cast()),
         }
+        if let Some(depth) = depth_for(program) {
+            // SAFETY: this process is about to be another program; where there are other threads of it still, they
+            // read no variables.
+            unsafe { std::env::set_var(DEPTH, depth) };
+        }
         // SAFETY: `path` and all that `pointers` has are NUL-terminated (an argument holds no other
         // NUL, since it came from a kernel) and outlive the call.
         unsafe { libc::execv(path.as_ptr().cast(), self.pointers.as_ptr()) };
@@ -255,21 +347,50 @@ pub fn exec(real: &Path, argv0: &OsStr, argv: Argv) -> String {
 /// between dashes (`x86_64-linux-gnu-ld.lld`, `ld.lld-19`; lld/Common/DriverDispatcher.cpp).
 #[must_use]
 pub fn arg0<'a>(ours: &'a OsStr, real: &'a Path) -> &'a OsStr {
-    let name = Path::new(ours).file_name().unwrap_or_default().as_bytes();
-    let is_lld = |part: &[u8]| matches!(part, b"ld.lld" | b"ld" | b"gnu");
-    if name.split(|&b| b == b'-').any(is_lld) {
-        ours
-    } else {
-        real.as_os_str()
+    let names_lld = |name: &OsStr| {
+        let name = Path::new(name).file_name().unwrap_or_default().as_bytes();
+        let mut parts = name.split(|&b| b == b'-');
+        parts.any(|part| matches!(part, b"ld.lld" | b"ld" | b"gnu"))
+    };
+    match (names_lld(ours), names_lld(real.as_os_str())) {
+        (true, _) => ours,
+        (false, true) => real.as_os_str(),
+        // A diverted original.
+        (false, false) => OsStr::new("ld.lld"),
     }
 }
 
-/// The executable of the process that called us: the compiler driver, as a rule.
+/// The executable of the process that called us, if that is a compiler.
 #[must_use]
-pub fn caller() -> Option<PathBuf> {
+pub fn compiler() -> Option<PathBuf> {
     // SAFETY: getppid has no preconditions and cannot fail.
     let parent = unsafe { libc::getppid() };
-    std::fs::read_link(format!("/proc/{parent}/exe")).ok()
+    let exe = std::fs::read_link(format!("/proc/{parent}/exe")).ok()?;
+    is_compiler(exe.file_name()?).then_some(exe)
+}
+
+/// Whether a program is a compiler, by its name: `clang-19`, `x86_64-linux-gnu-g++`. A shell, make or ninja has
+/// nothing to do with the `ld.lld` that may lie beside it.
+fn is_compiler(name: &OsStr) -> bool {
+    const NAMES: [&[u8]; 15] = [
+        b"clang",
+        b"clang++",
+        b"gcc",
+        b"g++",
+        b"cc",
+        b"c++",
+        b"collect2",
+        b"rustc",
+        b"flang",
+        b"gfortran",
+        b"gdc",
+        b"ldc2",
+        b"swiftc",
+        b"icx",
+        b"icpx",
+    ];
+    let mut parts = name.as_bytes().split(|&b| b == b'-');
+    parts.any(|part| NAMES.contains(&part))
 }
 
 #[cfg(test)]
@@ -287,6 +408,34 @@ mod tests {
             "/ld.lld-19/ld.lld",
         ] {
             assert_eq!(major_of_name(OsStr::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn compilers_are_known_by_name() {
+        for name in [
+            "clang",
+            "clang-19",
+            "clang++",
+            "x86_64-linux-gnu-gcc-12",
+            "collect2",
+            "rustc",
+        ] {
+            assert!(is_compiler(OsStr::new(name)), "{name}");
+        }
+        for name in ["bash", "make", "ninja", "python3.11", "accord"] {
+            assert!(!is_compiler(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn lld_sees_one_of_its_names() {
+        for (ours, real, seen) in [
+            ("/p/ld.lld", "/r/ld.lld.distrib", "/p/ld.lld"),
+            ("ldwrap", "/r/ld.lld-19", "/r/ld.lld-19"),
+            ("ldwrap", "/r/ld.lld.distrib", "ld.lld"),
+        ] {
+            assert_eq!(arg0(OsStr::new(ours), Path::new(real)), seen);
         }
     }
 

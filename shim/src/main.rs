@@ -8,9 +8,9 @@
 
 #![no_main]
 
-use shim::config::Config;
 use shim::decide::{Decision, decide};
 use shim::lld::Argv;
+use shim::read_settings;
 use shim::report::Report;
 use std::ffi::{OsString, c_char, c_int};
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ fn link(argv: Argv) -> String {
         none if none.is_empty() => OsString::from("ld.lld"),
         argv0 => argv0.to_os_string(),
     };
-    let config = Config::read();
+    let config = read_settings::read();
 
     // Logging, keeping and verifying are ldwrap's, which decides the same.
     let talk = config.log.is_some() || config.keep.is_some() || config.verify.is_some();

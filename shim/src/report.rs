@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What became of one link.
@@ -55,6 +56,7 @@ pub struct Remote {
 
 impl Report {
     /// The line, without its newline.
+    #[must_use]
     pub fn line(&self) -> String {
         let mut o = Map::new();
         let mut put = |k: &str, v: Value| {
@@ -121,6 +123,8 @@ impl Report {
         OpenOptions::new()
             .create(true)
             .append(true)
+            // Never to wait for the other end of a FIFO.
+            .custom_flags(libc::O_NONBLOCK)
             .open(file)?
             .write_all(line.as_bytes())
     }

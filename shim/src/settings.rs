@@ -6,7 +6,6 @@
 
 use crate::config::{Config, Executor, Split};
 use std::ffi::OsStr;
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,8 +44,10 @@ pub const CONFIG: &str = "LDWRAP_CONFIG";
 /// A directory for what the verification of each link found: set by `ldwrap verify` for the command that it
 /// runs, and by nobody else.
 pub const VERIFY: &str = "LDWRAP_VERIFY";
-/// What begins with one of these is for scripts and tests, and none of the linker's business.
-pub const OTHERS: [&str; 2] = ["LDWRAP_LLVM", "LDWRAP_TEST_"];
+/// How often a script in the place of lld has led back to us; set by ourselves ([`crate::lld::depth_for`]).
+pub const DEPTH: &str = "LDWRAP_DEPTH";
+/// What begins with one of these is for scripts and tests, or between two of us.
+pub const OTHERS: [&str; 3] = ["LDWRAP_LLVM", "LDWRAP_TEST_", DEPTH];
 
 const SIZE: &str = "SIZE: bytes, or a number with K, M, G or T behind it";
 const COUNT: &str = "NUMBER above 0";
@@ -364,20 +365,6 @@ impl Setting {
     #[must_use]
     pub fn key(&self) -> String {
         self.short().to_ascii_lowercase()
-    }
-}
-
-impl PartialEq for Setting {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Setting {}
-
-impl fmt::Debug for Setting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
     }
 }
 

@@ -175,7 +175,12 @@ fn argv_and_environment_are_forwarded() {
                 .skip(2)
                 .map(<[u8]>::to_vec)
                 .collect::<Vec<_>>();
-            (argv, file("env"))
+            // The real lld would not see this one, a script does.
+            let env = file("env");
+            let env = env
+                .split(|&b| b == 0)
+                .filter(|v| !v.starts_with(b"LDWRAP_DEPTH="));
+            (argv, env.collect::<Vec<_>>().join(&0))
         };
         let direct = run(&dump);
         assert_eq!(direct.0.len(), odd.len() + 1);
@@ -263,6 +268,146 @@ fn env_puts_the_shim_first() {
                 "LLVM {}: {driver}: {reports:?}",
                 s.llvm
             );
+        }
+    });
+}
+
+/// Only a compiler's own directory is looked at: a shell may lie beside any `ld.lld`.
+#[test]
+fn not_beside_any_caller() {
+    each_llvm_with_shim(|s| {
+        s.sh("mkdir beside; cp /bin/bash beside/; printf '#!/bin/sh\\necho wrong\\n' >beside/ld.lld; chmod +x beside/ld.lld");
+        says_version(
+            s,
+            "PATH=/usr/lib/llvm-$N/bin:$PATH beside/bash -c '$LDLLD --version; true'",
+        );
+    });
+}
+
+/// As the shell finds programs: in directories that are relative, too.
+#[test]
+fn in_relative_directories_of_path() {
+    each_llvm_with_shim(|s| {
+        s.sh("mkdir bin; ln -s /usr/lib/llvm-$N/bin/ld.lld bin/ld.lld");
+        says_version(s, "PATH=bin:$PATH $LDLLD --version");
+    });
+}
+
+/// Where no `ld.lld` is without a version, the newest.
+#[test]
+fn the_newest_version_in_path() {
+    each_llvm_with_shim(|s| {
+        s.sh("mkdir bin; ln -s /usr/lib/llvm-$N/bin/ld.lld bin/ld.lld-$N; printf '#!/bin/sh\\necho wrong\\n' >bin/ld.lld-9; chmod +x bin/ld.lld-9; ln -s /bin/bash bin");
+        says_version(s, "PATH=bin $LDLLD --version");
+    });
+}
+
+/// A package puts the shim where lld was, and lld beside it.
+#[test]
+fn a_diverted_original() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        for suffix in ["distrib", "real"] {
+            s.sh(&format!(
+                "rm -rf llvm bin; mkdir llvm bin; cp -L /usr/lib/llvm-$N/bin/ld.lld llvm/ld.lld.{suffix}; \
+                 ln -s $PWD/../p/lib/ldwrap/ld.lld llvm/ld.lld; ln -s ../llvm/ld.lld bin/ld.lld; ln -s /bin/bash bin"
+            ));
+            for called in [
+                "llvm/ld.lld",
+                "$PWD/llvm/ld.lld",
+                "bin/ld.lld",
+                "PATH=bin ld.lld",
+            ] {
+                says_version(s, &format!("{called} --version"));
+                // A link too, by the lld that was diverted.
+                let (stdout, stderr, ok) = shim(
+                    s,
+                    &format!(
+                        "export LDWRAP_EXECUTOR=local; {called} -shared -o $OUT main.o; rm $OUT"
+                    ),
+                );
+                assert!(ok, "LLVM {}: {called}: {stdout}{stderr}", s.llvm);
+                let report = s.reports().pop().expect("a report");
+                assert_eq!(
+                    report["action"], "split",
+                    "LLVM {}: {called}: {report}",
+                    s.llvm
+                );
+            }
+        }
+    });
+}
+
+/// A script may stand for lld, but not one that leads back to us.
+#[test]
+fn scripts_in_the_place_of_lld() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        let script = |to: &str| {
+            s.sh(&format!(
+                "mkdir -p bin; printf '#!/bin/bash\\nexec {to} \"$@\"\\n' >bin/ld.lld; chmod +x bin/ld.lld; ln -sf /bin/bash bin"
+            ));
+        };
+        script("/usr/lib/llvm-$N/bin/ld.lld");
+        says_version(s, "PATH=$PWD/bin $LDLLD --version");
+        let (_, stderr, ok) = shim(
+            s,
+            "LDWRAP_EXECUTOR=local PATH=$PWD/bin $LDLLD -shared -o $OUT main.o",
+        );
+        assert!(ok, "LLVM {}: {stderr}", s.llvm);
+        script(&s.shim().display().to_string());
+        for arguments in [
+            "--version",
+            "-shared -o $OUT main.o",
+            "-shared -o $OUT main.o -v",
+        ] {
+            for split in ["always", "never"] {
+                let command = format!(
+                    "LDWRAP_STRICT=0 LDWRAP_SPLIT={split} PATH=$PWD/bin $LDLLD {arguments}"
+                );
+                let (_, stderr, ok) = shim(s, &command);
+                assert!(
+                    !ok && stderr.contains("leads back to ldwrap"),
+                    "LLVM {}: {command}: {stderr}",
+                    s.llvm
+                );
+            }
+        }
+    });
+}
+
+/// Our binaries are known by a note that other tools can read.
+#[test]
+fn the_note_is_one() {
+    each_llvm_with_shim(|s| {
+        let (stdout, stderr, ok) = shim(s, "readelf -n $LDLLD $LDWRAP; llvm-readelf-$N -n $LDLLD");
+        assert!(
+            ok && stderr.is_empty() && stdout.contains("ldwrap"),
+            "LLVM {}: {stdout}{stderr}",
+            s.llvm
+        );
+    });
+}
+
+/// A report that nobody reads, or that cannot be written, is no link's concern.
+#[test]
+fn reports_that_cannot_be_written() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        s.sh("mkfifo fifo");
+        for report in ["fifo", "/dev/full", "/nonexistent/report", "/"] {
+            for object in ["native.o", "main.o"] {
+                let command = format!("LDWRAP_REPORT={report} $LDLLD -shared -o $OUT {object}");
+                let (_, stderr, ok) = shim(
+                    s,
+                    &format!("export LDWRAP_REAL_LLD=/usr/lib/llvm-$N/bin/ld.lld; {command}"),
+                );
+                assert!(
+                    ok && stderr.is_empty(),
+                    "LLVM {}: {command}: {stderr}",
+                    s.llvm
+                );
+            }
         }
     });
 }

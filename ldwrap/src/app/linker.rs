@@ -123,10 +123,7 @@ fn keep_link(
     keep::script("lld", real, plain, &[])?;
     let real = real.to_string_lossy();
     let others = ["LDWRAP_KEEP", "LDWRAP_REPORT", "LDWRAP_REAL_LLD"];
-    let given = config
-        .given
-        .iter()
-        .map(|g| (g.setting.name, g.shown.as_str()));
+    let given = config.given.iter().map(|g| (g.name, g.shown.as_str()));
     let mut variables: Vec<_> = given.filter(|(name, _)| !others.contains(name)).collect();
     variables.push(("LDWRAP_REAL_LLD", &real));
     let ours = std::iter::once(OsStr::new("ld.lld")).chain(args());

@@ -6,7 +6,7 @@ use shim::settings::SETTINGS;
 /// Shows it on standard output; an error says that something of it is bad.
 pub fn show(config: &Config, all: bool) -> Result<(), String> {
     for setting in &SETTINGS {
-        let given = config.given.iter().rev().find(|g| g.setting == setting);
+        let given = config.given.iter().rev().find(|g| g.name == setting.name);
         let (value, origin) = match given {
             Some(given) => (given.shown.as_str(), given.origin.to_string()),
             None if all => (setting.default, "not set".into()),

@@ -311,7 +311,7 @@ fn clang_candidates(lld: &Path, config: &Config) -> Vec<PathBuf> {
         p.file_name()
             .is_some_and(|n| n.as_bytes().starts_with(b"clang"))
     };
-    found.extend(shim::lld::caller().filter(is_clang));
+    found.extend(shim::lld::compiler().filter(is_clang));
     let real_name = lld.canonicalize().ok();
     let major = shim::lld::major_of_name(lld.as_os_str())
         .or_else(|| shim::lld::major_of_name(real_name.as_ref()?.as_os_str()));

@@ -18,11 +18,14 @@ use crate::link::jobs_thread::{self, JobsRequest};
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::Builder;
 
+/// `argv[0]`, whatever the file is called.
+const LLD: &str = "ld.lld";
 /// Sources of the test, in link order; the third is linked lazily, the last not at all.
 const SOURCES: [(&str, &str); 5] = [
     (
@@ -97,7 +100,7 @@ fn both_ways(
     args.push("muldefs".into());
 
     let mut plain = Command::new(&toolchain.lld);
-    plain.arg("--thinlto-jobs=1").args(&args);
+    plain.arg0(LLD).arg("--thinlto-jobs=1").args(&args);
     run_tool(scratch, plain)?;
     let read = || std::fs::read(&output).map_err(|e| fail(&format!("{}: {e}", output.display())));
     let expected = read()?;
@@ -123,7 +126,7 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<LinkOu
     let options = eligibility::watched(&cmd, toolchain.major).map_err(|e| fail(&e))?;
     let exchange = Exchange::new(None).map_err(|e| fail(&e.to_string()))?;
     let plan = JobsRequest {
-        argv0: toolchain.lld.as_os_str(),
+        argv0: OsStr::new(LLD),
         args,
         cmd: &cmd,
         toolchain,

@@ -12,6 +12,9 @@ use std::process::{Command, Stdio};
 pub(super) fn command(link: &Link<'_>, lookup_dir: &LookupDir) -> Command {
     let mut command = Command::new(link.lld);
     command.arg0(link.argv0).args(link.args);
+    if let Some(depth) = shim::lld::depth_for(link.lld) {
+        command.env(shim::settings::DEPTH, depth);
+    }
     if !lookup_dir.is_users() {
         command.arg(format!("--thinlto-cache-dir={NOWHERE}"));
         command.arg(NO_PRUNING);
