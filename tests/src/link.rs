@@ -60,6 +60,18 @@ impl Session {
         }
     }
 
+    /// [`Session::link_both_with`], by lld's own threads and with a cache of the session's own.
+    pub fn link_both_cached(&self, more: &[(&str, &str)], command: &str) -> LinkPair<'_> {
+        let cache = self.root().join("cache").display().to_string();
+        let mut env = vec![
+            ("LDWRAP_EXECUTOR", "local"),
+            ("LDWRAP_CACHE_SIZE", "1G"),
+            ("LDWRAP_CACHE_DIR", cache.as_str()),
+        ];
+        env.extend(more);
+        self.link_both_with(&env, command)
+    }
+
     /// Moves what the plain link wrote to `plain/` and puts back what it changed.
     fn move_away(&self, written: &Tree, before: &Tree) {
         let plain = self.root().join("plain");
@@ -226,6 +238,19 @@ impl LinkPair<'_> {
             );
         }
         self.same()
+    }
+
+    /// [`LinkPair::splits`], by lld's own threads, with so many objects found in the cache and not.
+    pub fn splits_cached(&self, hits: u64, misses: u64) -> &Self {
+        self.splits();
+        if !fixtures_only() {
+            let report = self.report();
+            assert_eq!(report["executor"], "local", "{report}");
+            let cache = &report["cache"];
+            let found = [&cache["hits"], &cache["misses"]].map(Value::as_u64);
+            assert_eq!(found, [Some(hits), Some(misses)], "{report}");
+        }
+        self
     }
 
     /// Asserts the number of modules that the backends compiled.

@@ -37,12 +37,7 @@ fn link<'s>(s: &'s Session, command: &str) -> LinkPair<'s> {
 
 /// Links both ways, with a cache in `dir`.
 fn link_in<'s>(s: &'s Session, dir: &str, command: &str) -> LinkPair<'s> {
-    let env = [
-        ("LDWRAP_EXECUTOR", "local"),
-        ("LDWRAP_CACHE_SIZE", "1G"),
-        ("LDWRAP_CACHE_DIR", dir),
-    ];
-    s.link_both_with(&env, command)
+    s.link_both_cached(&[("LDWRAP_CACHE_DIR", dir)], command)
 }
 
 /// How many modules were hits.

@@ -4,7 +4,8 @@
 //! The digest of the Action is the one key: of the local cache, of a server's action cache and of
 //! remote execution. It covers the command's arguments, the platform asked for, version and build of the
 //! compiler, and the content of every file that the compiler may read: the module, the modules it
-//! imports from, and its shard, which says all that the rest of the link decides for it (docs/lld.md, "Shards as bitstreams").
+//! imports from, and its shard, which says all that the rest of the link decides for it (docs/lld.md,
+//! "Shards as bitstreams").
 //! It covers no name of the machine or checkout, no time, no user.
 
 pub use crate::cache::digest::Digest;
@@ -39,10 +40,10 @@ impl Digest {
     }
 }
 
-/// Where a blob's bytes are.
+/// A blob's bytes, or where they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Here.
+    /// In memory.
     Bytes(Vec<u8>),
     /// In a file.
     File(PathBuf),
@@ -55,7 +56,7 @@ pub struct Tool {
     pub command: Vec<String>,
     /// What its `--version` says first: another compiler is another key.
     pub banner: String,
-    /// Of a compiler that does not come with the action: which build it is.
+    /// Which build it is; for a compiler that does not come with the action.
     pub build: Option<Digest>,
     /// Files that come with it, by relative path: the shipped toolchain.
     pub files: BTreeMap<PathBuf, ToolFile>,
@@ -84,7 +85,7 @@ pub struct Action {
 }
 
 impl Action {
-    /// Makes a job's. Errors are those of reading its inputs.
+    /// Makes a job's Action. Errors are those of reading its inputs, and names that are not UTF-8.
     pub fn of(job: &Job, tool: &Tool, files: &FileDigests) -> io::Result<Self> {
         let mut blobs = HashMap::new();
         let mut root = Tree::default();
@@ -137,8 +138,8 @@ impl Action {
 }
 
 impl Action {
-    /// Asks a compiler that is on the workers which one it is. Not to be answered from a cache: at
-    /// that path there may be another one now.
+    /// Makes the Action that asks a compiler on the workers for its version. Not to be answered from a
+    /// cache: at that path there may be another one now.
     #[must_use]
     pub fn asking_version(tool: &Tool) -> Self {
         let mut blobs = HashMap::new();
@@ -169,7 +170,7 @@ impl Action {
 }
 
 impl Tool {
-    /// What makes an action with another compiler another action.
+    /// What tells Actions with different compilers apart.
     fn salt(&self) -> Vec<u8> {
         let build = self.build.map(|digest| digest.to_string());
         format!("{}\n{}", self.banner, build.unwrap_or_default()).into_bytes()
@@ -194,7 +195,7 @@ impl Tool {
     }
 }
 
-/// Directories on their way to be messages.
+/// An input root that is not encoded yet.
 #[derive(Debug, Default)]
 struct Tree {
     files: BTreeMap<String, (Digest, bool)>,

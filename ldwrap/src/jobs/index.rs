@@ -1,8 +1,8 @@
 //! The index phase: the thin link, by the real lld, from the user's own command line.
 //!
-//! Nothing of the command line is rewritten; a few options are added behind it (docs/lld.md, "The index run"). Shards go
-//! to our scratch directory under each module's identifier, nothing is written beside the inputs,
-//! and the list of modules that take part comes in task order (docs/lld.md, "The index run").
+//! Nothing of the command line is rewritten; a few options are added behind it (docs/lld.md, "The index
+//! run"). Shards go to our scratch directory under each module's identifier, nothing is written beside the
+//! inputs, and the list of modules that take part comes in task order.
 
 use super::failure::Failure;
 use super::invocation::Invocation;
