@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-use ldwrap_tests::{Session, each_llvm_with_shim, wait};
+use ldwrap_tests::{LENIENT, Session, each_llvm_with_shim, wait};
 
 fn sources(s: &Session) {
     s.write("native.c", "int native(void) { return 0; }\n");
@@ -409,5 +409,24 @@ fn reports_that_cannot_be_written() {
                 );
             }
         }
+    });
+}
+
+/// A clang that is a script, or stands for another by the name of a cache of compiles, is the one that it runs.
+#[test]
+fn scripts_in_the_place_of_clang() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        s.write("other.c", "int other(int n) { return n + 1; }\n");
+        s.sh("clang-$N -c -O2 -fPIC -flto=thin other.c; mkdir bin; printf '#!/bin/sh\\nexec /usr/bin/clang-%s \"$@\"\\n' $N >bin/clang; \
+              printf '#!/bin/sh\\nexit 0\\n' >bin/mute; chmod +x bin/*; ln -s clang bin/by-name");
+        let link = "$LD -shared -o $OUT main.o other.o";
+        for clang in ["clang", "by-name"] {
+            let clang = s.dir().join("bin").join(clang).display().to_string();
+            s.link_both_with(&[("LDWRAP_CLANG", &clang)], link).splits();
+        }
+        let mute = s.dir().join("bin/mute").display().to_string();
+        s.link_both_with(&[("LDWRAP_CLANG", &mute), LENIENT], link)
+            .left_to_lld("which compiler it runs");
     });
 }

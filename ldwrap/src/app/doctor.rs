@@ -47,7 +47,7 @@ pub fn run(config: &Config) -> Result<(), String> {
                 )),
             );
             let jobs = default_jobs(config, None);
-            let tested = selftest::run(&toolchain, jobs).map_err(|f| f.reason);
+            let tested = selftest::run(&toolchain, jobs).map_err(|f| f.to_string());
             if tested.is_ok() {
                 toolchain.record_self_test();
             }

@@ -207,17 +207,17 @@ fn jobs_place(
         Executor::Local => return Ok(None),
         Executor::Distributor => {
             let why = "LDWRAP_EXECUTOR=distributor is not there yet";
-            return Err(Failure::new(why.into()));
+            return Err(Failure::Failed(why.into()));
         }
         Executor::Clang => JobsPlace::Here,
         Executor::Remote => {
-            let server = config.server().map_err(|why| Failure::new(why.into()))?;
+            let server = config.server().map_err(|why| Failure::Failed(why.into()))?;
             JobsPlace::Server(Box::new(server.clone()))
         }
     };
-    eligibility::jobs(request.args, cmd, major).map_err(Failure::planned)?;
+    eligibility::jobs(request.args, cmd, major).map_err(Failure::Declined)?;
     if config.split == Split::Auto && matches!(place, JobsPlace::Server(_)) {
-        eligibility::server(request.bitcode).map_err(Failure::planned)?;
+        eligibility::server(request.bitcode).map_err(Failure::Declined)?;
     }
     Ok(Some(place))
 }
@@ -254,7 +254,7 @@ fn link_with_jobs(
         };
         let thread = Builder::new().name("jobs".into()).spawn_scoped(scope, make);
         if let Err(e) = &thread {
-            exchange.end(Some(Failure::new(format!("no thread: {e}"))));
+            exchange.end(Some(Failure::Failed(format!("no thread: {e}"))));
         }
         let interrupted = || link.signals.is_some_and(Forwarded::have_come);
         let there = !by_order || exchange.wait_for_index(interrupted);
@@ -310,10 +310,10 @@ fn make_jobs(
         }
     };
     let mut toolchain =
-        Toolchain::find(request.real, config).map_err(|e| Failure::new(e.to_string()))?;
+        Toolchain::find(request.real, config).map_err(|e| Failure::Failed(e.to_string()))?;
     // Now that the release is known, its own grammar.
     let cmd = &CommandLine::parse_for(args, Some(toolchain.major))
-        .map_err(|e| Failure::planned(e.to_string()))?;
+        .map_err(|e| Failure::Declined(e.to_string()))?;
     eligibility::release(cmd)?;
     let threads = default_jobs(config, Some(cmd));
     if !toolchain.self_tested {
@@ -406,7 +406,7 @@ fn store(
 ) -> Result<Store, Failure> {
     let files = files(config);
     let shipped = shipped::collect(toolchain, &files);
-    let failure = |e: std::io::Error| Failure::new(e.to_string());
+    let failure = |e: std::io::Error| Failure::Failed(e.to_string());
     let tool = match &settings.clang {
         None => shipped.map_err(failure)?,
         Some(clang) => {
@@ -444,19 +444,14 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
     {
         remote.local = done.compiled;
     }
-    if config.strict
+    let failed = outcome.failure.as_ref().filter(|f| !f.is_declined());
+    if let Some(failed) = failed
+        && config.strict
         && done.status.success()
-        && let Some(Failure {
-            reason,
-            planned: false,
-        }) = &outcome.failure
     {
-        return refuse(output, reason);
+        return refuse(output, &failed.to_string());
     }
-    let reason = outcome
-        .failure
-        .as_ref()
-        .map(|failure| failure.reason.clone());
+    let reason = outcome.failure.as_ref().map(Failure::to_string);
     if let Some(reason) = &reason {
         log::info!("{output}: lld's own threads: {reason}");
     }
@@ -466,8 +461,7 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
         signals::end_as(done.status);
     }
     let trouble = remote.as_ref().and_then(|r| r.trouble.clone());
-    let failed = outcome.failure.as_ref().filter(|failure| !failure.planned);
-    if let Some(why) = trouble.or_else(|| failed.map(|failure| failure.reason.clone()))
+    if let Some(why) = trouble.or_else(|| failed.map(Failure::to_string))
         && std::io::stderr().is_terminal()
     {
         let compiled = done.compiled;

@@ -22,8 +22,7 @@ use std::path::{Path, PathBuf};
 impl Digest {
     /// As the API has it.
     #[must_use]
-    #[expect(clippy::wrong_self_convention, reason = "it is mapped over references")]
-    pub fn to_api(&self) -> api::Digest {
+    pub fn as_api(&self) -> api::Digest {
         api::Digest {
             hash: self.hex(),
             size_bytes: i64::try_from(self.size).unwrap_or(i64::MAX),
@@ -126,8 +125,8 @@ impl Action {
         };
         let command = put(command.encode_to_vec());
         let action = api::Action {
-            command_digest: Some(command.to_api()),
-            input_root_digest: Some(input_root.to_api()),
+            command_digest: Some(command.as_api()),
+            input_root_digest: Some(input_root.as_api()),
             salt: tool.salt(),
             platform: Some(platform),
             ..api::Action::default()
@@ -158,8 +157,8 @@ impl Action {
             ..api::Command::default()
         };
         let action = api::Action {
-            command_digest: Some(put(command.encode_to_vec()).to_api()),
-            input_root_digest: Some(Tree::default().digest(&mut put).to_api()),
+            command_digest: Some(put(command.encode_to_vec()).as_api()),
+            input_root_digest: Some(Tree::default().digest(&mut put).as_api()),
             do_not_cache: true,
             platform: Some(platform),
             ..api::Action::default()
@@ -224,7 +223,7 @@ impl Tree {
             .iter()
             .map(|(name, dir)| api::DirectoryNode {
                 name: name.clone(),
-                digest: Some(dir.digest(put).to_api()),
+                digest: Some(dir.digest(put).as_api()),
             })
             .collect();
         let files = self
@@ -232,7 +231,7 @@ impl Tree {
             .iter()
             .map(|(name, (digest, is_executable))| api::FileNode {
                 name: name.clone(),
-                digest: Some(digest.to_api()),
+                digest: Some(digest.as_api()),
                 is_executable: *is_executable,
                 ..api::FileNode::default()
             })
@@ -343,7 +342,7 @@ mod tests {
                 Content::File(file) => std::fs::read(file).unwrap(),
             }
         };
-        let message = api::Action::decode(&*get(&Some(action.digest.to_api()))).unwrap();
+        let message = api::Action::decode(&*get(&Some(action.digest.as_api()))).unwrap();
         let command = api::Command::decode(&*get(&message.command_digest)).unwrap();
         assert_eq!(command.arguments, ["/usr/bin/clang-19", "-cc1", "-O2"]);
         let root = api::Directory::decode(&*get(&message.input_root_digest)).unwrap();
@@ -356,7 +355,7 @@ mod tests {
     fn a_digest_goes_to_the_api_and_back() {
         let digest = Digest::of(b"abc");
         assert!(digest.hex().starts_with("ba7816bf"));
-        let api = digest.to_api();
+        let api = digest.as_api();
         assert_eq!(Digest::from_api(&api), Some(digest));
         let with = |hash: String, size_bytes| Digest::from_api(&api::Digest { hash, size_bytes });
         assert_eq!(with(digest.hex(), -1), None);

@@ -78,18 +78,23 @@ impl Index {
         let output = lld.scratch.file("out").into_os_string();
         let command = lld.command([only, replace, "-o".into(), output])?;
         let out = process::output(command, Role::Tool)
-            .map_err(|e| Failure::new(format!("cannot run {}: {e}", lld.program.display())))?;
+            .map_err(|e| Failure::Failed(format!("cannot run {}: {e}", lld.program.display())))?;
         if !out.status.success() {
-            return Err(Failure::lld("index", out.status, &out.stderr));
+            return Err(Failure::Lld {
+                phase: "index",
+                status: out.status,
+                messages: String::from_utf8_lossy(&out.stderr).into_owned(),
+            });
         }
-        let list = fs::read(&list)
-            .map_err(|e| Failure::new(format!("the index phase left no list of modules: {e}")))?;
+        let list = fs::read(&list).map_err(|e| {
+            Failure::Failed(format!("the index phase left no list of modules: {e}"))
+        })?;
         let mut prefix = lld.scratch.index().as_os_str().as_bytes().to_vec();
         prefix.push(b'/');
         let mut modules = Vec::new();
         for line in list.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
             let identifier = line.strip_prefix(prefix.as_slice()).ok_or_else(|| {
-                Failure::new(format!(
+                Failure::Failed(format!(
                     "the index phase names a module outside its directory: {}",
                     String::from_utf8_lossy(line)
                 ))
@@ -99,7 +104,7 @@ impl Index {
             modules.push(IndexedModule { identifier, shard });
         }
         let regular_lto = regular_lto_modules(lld.scratch)
-            .map_err(|e| Failure::new(format!("reading the index phase's directory: {e}")))?;
+            .map_err(|e| Failure::Failed(format!("reading the index phase's directory: {e}")))?;
         Ok(Self {
             modules,
             regular_lto,
@@ -153,7 +158,7 @@ fn read_shard(lld: &Invocation<'_>, identifier: &ModuleIdentifier) -> Result<Vec
     path.push(identifier.as_os_str());
     path.push(".thinlto.bc");
     fs::read(PathBuf::from(&path)).map_err(|e| {
-        Failure::new(format!(
+        Failure::Failed(format!(
             "the index phase left no shard for {identifier}: {e}"
         ))
     })

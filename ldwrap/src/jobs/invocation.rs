@@ -45,14 +45,14 @@ impl Invocation<'_> {
         // Response files within ours are found from the working directory, as before; only their
         // quoting must be the same as ours.
         if self.cmd.has(Id::RspQuoting) {
-            return Err(Failure::new(
+            return Err(Failure::Failed(
                 "--rsp-quoting on a command line that is too long".into(),
             ));
         }
         let text = shim::response::write_gnu(self.args.iter().map(OsString::as_os_str));
         let file = self.scratch.file("response");
         std::fs::write(&file, text)
-            .map_err(|e| Failure::new(format!("cannot write {}: {e}", file.display())))?;
+            .map_err(|e| Failure::Failed(format!("cannot write {}: {e}", file.display())))?;
         let mut at = OsString::from("@");
         at.push(&file);
         command.arg(at).args(extra);

@@ -232,7 +232,7 @@ fn check_modules(
             .map_err(|why| {
                 let name = index.modules.get(n).map(|m| m.identifier.to_string());
                 let name = name.unwrap_or_default();
-                Failure::planned(format!("module {name}: {why}"))
+                Failure::Declined(format!("module {name}: {why}"))
             })
     })
     .into_iter()
@@ -242,5 +242,5 @@ fn check_modules(
 /// The number that a shard gives the module it is for.
 fn own_number(identifier: &ModuleIdentifier, shard: &Shard<'_>) -> Result<u64, Failure> {
     let own = shard.module(identifier.as_bytes()).map(|m| m.id);
-    own.ok_or_else(|| Failure::new(format!("the shard of {identifier} does not mention it")))
+    own.ok_or_else(|| Failure::Failed(format!("the shard of {identifier} does not mention it")))
 }

@@ -10,6 +10,7 @@ pub(crate) mod job;
 pub(crate) mod locality;
 pub(crate) mod modules;
 pub(crate) mod outcome;
+pub(crate) mod quirks;
 pub(crate) mod shipped;
 pub(crate) mod store;
 pub(crate) mod toolchain;

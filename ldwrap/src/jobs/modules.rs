@@ -90,7 +90,7 @@ impl Module {
                 reads_files: scanned.iter().any(|m| m.reads_files),
             })
         })
-        .map_err(|why| Failure::new(format!("module {identifier}: {why}")))
+        .map_err(|why| Failure::Failed(format!("module {identifier}: {why}")))
     }
 }
 
@@ -155,7 +155,7 @@ pub fn read_all(
 ) -> Result<Vec<Module>, Failure> {
     sys::parallel::map(threads, &index.modules, |number, m| {
         if is_over() {
-            return Err(Failure::new("lld has ended".into()));
+            return Err(Failure::Failed("lld has ended".into()));
         }
         Module::read(scratch, number, &m.identifier)
     })
@@ -173,7 +173,7 @@ pub fn regular_lto_summaries(index: &Index) -> Result<Vec<SymbolLocality>, Failu
             all.extend(scanned.iter().flat_map(symbol_localities));
             Ok(())
         })
-        .map_err(|why| Failure::new(format!("module {identifier}: {why}")))?;
+        .map_err(|why| Failure::Failed(format!("module {identifier}: {why}")))?;
     }
     Ok(all)
 }
@@ -195,8 +195,8 @@ pub fn any_thin(cmd: &CommandLine) -> Result<bool, Failure> {
             Visit::Continue
         })
     })
-    .map_err(|e| Failure::new(e.to_string()))?;
-    error.map_or(Ok(found), |why| Err(Failure::new(why)))
+    .map_err(|e| Failure::Failed(e.to_string()))?;
+    error.map_or(Ok(found), |why| Err(Failure::Failed(why)))
 }
 
 fn is_thin(input: &Input<'_>) -> Result<bool, String> {

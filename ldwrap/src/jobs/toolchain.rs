@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use shim::config::Config;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -52,7 +52,7 @@ pub enum ToolchainError {
         lld_version: String,
     },
     /// An lld of which no jobs are made.
-    #[error("lld {0} is not one that can be split (14 to 22)")]
+    #[error("lld {0} is too old for jobs outside lld: it must be 14 or later")]
     Unsupported(String),
 }
 
@@ -87,7 +87,8 @@ impl Toolchain {
             if !clang.is_file() {
                 continue;
             }
-            match Self::pair(lld, clang, config) {
+            let itself = compiler_itself(clang);
+            match itself.and_then(|clang| Self::pair(lld, &clang, config)) {
                 Ok(found) => return Ok(found),
                 // The next one may match.
                 Err(e @ (ToolchainError::Mismatch { .. } | ToolchainError::NoVersion { .. })) => {
@@ -137,7 +138,8 @@ impl Toolchain {
             });
         }
         let major = major(&lld_version)
-            .filter(|m| shim::lld::MAJORS.contains(m))
+            // Of a later version than we know the self-test says whether it works.
+            .filter(|m| m >= shim::lld::MAJORS.start())
             .ok_or_else(|| ToolchainError::Unsupported(lld_version.clone()))?;
         let found = Self {
             lld: lld.to_owned(),
@@ -209,6 +211,13 @@ pub fn lld_major(lld: &Path, cache_dir: Option<&Path>) -> Option<u32> {
 /// The major version of the libLLVM that a program is linked with: `libLLVM-14.so.1`,
 /// `libLLVM.so.22.1`.
 fn needed_llvm(program: &Path) -> Option<u32> {
+    needed(program)?
+        .iter()
+        .find_map(|name| major_of_library(name))
+}
+
+/// The names of the libraries that a program says it needs.
+fn needed(program: &Path) -> Option<Vec<Vec<u8>>> {
     let data = &ReadCache::new(std::fs::File::open(program).ok()?);
     let header = elf::FileHeader64::<Endianness>::parse(data).ok()?;
     let endian = header.endian().ok()?;
@@ -218,9 +227,8 @@ fn needed_llvm(program: &Path) -> Option<u32> {
     let needed = dynamic
         .iter()
         .filter(|d| d.tag32(endian) == Some(elf::DT_NEEDED));
-    needed
-        .filter_map(|d| d.string(endian, strings).ok())
-        .find_map(major_of_library)
+    let names = needed.filter_map(|d| d.string(endian, strings).ok());
+    Some(names.map(<[u8]>::to_vec).collect())
 }
 
 fn major_of_library(name: &[u8]) -> Option<u32> {
@@ -260,14 +268,40 @@ fn major(version: &str) -> Option<u32> {
 /// size and time alone: copies of it are the same program.
 fn pair_key(lld: &Path, clang: &Path) -> Option<String> {
     let own = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
+    let libraries = [lld, clang].map(llvms_libraries).concat();
     let (lld, clang) = (identity(lld)?, identity(clang)?);
     let version = env!("CARGO_PKG_VERSION");
     Some(format!(
-        "{version}:{}:{}.{} {lld} {clang}",
+        "{version}:{}:{}.{} {lld} {clang} {libraries}",
         own.size(),
         own.mtime(),
         own.mtime_nsec()
     ))
+}
+
+/// What makes LLVM's and clang's libraries of a program these files: those that it names, where packages have them.
+fn llvms_libraries(program: &Path) -> String {
+    const PLACES: [&str; 4] = [
+        "../lib",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/usr/lib64",
+    ];
+    let real = program.canonicalize().unwrap_or_default();
+    let dir = real.parent().unwrap_or(Path::new("/"));
+    let of_llvm = |name: &Vec<u8>| name.starts_with(b"libLLVM") || name.starts_with(b"libclang");
+    let mut found = String::new();
+    for name in needed(program)
+        .unwrap_or_default()
+        .iter()
+        .filter(|name| of_llvm(name))
+    {
+        let paths = PLACES.map(|place| dir.join(place).join(OsStr::from_bytes(name)));
+        if let Some(identity) = paths.iter().find_map(|path| identity(path)) {
+            let _ = write!(found, " {identity}");
+        }
+    }
+    found
 }
 
 /// What makes a file this file: any change of it, or of where its links lead, changes this.
@@ -312,22 +346,10 @@ fn clang_candidates(lld: &Path, config: &Config) -> Vec<PathBuf> {
             .is_some_and(|n| n.as_bytes().starts_with(b"clang"))
     };
     found.extend(shim::lld::compiler().filter(is_clang));
-    let real_name = lld.canonicalize().ok();
-    let major = shim::lld::major_of_name(lld.as_os_str())
-        .or_else(|| shim::lld::major_of_name(real_name.as_ref()?.as_os_str()));
-    let names: Vec<OsString> = match major {
-        Some(n) => vec![format!("clang-{n}").into()],
-        None => shim::lld::MAJORS
-            .rev()
-            .map(|n| format!("clang-{n}").into())
-            .collect(),
-    };
+    let major = lld_major(lld, config.cache_dir.as_deref());
+    let name = major.map(|n| OsString::from(format!("clang-{n}")));
     for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
-        for name in names
-            .iter()
-            .map(OsString::as_os_str)
-            .chain([OsStr::new("clang")])
-        {
+        for name in name.as_deref().into_iter().chain([OsStr::new("clang")]) {
             let p = dir.join(name);
             if p.is_absolute() && p.is_file() {
                 found.push(p);
@@ -336,6 +358,39 @@ fn clang_candidates(lld: &Path, config: &Config) -> Vec<PathBuf> {
     }
     found.dedup();
     found
+}
+
+/// The compiler that a command stands for: itself, or what a script or a cache of compiles (by the name of a
+/// compiler) runs. Those are none that objects could be known by, or that could be sent to a server.
+fn compiler_itself(clang: &Path) -> Result<PathBuf, ToolchainError> {
+    let fail = |why: String| ToolchainError::NoVersion {
+        tool: clang.to_owned(),
+        why,
+    };
+    let real = clang.canonicalize().map_err(|e| fail(e.to_string()))?;
+    let name = real.file_name().unwrap_or_default().as_bytes();
+    if name.starts_with(b"clang") && is_elf(&real) {
+        return Ok(clang.to_owned());
+    }
+    // The driver shows the commands that it would run; a compile is its own program's.
+    let out = Command::new(clang)
+        .args(["-###", "-c", "-x", "c", "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| fail(e.to_string()))?;
+    let shown = String::from_utf8_lossy(&out.stderr);
+    let compile = shown.lines().find(|line| line.contains("\"-cc1\""));
+    let program = compile.and_then(|line| line.trim_start().strip_prefix('"')?.split_once('"'));
+    match program.map(|(program, _)| PathBuf::from(program)) {
+        Some(program) if is_elf(&program) => Ok(program),
+        _ => Err(fail("it does not say which compiler it runs".into())),
+    }
+}
+
+fn is_elf(file: &Path) -> bool {
+    let mut head = [0; 4];
+    let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head == elf::ELFMAG
 }
 
 /// The version that a tool says of itself, behind `marker`, and the first line of what it says.

@@ -9,6 +9,7 @@
 //!   llvm/lib/LTO/LTO.cpp), so the thread says which module it asks for, whatever the order.
 //! - Before that: with one thread, lookups come in task order, and every module makes one.
 
+use crate::jobs::quirks;
 use std::collections::HashMap;
 
 /// How lookups are told apart.
@@ -24,7 +25,7 @@ impl AttributionRule {
     /// With lld of this major version.
     #[must_use]
     pub const fn of(major: u32) -> Self {
-        if major >= 16 {
+        if major >= quirks::OPENS_INDEX_FILES {
             Self::ByIndexFile
         } else {
             Self::ByTaskOrder

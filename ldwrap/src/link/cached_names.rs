@@ -5,10 +5,6 @@
 use std::io;
 use std::path::Path;
 
-/// The first lld that names objects by their modules, and puts all of them in task order; before, those
-/// from a cache come behind those that it compiled without a lookup.
-pub const FIRST_IN_TASK_ORDER: u32 = 18;
-
 /// Digits of a key, which is a SHA-1 in hexadecimal.
 const KEY_DIGITS: usize = 40;
 

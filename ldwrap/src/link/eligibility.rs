@@ -8,8 +8,8 @@ use crate::jobs::bitcode::shard::Shard;
 use crate::jobs::codegen::Codegen;
 use crate::jobs::failure::Failure;
 use crate::jobs::index::Index;
+use crate::jobs::quirks;
 use crate::jobs::toolchain::Toolchain;
-use crate::link::cached_names::FIRST_IN_TASK_ORDER;
 use crate::link::code_options::CodeOptions;
 use crate::link::lookup_dir::{LookupDir, NOWHERE};
 use crate::sys::scratch::Scratch;
@@ -32,7 +32,7 @@ pub fn watched(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
         // It would hold for objects in memory too, which lld alone makes no files for.
         return Err(String::from("ulimit -f: the size of files is limited"));
     }
-    if major < FIRST_IN_TASK_ORDER && !LookupDir::of(cmd).is_users() {
+    if major < quirks::CACHED_OBJECTS_IN_TASK_ORDER && !LookupDir::of(cmd).is_users() {
         crate::link::old_lld::check(cmd)?;
     }
     Ok(options)
@@ -111,11 +111,11 @@ pub fn server(bitcode: u64) -> Result<(), String> {
 pub fn release(cmd: &CommandLine) -> Result<(), Failure> {
     if let Some(unknown) = cmd.first_unknown() {
         let unknown = unknown.to_string_lossy();
-        return Err(Failure::planned(format!("unknown option {unknown}")));
+        return Err(Failure::Declined(format!("unknown option {unknown}")));
     }
     if !crate::jobs::modules::any_thin(cmd)? {
         let why = "no ThinLTO bitcode, only regular LTO";
-        return Err(Failure::planned(why.into()));
+        return Err(Failure::Declined(why.into()));
     }
     Ok(())
 }
@@ -134,8 +134,8 @@ pub fn lookups(
     };
     let numbers: Vec<usize> = (0..total).filter(has_hash).collect();
     let hashed = numbers.len();
-    if hashed == 0 || (hashed < total && toolchain.major < FIRST_IN_TASK_ORDER) {
-        return Err(Failure::planned(format!(
+    if hashed == 0 || (hashed < total && toolchain.major < quirks::CACHED_OBJECTS_IN_TASK_ORDER) {
+        return Err(Failure::Declined(format!(
             "{} of {total} modules have no hash: lld {} would not ask for their objects",
             total - hashed,
             toolchain.version

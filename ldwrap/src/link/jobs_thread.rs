@@ -79,7 +79,7 @@ pub fn run_beside(
         return JobsSummary::default();
     }
     let done = catch_unwind(AssertUnwindSafe(f))
-        .unwrap_or_else(|_| Err(Failure::new("a bug in ldwrap, see above".into())));
+        .unwrap_or_else(|_| Err(Failure::Failed("a bug in ldwrap, see above".into())));
     match done {
         Ok(supplied) => {
             exchange.end(None);
@@ -99,9 +99,9 @@ pub fn make_jobs(
     exchange: &Exchange,
 ) -> Result<JobsSummary, Failure> {
     let scratch = Scratch::new();
-    let scratch = scratch.map_err(|e| Failure::new(format!("no scratch directory: {e}")))?;
+    let scratch = scratch.map_err(|e| Failure::Failed(format!("no scratch directory: {e}")))?;
     let scratch = Arc::new(scratch);
-    let codegen = Codegen::of(plan.cmd, plan.toolchain.major).map_err(Failure::planned)?;
+    let codegen = Codegen::of(plan.cmd, plan.toolchain.major).map_err(Failure::Declined)?;
     let begin = Instant::now();
     let index = Index::run(&Invocation {
         program: &plan.toolchain.lld,
@@ -167,7 +167,7 @@ pub fn make_jobs(
     drop(queue);
     let mut errors = ignore_poison(errors.into_inner());
     if errors.len() > max_failures {
-        return Err(Failure::new(errors.swap_remove(0)));
+        return Err(Failure::Failed(errors.swap_remove(0)));
     }
     exchange.end(None);
     // lld may not have taken all objects yet.
@@ -181,13 +181,14 @@ pub fn make_jobs(
 
 fn parse(index: &Index) -> Result<Vec<Shard<'_>>, Failure> {
     if index.modules.is_empty() {
-        return Err(Failure::planned("no ThinLTO module takes part".into()));
+        return Err(Failure::Declined("no ThinLTO module takes part".into()));
     }
     let shards = index
         .modules
         .iter()
         .map(|IndexedModule { identifier, shard }| {
-            Shard::parse(shard).map_err(|e| Failure::new(format!("shard of {}: {e}", identifier)))
+            Shard::parse(shard)
+                .map_err(|e| Failure::Failed(format!("shard of {}: {e}", identifier)))
         });
     shards.collect()
 }

@@ -64,7 +64,7 @@ pub fn run(toolchain: &Toolchain, jobs: usize) -> Result<(), Failure> {
 }
 
 fn fail(why: &str) -> Failure {
-    Failure::new(format!("self-test of this lld and clang: {why}"))
+    Failure::Failed(format!("self-test of this lld and clang: {why}"))
 }
 
 fn both_ways(
@@ -167,7 +167,7 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<LinkOu
         done
     });
     match exchange.failure() {
-        Some(failure) => Err(fail(&failure.reason)),
+        Some(failure) => Err(fail(&failure.to_string())),
         None => done.map_err(|alone| fail(&alone.reason)),
     }
 }

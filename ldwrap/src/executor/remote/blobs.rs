@@ -310,7 +310,7 @@ impl Blobs {
                 .again(|| async {
                     let mut client = cas(self.short.one());
                     // No more are added: nobody comes to this question by now.
-                    let blob_digests = lock(&question.digests).iter().map(Digest::to_api).collect();
+                    let blob_digests = lock(&question.digests).iter().map(Digest::as_api).collect();
                     let request = api::FindMissingBlobsRequest {
                         instance_name: self.caller.settings.instance.clone(),
                         blob_digests,
@@ -419,7 +419,7 @@ impl Blobs {
             _ => (data, 0),
         };
         Ok(api::batch_update_blobs_request::Request {
-            digest: Some(digest.to_api()),
+            digest: Some(digest.as_api()),
             data,
             compressor,
         })
@@ -547,7 +547,7 @@ impl Blobs {
             let mut client = cas(self.downloads.one());
             let request = api::BatchReadBlobsRequest {
                 instance_name: self.caller.settings.instance.clone(),
-                digests: vec![digest.to_api()],
+                digests: vec![digest.as_api()],
                 acceptable_compressors: self.taken.zstd.then_some(ZSTD).into_iter().collect(),
                 ..Default::default()
             };

@@ -192,7 +192,7 @@ impl Client {
                         .max_decoding_message_size(MAX_MESSAGE);
                 let request = api::GetActionResultRequest {
                     instance_name: self.caller.settings.instance.clone(),
-                    action_digest: Some(action.to_api()),
+                    action_digest: Some(action.as_api()),
                     inline_output_files: vec![crate::jobs::job::OBJECT.into()],
                     inline_stderr: true,
                     inline_stdout: true,
@@ -216,7 +216,7 @@ impl Client {
                     api::action_cache_client::ActionCacheClient::new(self.questions.one());
                 let request = api::UpdateActionResultRequest {
                     instance_name: self.caller.settings.instance.clone(),
-                    action_digest: Some(action.to_api()),
+                    action_digest: Some(action.as_api()),
                     action_result: Some(result.clone()),
                     ..Default::default()
                 };
@@ -324,7 +324,7 @@ impl Client {
             if operation.is_empty() {
                 let request = api::ExecuteRequest {
                     instance_name: self.caller.settings.instance.clone(),
-                    action_digest: Some(action.to_api()),
+                    action_digest: Some(action.as_api()),
                     // Not the object: hundreds of answers at once would share the line, and all
                     // come late. Objects are fetched one after the other.
                     inline_stderr: true,

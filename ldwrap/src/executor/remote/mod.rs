@@ -549,7 +549,7 @@ impl Remote {
         let result = api::ActionResult {
             output_files: vec![api::OutputFile {
                 path: OBJECT.into(),
-                digest: Some(digest.to_api()),
+                digest: Some(digest.as_api()),
                 ..api::OutputFile::default()
             }],
             ..api::ActionResult::default()

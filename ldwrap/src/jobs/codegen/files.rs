@@ -2,6 +2,7 @@
 //! `--lto-basic-block-sections=FILE`.
 
 use super::InputFile;
+use crate::jobs::quirks;
 use shim::cmdline::CommandLine;
 use shim::options::Id;
 use std::ffi::{OsStr, OsString};
@@ -13,9 +14,6 @@ use std::path::{Path, PathBuf};
 pub(super) const PROFILE: &str = "profile";
 /// A backend's name for the list of `--lto-basic-block-sections=FILE`.
 pub(super) const BASIC_BLOCKS: &str = "blocks";
-
-/// First version whose cc1 takes `-fprofile-instrument-use=KIND` instead of looking into the profile.
-const FIRST_WITH_PROFILE_KIND: u32 = 22;
 
 /// Profiles that guide a backend (`Config::SampleProfile`, `RunCSIRInstr` and `CSIRProfile`).
 pub(super) fn profile(
@@ -47,7 +45,7 @@ pub(super) fn profile(
             return Err("--no-lto-pgo-warn-mismatch: clang would warn".into());
         }
         // Later on, cc1 is told what kind of profile it is.
-        if major >= FIRST_WITH_PROFILE_KIND {
+        if major >= quirks::PROFILE_KIND {
             args.push("-fprofile-instrument-use=csllvm".into());
         } else if !has_contexts(Path::new(file)) {
             return Err(
@@ -88,7 +86,9 @@ pub(super) fn basic_blocks(
     match cmd.last(Id::LtoBasicBlockSections).map(OsStr::as_bytes) {
         None | Some(b"" | b"none") => {}
         Some(b"all") => args.push("-fbasic-block-sections=all".into()),
-        Some(b"labels") if major < 20 => args.push("-fbasic-block-sections=labels".into()),
+        Some(b"labels") if major < quirks::NO_LABELS => {
+            args.push("-fbasic-block-sections=labels".into())
+        }
         Some(b"labels") => {
             return Err("--lto-basic-block-sections=labels: deprecated".into());
         }

@@ -5,6 +5,7 @@
 //! sees them; clang does not, or (LLVM 14, and MC's on every version) takes them without effect, since
 //! `initTargetOptions` of BackendUtil.cpp sets the same fields from cc1's flags.
 
+use crate::jobs::quirks;
 use shim::cmdline::CommandLine;
 use shim::options::Id;
 use std::ffi::{OsStr, OsString};
@@ -194,7 +195,7 @@ pub(super) fn translate(
     }
     let forward = || Err(format!("LLVM option {text}: clang has no equal for it"));
     // A switch of TargetLibraryInfo until a field of TargetOptions took its place.
-    if name == "vector-library" && major >= 22 {
+    if name == "vector-library" && major >= quirks::VECTOR_LIBRARY {
         let Some(library) = value else {
             return forward();
         };

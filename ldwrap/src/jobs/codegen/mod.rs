@@ -17,6 +17,7 @@ mod tests;
 pub use llvm_options::check_cacheable;
 
 use crate::jobs::bitcode::attributes;
+use crate::jobs::quirks;
 use shim::cmdline::{CommandLine, OutputKind};
 use shim::effects::{Effect, effect};
 use shim::options::Id;
@@ -92,11 +93,11 @@ impl Codegen {
         .map(OsString::from)
         .to_vec();
         args.push(format!("-O{level}").into());
-        if major == 14 {
+        if major < quirks::RELAXED_RELOCATIONS {
             // createConfig sets RelaxELFRelocations; from 15 on that is everybody's default.
             args.push("--mrelax-relocations".into());
         }
-        if major < FIRST_WITH_XRAY_INDEX {
+        if major < quirks::XRAY_INDEX {
             // The flag is upside down and its default wrong (XRayOmitFunctionIndex, Options.td).
             args.push("-fno-xray-function-index".into());
         }
@@ -189,9 +190,6 @@ pub struct BackendFiles<'a> {
     /// The object to write.
     pub object: &'a Path,
 }
-
-/// First version whose cc1 writes XRay's index by default, as lld does.
-const FIRST_WITH_XRAY_INDEX: u32 = 17;
 
 fn relocation_model(cmd: &CommandLine) -> Result<&'static str, String> {
     match cmd.kind() {

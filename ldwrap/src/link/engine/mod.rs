@@ -26,10 +26,11 @@ use crate::admit::{Admission, Fingerprint, History, Limits, Turn};
 use crate::cache::context::Context;
 use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
+use crate::jobs::quirks;
 use crate::link::attribution::{Attribution, AttributionRule};
 use crate::link::backends::Backends;
 use crate::link::cache_writer::CacheWriter;
-use crate::link::cached_names::{CachedNames, FIRST_IN_TASK_ORDER};
+use crate::link::cached_names::CachedNames;
 use crate::link::code_options::{CodeOptions, CoveredFiles};
 use crate::link::exchange::Exchange;
 use crate::link::inputs_read::InputsRead;
@@ -140,7 +141,7 @@ pub struct LinkOutcome {
 /// left of ours then.
 pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<LinkOutcome, NotWatched> {
     let lookup_dir = LookupDir::of(link.cmd);
-    let old = link.major < FIRST_IN_TASK_ORDER && !lookup_dir.is_users();
+    let old = link.major < quirks::CACHED_OBJECTS_IN_TASK_ORDER && !lookup_dir.is_users();
     let names = old.then(|| CachedNames::new(lookup_dir.prefix()));
     let arrived = Instant::now();
     let before = link.history.and_then(History::read);
