@@ -1,15 +1,22 @@
 //! A private directory for one link, gone when the link ends, however it ends.
 
 use crate::sys::keep;
-use std::fs::Permissions;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// Levels below the index directory, so that `..` in module identifiers stays inside the scratch
 /// directory (docs/lld.md, "The index run").
 const DEPTH: usize = 48;
+/// How the directory's name begins.
+const PREFIX: &str = "ldwrap-";
+/// A directory in which nothing was made for this time has been made completely.
+const SETTLED: Duration = Duration::from_secs(10);
 /// Name of a level: none that an input's directory has.
 const LEVEL: &str = ".ldwrap";
 
@@ -22,9 +29,14 @@ pub struct Scratch {
 
 impl Scratch {
     /// Makes the directory, with all that the phases expect in it. It stays where a link is kept ([`keep`]).
+    /// What a killed link has left of its own is removed.
     pub fn new() -> io::Result<Self> {
         match keep::dir() {
-            None => Self::new_in(&std::env::temp_dir()),
+            None => {
+                let parent = temporary_files()?;
+                sweep(&parent);
+                Self::new_in(&parent)
+            }
             Some(kept) => {
                 let mut scratch = Self::new_in(kept)?;
                 scratch.dir.stays = true;
@@ -36,10 +48,11 @@ impl Scratch {
     /// As [`Scratch::new`], in another directory than `TMPDIR`.
     pub fn new_in(parent: &Path) -> io::Result<Self> {
         let dir = tempfile::Builder::new()
-            .prefix("ldwrap-")
+            .prefix(PREFIX)
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)?;
         let dir = RemovedOnDrop {
+            lock: lock(dir.path()),
             path: dir.keep(),
             stays: false,
         };
@@ -140,6 +153,8 @@ impl Scratch {
 /// A directory that goes when this does, unless it is to stay.
 #[derive(Debug)]
 struct RemovedOnDrop {
+    #[expect(dead_code, reason = "held as long as the directory is used")]
+    lock: Option<Flock<File>>,
     path: PathBuf,
     stays: bool,
 }
@@ -156,6 +171,46 @@ impl Drop for RemovedOnDrop {
             && let Err(e) = remove(&self.path)
         {
             log::warn!("cannot remove {}: {e}", self.path.display());
+        }
+    }
+}
+
+/// `TMPDIR` or `/tmp`, as an absolute path: commands run in other directories than ours. An empty name is none.
+fn temporary_files() -> io::Result<PathBuf> {
+    let dir = std::env::temp_dir();
+    match dir.as_os_str().is_empty() {
+        true => Ok("/tmp".into()),
+        false => std::path::absolute(dir),
+    }
+}
+
+/// Locks a directory, which says that somebody uses it; the kernel gives the lock back however we end.
+fn lock(dir: &Path) -> Option<Flock<File>> {
+    let mut options = File::options();
+    options
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
+    Flock::lock(options.open(dir).ok()?, FlockArg::LockExclusiveNonblock).ok()
+}
+
+/// Removes scratch directories of this user that nobody uses any more.
+fn sweep(parent: &Path) {
+    // SAFETY: it has no preconditions and cannot fail.
+    let user = unsafe { libc::geteuid() };
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let ours = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
+        let path = entry.path();
+        // Not one that is just being made, nor another directory of such a name.
+        if ours
+            && let Ok(metadata) = entry.metadata()
+            && metadata.is_dir()
+            && metadata.uid() == user
+            && metadata.modified().ok().and_then(|t| t.elapsed().ok()) > Some(SETTLED)
+            && path.join("i").join(LEVEL).is_dir()
+            && let Some(_unused) = lock(&path)
+            && let Err(e) = remove(&path)
+        {
+            log::info!("cannot remove {}: {e}", path.display());
         }
     }
 }
@@ -212,6 +267,26 @@ mod tests {
         drop(scratch);
         assert!(!root.exists());
         assert!(outside.path().join("kept").exists());
+    }
+
+    #[test]
+    fn what_a_killed_link_has_left_is_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let used = Scratch::new_in(parent.path()).unwrap();
+        let mut killed = Scratch::new_in(parent.path()).unwrap();
+        killed.dir.stays = true;
+        let left = killed.root().to_owned();
+        drop(killed);
+        let other = parent.path().join("ldwrap-100000");
+        std::fs::create_dir(&other).unwrap();
+        sweep(parent.path());
+        assert!(left.exists());
+        for dir in [used.root(), &left, &other] {
+            let long_ago = std::time::SystemTime::now() - SETTLED * 2;
+            File::open(dir).unwrap().set_modified(long_ago).unwrap();
+        }
+        sweep(parent.path());
+        assert!(!left.exists() && used.root().exists() && other.exists());
     }
 
     #[test]
