@@ -359,3 +359,21 @@ fn fat_objects() {
         },
     );
 }
+
+/// As those of 32 bits do.
+#[test]
+fn fat_objects_of_32_bits() {
+    some_llvm(
+        |n| n >= 19,
+        |s| {
+            s.write(
+                "first.c",
+                "int second(int); int first(int n) { return second(n) + 1; }\n",
+            );
+            s.write("second.c", "int second(int n) { return n * 3; }\n");
+            s.sh("clang-$N -m32 -fPIC -c -O2 -flto=thin -ffat-lto-objects first.c second.c");
+            s.link_both("$LD -m elf_i386 -shared --fat-lto-objects -o $OUT first.o second.o")
+                .splits();
+        },
+    );
+}

@@ -6,6 +6,9 @@ use crate::jobs::bitcode::module::{self, LtoKind};
 use crate::jobs::index::{Index, ModuleIdentifier};
 use crate::sys;
 use crate::sys::scratch::Scratch;
+use object::elf::{FileHeader32, FileHeader64};
+use object::read::elf::{ElfFile, FileHeader};
+use object::{Endianness, Object, ObjectSection};
 use shim::cmdline::CommandLine;
 use shim::inputs::{self, Input, Visit};
 use std::ffi::OsString;
@@ -140,9 +143,11 @@ fn symbol_localities(m: &module::Module<'_>) -> Vec<SymbolLocality> {
 
 /// The bitcode of a fat object (docs/lld.md, "Recognising bitcode").
 fn fat_section(elf: &[u8]) -> Option<&[u8]> {
-    use object::{Object, ObjectSection};
-    let file = object::read::elf::ElfFile64::<object::Endianness>::parse(elf).ok()?;
-    file.section_by_name(".llvm.lto")?.data().ok()
+    fn of<F: FileHeader<Endian = Endianness>>(elf: &[u8]) -> Option<&[u8]> {
+        let file = ElfFile::<F>::parse(elf).ok()?;
+        file.section_by_name(".llvm.lto")?.data().ok()
+    }
+    of::<FileHeader64<Endianness>>(elf).or_else(|| of::<FileHeader32<Endianness>>(elf))
 }
 
 /// Reads all modules of the index on up to `threads` threads; the results are in its order. Fails when a
