@@ -204,6 +204,25 @@ impl Session {
         path
     }
 
+    /// A program by the name of `clang` that runs a bash script, and its absolute path. ldwrap asks a script that stands for
+    /// clang which compiler it runs, and takes that one.
+    pub fn clang(&self, directory: &str, text: &str) -> PathBuf {
+        self.sh(&format!("mkdir -p {directory}"));
+        self.script(&format!("{directory}/clang.sh"), text);
+        self.write(
+            &format!("{directory}/run.c"),
+            "#include <string.h>\n#include <unistd.h>\n\
+             int main(int argc, char **argv) {\n\
+             \x20 static char path[4096]; char *args[argc + 2]; (void)!readlink(\"/proc/self/exe\", path, 4000); strcat(path, \".sh\");\n\
+             \x20 args[0] = \"bash\"; args[1] = path; memcpy(args + 2, argv + 1, argc * sizeof *argv);\n\
+             \x20 return execv(\"/bin/bash\", args); }\n",
+        );
+        self.sh(&format!(
+            "clang-$N -O1 -w {directory}/run.c -o {directory}/clang"
+        ));
+        self.dir().join(directory).join("clang")
+    }
+
     /// Whether a file is there, relative to the working directory.
     pub fn exists(&self, name: &str) -> bool {
         self.dir().join(name).symlink_metadata().is_ok()

@@ -19,7 +19,7 @@ fn odd_clang(s: &Session, name: &str, instead: &str) -> String {
         "#!/bin/bash\nif [[ \"$*\" == *-fthinlto-index=* ]]; then\n{instead}\nfi\nexec /usr/bin/clang-{} \"$@\"\n",
         s.llvm
     );
-    path(&s.script(&format!("../{name}"), &text))
+    path(&s.clang(&format!("../{name}"), &text))
 }
 
 fn path(path: &Path) -> String {

@@ -47,7 +47,11 @@ fn hang_in(s: &Session, phase: &str) -> (&'static str, String) {
             )
         }
     };
-    let program = s.script(&format!("../hang-{phase}"), &format!("#!/bin/bash\n{text}"));
+    let (name, text) = (format!("../hang-{phase}"), format!("#!/bin/bash\n{text}"));
+    let program = match variable {
+        "LDWRAP_CLANG" => s.clang(&name, &text),
+        _ => s.script(&name, &text),
+    };
     (
         variable,
         program
@@ -202,7 +206,7 @@ fn a_hangup_that_is_ignored() {
             dir.display(),
             s.llvm
         );
-        let clang = s.script("../slow-clang", &text);
+        let clang = s.clang("../slow", &text);
         let mut c = std::process::Command::new("env");
         c.arg("--ignore-signal=HUP").arg(s.shim_n()).args(LINK);
         s.set_environment(&mut c);

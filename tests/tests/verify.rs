@@ -163,8 +163,8 @@ fn a_link_that_differs() {
     each_llvm_with_shim(|s| {
         sources(s);
         let dir = s.dir().display().to_string();
-        let clang = s.script(
-            "../odd-clang",
+        let clang = s.clang(
+            "../other",
             &format!(
                 "#!/bin/bash\n[[ -e {dir}/armed && \"$*\" == *-fthinlto-index=* && -s m/0000.o ]] && \
                  set -- \"${{@/#-O2/-O1}}\"\nexec /usr/bin/clang-{} \"$@\"\n",
