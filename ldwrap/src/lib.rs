@@ -16,7 +16,7 @@
 pub mod admit;
 pub mod app;
 pub mod cache;
-pub mod executor;
+pub(crate) mod executor;
 pub mod jobs;
 pub mod link;
 pub mod sys;

@@ -1,6 +1,6 @@
 //! Why no jobs are made of a link, or no more of them.
 
-use crate::sys::process::gist;
+use crate::sys::process::first_error_line;
 use std::process::ExitStatus;
 
 /// Why no jobs are made of a link, or no more of them.
@@ -26,7 +26,7 @@ impl Failure {
         let said = String::from_utf8_lossy(said);
         Self::new(format!(
             "lld failed in the {phase} phase ({status}): {}",
-            gist(&said)
+            first_error_line(&said)
         ))
     }
 

@@ -5,7 +5,7 @@
 //! index of its own, and hands in objects in any order. When that side is over, whatever the reason, all
 //! that is missing is lld's.
 
-use crate::executor::Executor;
+use crate::executor::{Executor, WaitingLookup};
 use crate::jobs::failure::Failure;
 use crate::link::attribution::Module;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -178,16 +178,20 @@ impl Elsewhere {
             let long = waiting.iter().any(|(_, waited)| *waited > most);
             return (long || !state.patient).then_some(last);
         };
-        let waiting: Vec<_> = waiting.iter().map(|(m, t)| (number(m), *t)).collect();
+        let lookup = |&(module, waited): &(Option<&Module>, Duration)| WaitingLookup {
+            job: number(&module),
+            waited,
+        };
+        let lookups: Vec<_> = waiting.iter().map(lookup).collect();
         drop(state);
-        executor.choose_here(&waiting)
+        executor.choose_lookup(&lookups)
     }
 
     /// lld's own thread compiles a module.
     pub fn begun_here(&self, module: &Module) {
         let mut state = self.state();
         match (state.number(module), self.executor.get()) {
-            (Some(number), Some(executor)) => executor.begun_here(number),
+            (Some(number), Some(executor)) => executor.local_started(number),
             _ => state.early.push((module.clone(), Early::Begun)),
         }
     }
@@ -198,7 +202,7 @@ impl Elsewhere {
         match (state.number(module), self.executor.get()) {
             (Some(number), Some(executor)) => {
                 drop(state);
-                executor.done_here(number, object);
+                executor.local_finished(number, object);
             }
             _ => {
                 let object = object.and_then(|object| object.try_clone().ok());
@@ -253,9 +257,9 @@ impl Elsewhere {
         state.numbers = Some(numbered.collect());
         for (module, early) in std::mem::take(&mut state.early) {
             match (state.number(&module), early) {
-                (Some(number), Early::Begun) => executor.begun_here(number),
+                (Some(number), Early::Begun) => executor.local_started(number),
                 (Some(number), Early::Done(object)) => {
-                    executor.done_here(number, object.as_ref());
+                    executor.local_finished(number, object.as_ref());
                 }
                 (None, _) => {}
             }

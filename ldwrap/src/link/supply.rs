@@ -6,8 +6,9 @@
 //! ([`crate::jobs::locality`]). Whatever goes wrong here ends it, and lld goes on by itself.
 
 use crate::executor::clang::Clang;
-use crate::executor::remote::{Remote, Server};
-use crate::executor::{BackendError, Executor, ObjectSource, Outcome, Queue};
+use crate::executor::order::JobOrder;
+use crate::executor::remote::{RemoteExecutor, Server};
+use crate::executor::{BackendError, Executor, JobQueue, ObjectSource, Outcome};
 use crate::jobs::bitcode::shard::Shard;
 use crate::jobs::codegen::Codegen;
 use crate::jobs::failure::Failure;
@@ -30,7 +31,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -177,7 +178,8 @@ pub fn supply(
     let shards = parse(&index)?;
     let numbers = with_hash(&index, &shards, plan.toolchain)?;
     let naming = Naming::of(plan.toolchain.major);
-    let executor = plan.executor(server, &scratch, naming);
+    let workers_busy = Arc::new(AtomicBool::new(false));
+    let executor = plan.executor(server, &scratch, naming, &workers_busy);
     let identifiers = index.modules.iter().map(|m| m.identifier.0.as_bytes());
     elsewhere.index(identifiers, executor.clone());
     let modules = modules::read_all(plan.threads, &scratch, &index, &|| elsewhere.is_over())?;
@@ -220,8 +222,8 @@ pub fn supply(
         elsewhere.finished(number, None);
     }
     let most = numbers.len();
-    let mut queue = plan.queue(elsewhere, numbers, naming, &jobs, &executor);
-    executor.run(&Queue::new(&mut *queue, &jobs, most), &done);
+    let mut queue = plan.queue(elsewhere, numbers, naming, &jobs, &executor, workers_busy);
+    executor.run(&JobQueue::new(&mut *queue, &jobs, most), &done);
     drop(queue);
     let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
     if errors.len() > max_failures {
@@ -232,7 +234,7 @@ pub fn supply(
     elsewhere.wait_for_stop();
     Ok(Supplied {
         hits: hits.into_inner(),
-        remote: executor.report(),
+        remote: executor.remote_report(),
         version: Some(plan.toolchain.version.clone()),
     })
 }
@@ -278,18 +280,20 @@ impl Plan<'_> {
         server: Option<Server>,
         scratch: &Arc<Scratch>,
         naming: Naming,
+        workers_busy: &Arc<AtomicBool>,
     ) -> Arc<dyn Executor> {
         let clang = || Clang::new(self.toolchain.clang.clone(), scratch.clone(), self.threads);
         match self.remote.zip(server) {
             None => Arc::new(clang()),
             // An lld of one thread is no help.
-            Some(((settings, store), server)) => Arc::new(Remote::new(
+            Some(((settings, store), server)) => Arc::new(RemoteExecutor::new(
                 store.clone(),
                 settings.clone(),
                 server,
                 scratch.clone(),
                 self.threads,
                 (naming == Naming::ByOrder).then(clang),
+                workers_busy.clone(),
             )),
         }
     }
@@ -305,13 +309,13 @@ impl Plan<'_> {
         naming: Naming,
         jobs: &Jobs<'_>,
         executor: &'q Arc<dyn Executor>,
+        workers_busy: Arc<AtomicBool>,
     ) -> Box<dyn Iterator<Item = usize> + Send + 'q> {
         let wanted = |&number: &usize| executor.wants(number);
         let only_missed = self.remote.is_none() || Entries::of(self.cmd).are_users();
         if !only_missed {
-            let ordered = executor
-                .order()
-                .of(numbers, |n| jobs.weight(n), |n| jobs.needs(n));
+            let (size, reads) = (|n| jobs.weight(n), |n| jobs.needs(n));
+            let ordered = JobOrder::new(workers_busy, numbers, size, reads);
             return Box::new(ordered.filter(wanted));
         }
         match naming {

@@ -285,7 +285,7 @@ impl Drop for Running {
 /// The line of a failed program's messages that says most in one: the first error, or the last line.
 /// clang ends with a mere count of its errors, and "LLVM ERROR:" comes before a stack trace.
 #[must_use]
-pub fn gist(said: &str) -> &str {
+pub fn first_error_line(said: &str) -> &str {
     let mut lines = said.lines().filter(|line| !line.trim().is_empty());
     let error = lines
         .clone()
