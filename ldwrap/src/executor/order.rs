@@ -1,9 +1,9 @@
 //! The order in which a server is given jobs that are all needed.
 //!
 //! Workers can begin only when inputs have been uploaded, and a module that is uploaded for one job, its own
-//! or one that imports from it, is there for all others. Largest first, which gives the shortest schedule
-//! on idle workers, would have the line carry nothing but inputs until the longest jobs are done, and most
-//! inputs before half of the jobs can begin. So while workers are free, most bytes go to the jobs that need
+//! or one that imports from it, is there for all others. Largest first, which keeps the end short where
+//! inputs are at hand, would have the line carry nothing but inputs until the longest jobs are done, and
+//! most inputs before half of the jobs can begin. So while workers are free, most bytes go to the jobs that need
 //! fewest, and the rest to the largest. Once all workers are busy, the largest are next.
 
 use super::tuning::{CHEAP_RATIO, LARGEST_SHARE, TAIL_PART};

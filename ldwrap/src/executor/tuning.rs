@@ -1,8 +1,8 @@
 //! Every tuned constant of the executors: its unit, what it trades off, and what supports it.
 //!
 //! "README, Scaling" stands for the runs of `scripts/bench-remote` that the README shows. They were made
-//! with all these values together and support no single one of them. "Not measured" marks a value that
-//! was chosen by argument alone. Limits that a protocol or the kernel sets are where they are used.
+//! with all these values together. "Not measured by itself" marks a value that these runs exercise, but
+//! never with another one in its place; "not measured" marks one that was chosen by argument alone. Limits that a protocol or the kernel sets are where they are used.
 
 use std::time::Duration;
 
@@ -26,38 +26,40 @@ pub(super) const STRAGGLER_POLL: Duration = Duration::from_millis(50);
 /// Weight of a task among those that are being prepared if its module is not small, and so how many of
 /// the smallest tasks take the place of a large one. What small tasks wait for is answers, so that many
 /// are needed to keep a line busy; many large ones would each get little of it (DESIGN.md, "Behind a
-/// line the order counts"). README, Scaling.
+/// line the order counts"). Not measured by itself (README, Scaling).
 pub(super) const FULL_WEIGHT: usize = 8;
 
 /// Modules from this size on (bytes) have the full weight; below it, weight is in proportion to size.
-/// Close to the mean of redis-server's modules, 92 KiB. README, Scaling.
+/// Close to the mean of redis-server's modules, 92 KiB. Not measured by itself (README, Scaling).
 pub(super) const SMALL_MODULE: u64 = 96 << 10;
 
 /// Tasks of full weight that are prepared (looked up, uploaded) on the server beside those that execute,
 /// at least. More hides a longer round trip, but the order in which tasks begin is decided earlier, and
-/// more shards are in memory. README, Scaling.
+/// more shards are in memory. Not measured by itself (README, Scaling).
 pub(super) const MIN_PREPARED: usize = 64;
 
 /// One more task is prepared for this many execution slots: where more jobs end each second, more have
-/// to be ready. README, Scaling.
+/// to be ready. Not measured by itself (README, Scaling).
 pub(super) const SLOTS_PER_PREPARED: usize = 8;
 
 /// Tasks on the board for each execution slot: one that executes and one that is ready to. Not measured.
 pub(super) const TASKS_PER_SLOT: usize = 2;
 
 /// Bound on finished executions whose object is still downloading; generous, so that a full uplink does
-/// not idle the downlink. Each holds its shard in memory: README, Scaling has 134 to 146 MiB in all.
+/// not idle the downlink. Each holds its shard in memory: README, Scaling has
+/// 134 to 146 MiB in all. Not measured by itself.
 pub(super) const MAX_DOWNLOADING: usize = 1000;
 
 // The order of jobs while workers are free.
 
 /// One byte in this many of those to be uploaded is for the largest jobs, the others for the jobs that
-/// need fewest bytes. More for the largest shortens the tail, but leaves workers idle at the start. README,
-/// Scaling: with the line as the bottleneck, 0.92 to 1.03 of the time of plain TCP.
+/// need fewest bytes. More for the largest shortens the tail, but leaves workers idle at the start. Not
+/// measured by itself; README, Scaling has 0.92 to 1.03 of the time of plain TCP where the line is the
+/// bottleneck.
 pub(super) const LARGEST_SHARE: i128 = 3;
 
 /// The smallest jobs, one part in this many of all bytes, come last, so that all workers end at about the
-/// same time. Fewer leave gaps at the end, more delay jobs that could have begun early. README, Scaling.
+/// same time. Fewer leave gaps at the end, more delay jobs that could have begun early. Not measured by itself (README, Scaling).
 pub(super) const TAIL_PART: u64 = 30;
 
 /// A job is cheap if what it needs uploaded is at most this ratio of its own module's size. Cheap jobs go
@@ -67,7 +69,7 @@ pub(super) const CHEAP_RATIO: (u64, u64) = (6, 5);
 // Giving up on a server.
 
 /// Jobs that fail in a row before the server is given up: a broken server costs this many attempts, while
-/// two bad workers do not end remote execution. Not measured.
+/// one or two bad jobs do not end remote execution. Not measured.
 pub(super) const MAX_CONSECUTIVE_FAILURES: usize = 3;
 
 /// Attempts at a call. With [`FIRST_BACKOFF`], the last one comes 0.35 to 0.7 s after the first: a server's
@@ -104,8 +106,9 @@ pub(super) const CANCEL_POLL: Duration = Duration::from_millis(20);
 /// the limit of a call (30 s by default). Not measured.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often an idle HTTP/2 connection is pinged, and how long the answer may take. Below the minute or so
-/// after which middleboxes forget connections. Not measured.
+/// How often an idle HTTP/2 connection is pinged, and how long the answer may take: finds a dead
+/// connection earlier than the time limit of an execution does, at the cost of a packet each way. Not
+/// measured.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Bytes that the server may send in a call before we have read them: at 1 Gbit/s, what arrives in 17 ms.
@@ -144,11 +147,13 @@ pub(super) const CHUNK: usize = 256 << 10;
 pub(super) const STREAM_IN_FLIGHT: u64 = 4 * CHUNK as u64;
 
 /// Bytes that are being uploaded at once: what a line of 1 Gbit/s takes in 34 ms. More would delay the
-/// first jobs on a slower line, less would leave a long one idle. README, Scaling (100 Mbit/s, 20 ms).
+/// first jobs on a slower line, less would leave a long one idle. Not measured by
+/// itself (README, Scaling: 100 Mbit/s, 20 ms).
 pub(super) const UPLOAD_WINDOW: usize = 4 << 20;
 
 /// Bytes that are being downloaded at once. Requests wait on a busy uplink, so more are needed to keep both
-/// directions full; the bound is for the memory. README, Scaling (100 Mbit/s, 20 ms).
+/// directions full; the bound is for the memory. Not measured by itself (README, Scaling:
+/// 100 Mbit/s, 20 ms).
 pub(super) const DOWNLOAD_WINDOW: usize = 32 << 20;
 
 /// Largest object that is accepted (bytes): far above what a compiler makes, so that a hostile digest cannot

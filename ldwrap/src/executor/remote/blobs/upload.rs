@@ -398,3 +398,19 @@ fn random_uuid() -> String {
     let (d, e) = rest.split_at(4);
     format!("{a}-{b}-{c}-{d}-{e}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::random_uuid;
+
+    #[test]
+    fn a_uuid_has_its_version_and_variant() {
+        for _ in 0..100 {
+            let uuid = random_uuid();
+            let lengths: Vec<_> = uuid.split('-').map(str::len).collect();
+            assert_eq!(lengths, [8, 4, 4, 4, 12], "{uuid}");
+            assert_eq!(&uuid[14..15], "4", "{uuid}");
+            assert!("89ab".contains(&uuid[19..20]), "{uuid}");
+        }
+    }
+}
