@@ -2,64 +2,65 @@
 //!
 //! "README, Scaling" stands for the runs of `scripts/bench-remote` that the README shows. They were made
 //! with all these values together. "Not measured by itself" marks a value that these runs exercise, but
-//! never with another one in its place; "not measured" marks one that was chosen by argument alone. Limits that a protocol or the kernel sets are where they are used.
+//! never with another one in its place; "not measured" marks one that was chosen by argument alone. Limits
+//! that a protocol or the kernel sets are where they are used.
 
 use std::time::Duration;
 
 // What cores of this machine take from the board.
 
-/// How long a core of this machine waits for the server: for its first answer, for the answer to a
-/// lookup, for a worker. A shorter time compiles here what the server is about to deliver, a longer one
-/// leaves cores idle. The README promises this value. Not measured: others were not compared.
+/// How long a core of this machine waits for the server: for its first answer, for the answer to a lookup,
+/// for a worker. A shorter time compiles here what the server is about to deliver, a longer one leaves
+/// cores idle. The README promises this value. Not measured: others were not compared.
 pub(super) const SERVER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// An execution is a straggler when it takes this many times the median of those that ended. Less
 /// duplicates ordinary work, more lets one slow worker hold up the link. Not measured.
 pub(super) const STRAGGLER_FACTOR: u32 = 2;
 
-/// How often an idle clang thread looks for stragglers, which announce themselves to nobody. Not
-/// measured: short beside the shortest backend worth duplicating, long beside the cost of a look.
+/// How often an idle clang thread looks for stragglers, which announce themselves to nobody. Not measured:
+/// short beside the shortest backend worth duplicating, long beside the cost of a look.
 pub(super) const STRAGGLER_POLL: Duration = Duration::from_millis(50);
 
 // How many tasks are under way.
 
-/// Weight of a task among those that are being prepared if its module is not small, and so how many of
-/// the smallest tasks take the place of a large one. What small tasks wait for is answers, so that many
-/// are needed to keep a line busy; many large ones would each get little of it (DESIGN.md, "Behind a
-/// line the order counts"). Not measured by itself (README, Scaling).
+/// Weight of a task among those that are being prepared if its module is not small, and so how many of the
+/// smallest tasks take the place of a large one. What small tasks wait for is answers, so that many are
+/// needed to keep a line busy; many large ones would each get little of it (DESIGN.md, "Behind a line the
+/// order counts"). Not measured by itself (README, Scaling).
 pub(super) const FULL_WEIGHT: usize = 8;
 
-/// Modules from this size on (bytes) have the full weight; below it, weight is in proportion to size.
-/// Close to the mean of redis-server's modules, 92 KiB. Not measured by itself (README, Scaling).
+/// Modules from this size on (bytes) have the full weight; below it, weight is in proportion to size. Close
+/// to the mean of redis-server's modules, 92 KiB. Not measured by itself (README, Scaling).
 pub(super) const SMALL_MODULE: u64 = 96 << 10;
 
-/// Tasks of full weight that are prepared (looked up, uploaded) on the server beside those that execute,
-/// at least. More hides a longer round trip, but the order in which tasks begin is decided earlier, and
-/// more shards are in memory. Not measured by itself (README, Scaling).
+/// Tasks of full weight that are prepared (looked up, uploaded) on the server beside those that execute, at
+/// least. More hides a longer round trip, but the order in which tasks begin is decided earlier, and more
+/// shards are in memory. Not measured by itself (README, Scaling).
 pub(super) const MIN_PREPARED: usize = 64;
 
-/// One more task is prepared for this many execution slots: where more jobs end each second, more have
-/// to be ready. Not measured by itself (README, Scaling).
+/// One more task is prepared for this many execution slots: where more jobs end each second, more have to
+/// be ready. Not measured by itself (README, Scaling).
 pub(super) const SLOTS_PER_PREPARED: usize = 8;
 
 /// Tasks on the board for each execution slot: one that executes and one that is ready to. Not measured.
 pub(super) const TASKS_PER_SLOT: usize = 2;
 
-/// Bound on finished executions whose object is still downloading; generous, so that a full uplink does
-/// not idle the downlink. Each holds its shard in memory: README, Scaling has
-/// 134 to 146 MiB in all. Not measured by itself.
+/// Bound on finished executions whose object is still downloading; generous, so that a full uplink does not
+/// idle the downlink. Each holds its shard in memory: README, Scaling has 134 to 146 MiB in all. Not
+/// measured by itself.
 pub(super) const MAX_DOWNLOADING: usize = 1000;
 
 // The order of jobs while workers are free.
 
-/// One byte in this many of those to be uploaded is for the largest jobs, the others for the jobs that
-/// need fewest bytes. More for the largest shortens the tail, but leaves workers idle at the start. Not
-/// measured by itself; README, Scaling has 0.92 to 1.03 of the time of plain TCP where the line is the
-/// bottleneck.
+/// One byte in this many of those to be uploaded is for the largest jobs, the others for the jobs that need
+/// fewest bytes. More for the largest shortens the tail, but leaves workers idle at the start. Not measured
+/// by itself; README, Scaling has 0.92 to 1.03 of the time of plain TCP where the line is the bottleneck.
 pub(super) const LARGEST_SHARE: i128 = 3;
 
 /// The smallest jobs, one part in this many of all bytes, come last, so that all workers end at about the
-/// same time. Fewer leave gaps at the end, more delay jobs that could have begun early. Not measured by itself (README, Scaling).
+/// same time. Fewer leave gaps at the end, more delay jobs that could have begun early. Not measured by
+/// itself (README, Scaling).
 pub(super) const TAIL_PART: u64 = 30;
 
 /// A job is cheap if what it needs uploaded is at most this ratio of its own module's size. Cheap jobs go
@@ -96,8 +97,8 @@ pub(super) const NETWORK_THREADS: usize = 2;
 /// notification go to another waiter. Not measured: five looks a second cost nothing.
 pub(super) const BOARD_POLL: Duration = Duration::from_millis(200);
 
-/// How often a connection attempt looks whether the link still wants it. Not measured: short beside
-/// what a user notices.
+/// How often a connection attempt looks whether the link still wants it. Not measured: short beside what a
+/// user notices.
 pub(super) const CANCEL_POLL: Duration = Duration::from_millis(20);
 
 // Connections.
@@ -106,9 +107,8 @@ pub(super) const CANCEL_POLL: Duration = Duration::from_millis(20);
 /// the limit of a call (30 s by default). Not measured.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often an idle HTTP/2 connection is pinged, and how long the answer may take: finds a dead
-/// connection earlier than the time limit of an execution does, at the cost of a packet each way. Not
-/// measured.
+/// How often an idle HTTP/2 connection is pinged, and how long the answer may take: finds a dead connection
+/// earlier than the time limit of an execution does, at the cost of a packet each way. Not measured.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Bytes that the server may send in a call before we have read them: at 1 Gbit/s, what arrives in 17 ms.
@@ -134,8 +134,8 @@ pub(super) const MAX_MESSAGE: usize = 64 << 20;
 pub(super) const MAX_BATCHED_BLOB: u64 = 256 << 10;
 
 /// Bytes in a batch at most, whatever the server would take, and the largest object that is downloaded in
-/// one answer. Larger batches save calls, but on a slow line each has to be through within the time
-/// limit of a call. Not measured: 1 MiB in 30 s is 0.3 Mbit/s.
+/// one answer. Larger batches save calls, but on a slow line each has to be through within the time limit
+/// of a call. Not measured: 1 MiB in 30 s is 0.3 Mbit/s.
 pub(super) const MAX_BATCH: u64 = 1 << 20;
 
 /// Size of a message of an uploaded stream (bytes), and how much of a blob is in memory at a time. Not
@@ -147,25 +147,25 @@ pub(super) const CHUNK: usize = 256 << 10;
 pub(super) const STREAM_IN_FLIGHT: u64 = 4 * CHUNK as u64;
 
 /// Bytes that are being uploaded at once: what a line of 1 Gbit/s takes in 34 ms. More would delay the
-/// first jobs on a slower line, less would leave a long one idle. Not measured by
-/// itself (README, Scaling: 100 Mbit/s, 20 ms).
+/// first jobs on a slower line, less would leave a long one idle. Not measured by itself (README, Scaling:
+/// 100 Mbit/s, 20 ms).
 pub(super) const UPLOAD_WINDOW: usize = 4 << 20;
 
 /// Bytes that are being downloaded at once. Requests wait on a busy uplink, so more are needed to keep both
-/// directions full; the bound is for the memory. Not measured by itself (README, Scaling:
-/// 100 Mbit/s, 20 ms).
+/// directions full; the bound is for the memory. Not measured by itself (README, Scaling: 100 Mbit/s, 20
+/// ms).
 pub(super) const DOWNLOAD_WINDOW: usize = 32 << 20;
 
-/// Largest object that is accepted (bytes): far above what a compiler makes, so that a hostile digest cannot
-/// fill the memory beyond it. Not measured.
+/// Largest object that is accepted (bytes): far above what a compiler makes, so that a hostile digest
+/// cannot fill the memory beyond it. Not measured.
 pub(super) const MAX_OBJECT: u64 = 4 << 30;
 
 /// Digests in one FindMissingBlobs call, after which the next batch begins. With about 75 bytes each the
 /// request stays far below the 4 MiB that gRPC servers accept by default. Not measured.
 pub(super) const MAX_DIGESTS: usize = 5000;
 
-/// FindMissingBlobs calls at once. Meanwhile the next batch grows: fewer calls at once mean fewer and larger
-/// ones. Not measured by itself; README, Scaling has the processor time a job.
+/// FindMissingBlobs calls at once. Meanwhile the next batch grows: fewer calls at once mean fewer and
+/// larger ones. Not measured by itself; README, Scaling has the processor time a job.
 pub(super) const MISSING_CALLS: usize = 2;
 
 /// Level of zstd for uploads: its default. `scripts/bench-remote` has 0.65 of the size for redis-server's
