@@ -1,7 +1,12 @@
-//! Backends on this machine as processes: a pool of threads, each with one clang at a time. lld's own
-//! threads compile only what clang could not.
+//! Backends on this machine as clang processes: a pool of threads, each with one process at a time.
+//!
+//! lld's own threads compile only what clang could not: a process for each backend is slower than a thread
+//! of lld's (README, "Limits"), so that this is for those who ask for it, and for an lld whose threads
+//! cannot compile beside jobs.
 
-use super::{BackendError, Done, Executor, ObjectSource, Order, Outcome, Queue, Waiting};
+use super::{
+    BackendError, Executor, JobQueue, ObjectSource, Outcome, ReportOutcome, WaitingLookup,
+};
 use crate::jobs::job::{Job, OBJECT, SHARD};
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
@@ -13,39 +18,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// The pool.
+/// A pool of clang processes.
 #[derive(Debug)]
-pub struct Clang {
-    clang: PathBuf,
+pub(crate) struct Clang {
+    program: PathBuf,
     scratch: Arc<Scratch>,
-    jobs: usize,
+    processes: usize,
     stopped: AtomicBool,
 }
 
 impl Executor for Clang {
-    fn name(&self) -> &'static str {
-        "clang"
-    }
-
-    fn order(&self) -> Order<'_> {
-        Order::LargestFirst
-    }
-
-    fn run(&self, jobs: &Queue<'_>, done: Done<'_>) {
+    fn run(&self, jobs: &JobQueue<'_>, report: ReportOutcome<'_>) {
         let work = || {
-            while let Some(job) = jobs.next(done)
+            while let Some(job) = jobs.next(report)
                 && !self.stopped.load(Ordering::Relaxed)
             {
                 let result = self
                     .compile(&job)
                     .map_err(|why| BackendError::of(&job, why));
-                if !done(job.number, result) {
+                if !report(job.number, result) {
                     self.stop();
                 }
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..self.jobs.min(jobs.most()) {
+            for _ in 0..self.processes.min(jobs.max_jobs()) {
                 scope.spawn(work);
             }
         });
@@ -55,13 +52,13 @@ impl Executor for Clang {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    fn choose_here(&self, _: &[Waiting]) -> Option<usize> {
+    fn choose_lookup(&self, _: &[WaitingLookup]) -> Option<usize> {
         None
     }
 
-    fn begun_here(&self, _: usize) {}
+    fn local_started(&self, _: usize) {}
 
-    fn done_here(&self, _: usize, _: Option<&File>) {}
+    fn local_finished(&self, _: usize, _: Option<&File>) {}
 
     fn wants(&self, _: usize) -> bool {
         !self.stopped.load(Ordering::Relaxed)
@@ -69,59 +66,56 @@ impl Executor for Clang {
 }
 
 impl Clang {
-    /// With a compiler, where the jobs' directories are made, and how many there are at once.
-    #[must_use]
-    pub fn new(clang: PathBuf, scratch: Arc<Scratch>, jobs: usize) -> Self {
-        let stopped = AtomicBool::new(false);
+    /// Runs `program` in directories below `scratch`, at most `processes` at once.
+    pub(crate) fn new(program: PathBuf, scratch: Arc<Scratch>, processes: usize) -> Self {
         Self {
-            clang,
+            program,
             scratch,
-            jobs,
-            stopped,
+            processes,
+            stopped: AtomicBool::new(false),
         }
     }
 
-    /// How many there are at once.
-    #[must_use]
-    pub fn jobs(&self) -> usize {
-        self.jobs
+    /// How many processes there may be at once.
+    pub(crate) fn processes(&self) -> usize {
+        self.processes
     }
 
-    /// Compiles one.
-    pub fn compile(&self, job: &Job) -> Result<Outcome, String> {
+    /// Compiles a job, in a directory of its own. An error is one line for the log.
+    pub(crate) fn compile(&self, job: &Job) -> Result<Outcome, String> {
         let dir = self.scratch.backend(job.number);
-        lay_out(&dir, job).map_err(|e| format!("cannot write in {}: {e}", dir.display()))?;
-        let mut command = Command::new(&self.clang);
+        create_job_dir(&dir, job).map_err(|e| format!("cannot write in {}: {e}", dir.display()))?;
+        let mut command = Command::new(&self.program);
         command.args(&job.args).current_dir(&dir);
         self.scratch.confine(&mut command);
         let begin = Instant::now();
         let out = process::output(command, Role::Backend)
-            .map_err(|e| format!("cannot run {}: {e}", self.clang.display()))?;
+            .map_err(|e| format!("cannot run {}: {e}", self.program.display()))?;
         let (name, ms) = (&job.identifier, begin.elapsed().as_millis());
         log::debug!("{name} compiled in {ms} ms");
-        let said = String::from_utf8_lossy(&out.stderr);
+        let messages = String::from_utf8_lossy(&out.stderr);
         if !out.status.success() {
             return Err(format!(
                 "{} ended with {}: {}",
-                self.clang.display(),
+                self.program.display(),
                 out.status,
-                process::first_error_line(&said)
+                process::first_error_line(&messages)
             ));
         }
-        if !said.is_empty() || !out.stdout.is_empty() {
-            return Ok(Outcome::Diagnosed(said.into_owned()));
+        if !messages.is_empty() || !out.stdout.is_empty() {
+            return Ok(Outcome::Diagnosed(messages.into_owned()));
         }
         let object = dir.join(OBJECT);
         match std::fs::metadata(&object) {
             Ok(m) if m.len() > 0 => Ok(Outcome::Object(object, ObjectSource::Compiled)),
-            Ok(_) => Err(format!("{} wrote an empty object", self.clang.display())),
-            Err(e) => Err(format!("{} wrote no object: {e}", self.clang.display())),
+            Ok(_) => Err(format!("{} wrote an empty object", self.program.display())),
+            Err(e) => Err(format!("{} wrote no object: {e}", self.program.display())),
         }
     }
 }
 
-/// Makes a job's directory: its inputs as links, its shard as a file.
-fn lay_out(dir: &Path, job: &Job) -> io::Result<()> {
+/// Creates a job's directory with its inputs as symbolic links and its shard as a file.
+fn create_job_dir(dir: &Path, job: &Job) -> io::Result<()> {
     std::fs::create_dir_all(dir.join("m"))?;
     for (name, file) in &job.inputs {
         std::os::unix::fs::symlink(file, dir.join(name))?;

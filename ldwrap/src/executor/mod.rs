@@ -1,52 +1,51 @@
-//! Where backends run, behind one small trait.
+//! Where backends run other than in lld's own threads, behind one small trait.
 
-pub mod board;
-pub mod clang;
-pub mod order;
-pub mod remote;
+pub(crate) mod board;
+pub(crate) mod clang;
+pub(crate) mod order;
+pub(crate) mod remote;
+mod tuning;
 
 use crate::jobs::job::{Job, Jobs};
-pub use crate::jobs::outcome::{BackendError, ObjectSource, Outcome};
-pub use order::Order;
+pub(crate) use crate::jobs::outcome::{BackendError, ObjectSource, Outcome};
+use crate::sys::sync::lock;
 use std::fs::File;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
-/// Backends to run, in the order in which they are best begun. A thread that asks for the next may
-/// have to wait: some are there only once lld has looked for their objects.
-pub struct Queue<'a> {
+/// The jobs that an executor is to run, in the order in which they are best begun.
+///
+/// Jobs are made one by one, since each holds a copy of its shard. Asking for the next may block: some are
+/// known only once lld has looked for their objects.
+pub struct JobQueue<'a> {
     numbers: Mutex<&'a mut (dyn Iterator<Item = usize> + Send)>,
     jobs: &'a Jobs<'a>,
-    most: usize,
+    max_jobs: usize,
 }
 
-impl<'a> Queue<'a> {
-    /// A queue of these of a link's jobs, at most so many.
-    pub fn new(
+impl<'a> JobQueue<'a> {
+    /// The jobs of these numbers, which are at most `max_jobs`.
+    pub(crate) fn new(
         numbers: &'a mut (dyn Iterator<Item = usize> + Send),
         jobs: &'a Jobs<'a>,
-        most: usize,
+        max_jobs: usize,
     ) -> Self {
         Self {
             numbers: Mutex::new(numbers),
             jobs,
-            most,
+            max_jobs,
         }
     }
 
-    /// The next job, made by the calling thread, or none any more. One that cannot be made is reported
-    /// to `done`, and so on.
-    pub fn next(&self, done: Done<'_>) -> Option<Job> {
+    /// The next job, made by the calling thread; `None` when there are no more. A job that cannot be made is
+    /// reported and skipped.
+    pub(crate) fn next(&self, report: ReportOutcome<'_>) -> Option<Job> {
         loop {
-            let number = self
-                .numbers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .next()?;
+            let number = lock(&self.numbers).next()?;
             match self.jobs.make(number) {
                 Ok(job) => return Some(job),
                 Err(e) => {
-                    if !done(number, Err(e)) {
+                    if !report(number, Err(e)) {
                         return None;
                     }
                 }
@@ -55,49 +54,48 @@ impl<'a> Queue<'a> {
     }
 
     /// How many jobs there are at most.
-    #[must_use]
-    pub fn most(&self) -> usize {
-        self.most
+    pub(crate) fn max_jobs(&self) -> usize {
+        self.max_jobs
     }
 }
 
-/// Takes what became of the job of a number; false when no more are to be begun.
-pub type Done<'d> = &'d (dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync);
+/// Takes the outcome of the job of a number; returns false when no more jobs are to be begun.
+pub type ReportOutcome<'r> = &'r (dyn Fn(usize, Result<Outcome, BackendError>) -> bool + Sync);
 
-/// A lookup that one of lld's threads waits in: the number of its job, if that is known, and how long it
-/// has waited.
-pub type Waiting = (Option<usize>, Duration);
+/// A cache lookup that one of lld's threads waits in.
+#[derive(Debug, Clone, Copy)]
+pub struct WaitingLookup {
+    /// The number of the module's job, if that is known.
+    pub(crate) job: Option<usize>,
+    /// How long the thread has waited.
+    pub(crate) waited: Duration,
+}
 
-/// Runs backends, beside lld's own threads, which can compile what they have looked for.
+/// Runs backends beside lld's own threads, which can compile every module whose object they have looked for.
+///
+/// Jobs are identified by number: the position of their module in task order.
 pub trait Executor: Send + Sync {
-    /// Its name in the report.
-    fn name(&self) -> &'static str;
-
-    /// In which order it is best given jobs.
-    fn order(&self) -> Order<'_>;
-
-    /// Runs all jobs and calls `done` with a job's number as soon as it has ended, from any thread.
-    /// Returns when all have been reported, or soon after `done` said false or [`Executor::stop`] was
-    /// called.
-    fn run(&self, jobs: &Queue<'_>, done: Done<'_>);
+    /// Runs all jobs and reports each as soon as it has ended, from any thread. Returns when all have been
+    /// reported, or soon after `report` returned false or [`Executor::stop`] was called.
+    fn run(&self, jobs: &JobQueue<'_>, report: ReportOutcome<'_>);
 
     /// Nothing more is to be done.
     fn stop(&self);
 
-    /// Which of these is best compiled by lld's own thread now, if any: its position.
-    fn choose_here(&self, waiting: &[Waiting]) -> Option<usize>;
+    /// The position of the lookup whose thread is to compile its module now, if any.
+    fn choose_lookup(&self, lookups: &[WaitingLookup]) -> Option<usize>;
 
-    /// lld's own thread compiles this job.
-    fn begun_here(&self, number: usize);
+    /// lld's own thread has begun to compile the module of this job.
+    fn local_started(&self, number: usize);
 
-    /// lld has the object of this job without us: from a cache, or made by itself, which `object` is.
-    fn done_here(&self, number: usize, object: Option<&File>);
+    /// lld has the object of this job: from its own cache, or made by itself, and then `object` is that.
+    fn local_finished(&self, number: usize, object: Option<&File>);
 
     /// Whether this job is still to be done.
     fn wants(&self, number: usize) -> bool;
 
-    /// What a server did.
-    fn report(&self) -> Option<shim::report::Remote> {
+    /// What a server did, if there is one.
+    fn remote_report(&self) -> Option<shim::report::Remote> {
         None
     }
 }

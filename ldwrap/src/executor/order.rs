@@ -1,165 +1,140 @@
-//! In which order jobs that are all needed are best begun.
+//! The order in which a server is given jobs that are all needed.
 //!
-//! On this machine: the largest first, which keeps the tail short (docs/lld.md, "Starting processes"). Behind a line it costs
-//! time until inputs are there and until the first objects come back, and a module that is sent for one
-//! job, its own or one that imports from it, is there for all others. With the largest first, the line
-//! carries nothing but inputs until the longest jobs are done, and most inputs before half of the jobs
-//! can begin. So there, as long as workers are free, those that need least go first, two bytes for one
-//! of the largest. Once workers are what is short, the largest are what counts again.
+//! Workers can begin only when inputs have been uploaded, and a module that is uploaded for one job, its own
+//! or one that imports from it, is there for all others. Largest first, which keeps the end short where
+//! inputs are at hand, would have the line carry nothing but inputs until the longest jobs are done, and
+//! most inputs before half of the jobs can begin. So while workers are free, most bytes go to the jobs that need
+//! fewest, and the rest to the largest. Once all workers are busy, the largest are next.
 
+use super::tuning::{CHEAP_RATIO, LARGEST_SHARE, TAIL_PART};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// One of the two.
-#[derive(Debug, Clone, Copy)]
-pub enum Order<'e> {
-    /// The largest first.
-    LargestFirst,
-    /// Those that need least too, unless this says that all workers are busy.
-    Mixed(&'e AtomicBool),
+/// Iterates over the numbers of jobs, each once, in the order that suits the server at that moment.
+pub(crate) struct JobOrder {
+    workers_busy: Arc<AtomicBool>,
+    /// All but the tail, smallest first; begun jobs are skipped.
+    by_size: Vec<usize>,
+    /// All but the tail, cheapest first. A job is in here once for each cost that it has had; only the entry
+    /// with its present one counts.
+    by_cost: BinaryHeap<Reverse<(CostRank, usize)>>,
+    pending: HashMap<usize, PendingJob>,
+    /// The jobs that read a module which no begun job reads.
+    readers: HashMap<usize, Vec<usize>>,
+    /// Bytes that the largest jobs have taken beyond their share, in thirds ([`LARGEST_SHARE`]).
+    largest_ahead: i128,
+    /// The smallest jobs, largest first.
+    tail: std::vec::IntoIter<usize>,
 }
 
-/// Of bytes to be sent, one part in so many is for the largest jobs.
-const LARGEST: i128 = 3;
-/// The smallest jobs, one part in so many of all bytes, are left for the tail.
-const TAIL: u64 = 30;
-
-impl<'e> Order<'e> {
-    /// These jobs in that order. `weight` is a module's size, `needs` the modules that a job reads, its
-    /// own among them.
-    pub fn of(
-        self,
-        mut jobs: Vec<usize>,
-        weight: impl Fn(usize) -> u64,
-        needs: impl Fn(usize) -> Vec<usize>,
-    ) -> Box<dyn Iterator<Item = usize> + Send + 'e> {
-        jobs.sort_by_key(|&job| Reverse(weight(job)));
-        match self {
-            Self::LargestFirst => Box::new(jobs.into_iter()),
-            Self::Mixed(full) => {
-                let all: u64 = jobs.iter().map(|&job| weight(job)).sum();
-                let mut size = 0;
-                let in_tail = |job: &&usize| {
-                    size += weight(**job);
-                    size <= all / TAIL
-                };
-                let in_tail = jobs.iter().rev().take_while(in_tail).count();
-                let tail = jobs.split_off(jobs.len() - in_tail);
-                let mixed = Mixed::new(full, &jobs, weight, needs);
-                Box::new(mixed.chain(tail))
-            }
-        }
-    }
-}
+/// Whether a job is not cheap ([`CHEAP_RATIO`]), and its cost.
+type CostRank = (bool, u64);
 
 /// A job that is not begun.
-struct Waiting {
-    /// Modules and their sizes.
-    needs: Vec<(usize, u64)>,
-    weight: u64,
-    /// Bytes of what it needs and nobody has sent.
+struct PendingJob {
+    /// The modules that it reads and their sizes in bytes.
+    reads: Vec<(usize, u64)>,
+    /// Size of its own module in bytes.
+    size: u64,
+    /// Bytes of the modules that it reads and no begun job does.
     cost: u64,
 }
 
-impl Waiting {
-    /// What needs least is first; before all others those that need hardly more than to be sent
-    /// themselves.
-    fn rank(&self) -> (bool, u64) {
-        (self.cost / 6 > self.weight / 5, self.cost)
+impl PendingJob {
+    fn rank(&self) -> CostRank {
+        let (cost, size) = CHEAP_RATIO;
+        (self.cost / cost > self.size / size, self.cost)
     }
 }
 
-/// All but the tail.
-struct Mixed<'e> {
-    full: &'e AtomicBool,
-    /// The smallest first; with jobs that are begun.
-    largest: Vec<usize>,
-    /// A job whose rank has changed is in here once more.
-    cheapest: BinaryHeap<Reverse<((bool, u64), usize)>>,
-    waiting: HashMap<usize, Waiting>,
-    /// The jobs that need a module which nobody has sent.
-    readers: HashMap<usize, Vec<usize>>,
-    /// What the largest have cost beyond their share.
-    ahead: i128,
-}
-
-impl<'e> Mixed<'e> {
-    fn new(
-        full: &'e AtomicBool,
-        largest_first: &[usize],
-        weight: impl Fn(usize) -> u64,
-        needs: impl Fn(usize) -> Vec<usize>,
+impl JobOrder {
+    /// For the jobs of these numbers. `size` is the size of a module in bytes, `reads` the modules that a
+    /// job reads, its own among them. `workers_busy` is looked at for each job.
+    pub(crate) fn new(
+        workers_busy: Arc<AtomicBool>,
+        mut jobs: Vec<usize>,
+        size: impl Fn(usize) -> u64,
+        reads: impl Fn(usize) -> Vec<usize>,
     ) -> Self {
-        let mut mixed = Self {
-            full,
-            largest: largest_first.iter().rev().copied().collect(),
-            cheapest: BinaryHeap::new(),
-            waiting: HashMap::new(),
-            readers: HashMap::new(),
-            ahead: 0,
+        jobs.sort_by_key(|&job| Reverse(size(job)));
+        let total: u64 = jobs.iter().map(|&job| size(job)).sum();
+        let mut so_far = 0;
+        let in_tail = |job: &&usize| {
+            so_far += size(**job);
+            so_far <= total / TAIL_PART
         };
-        for &job in largest_first {
-            let mut needs = needs(job);
-            needs.sort_unstable();
-            needs.dedup();
-            for &module in &needs {
-                mixed.readers.entry(module).or_default().push(job);
+        let in_tail = jobs.iter().rev().take_while(in_tail).count();
+        let tail = jobs.split_off(jobs.len() - in_tail);
+        let mut order = Self {
+            workers_busy,
+            by_size: jobs.iter().rev().copied().collect(),
+            by_cost: BinaryHeap::new(),
+            pending: HashMap::new(),
+            readers: HashMap::new(),
+            largest_ahead: 0,
+            tail: tail.into_iter(),
+        };
+        for job in jobs {
+            let mut modules = reads(job);
+            modules.sort_unstable();
+            modules.dedup();
+            for &module in &modules {
+                order.readers.entry(module).or_default().push(job);
             }
-            let needs: Vec<_> = needs.into_iter().map(|n| (n, weight(n))).collect();
-            let entry = Waiting {
-                weight: weight(job),
-                cost: needs.iter().map(|(_, size)| size).sum(),
-                needs,
+            let reads: Vec<_> = modules.into_iter().map(|m| (m, size(m))).collect();
+            let pending = PendingJob {
+                size: size(job),
+                cost: reads.iter().map(|(_, size)| size).sum(),
+                reads,
             };
-            mixed.cheapest.push(Reverse((entry.rank(), job)));
-            mixed.waiting.insert(job, entry);
+            order.by_cost.push(Reverse((pending.rank(), job)));
+            order.pending.insert(job, pending);
         }
-        mixed
+        order
     }
 
-    fn next_largest(&mut self) -> Option<usize> {
+    fn pop_largest(&mut self) -> Option<usize> {
         loop {
-            let job = self.largest.pop()?;
-            if self.waiting.contains_key(&job) {
+            let job = self.by_size.pop()?;
+            if self.pending.contains_key(&job) {
                 return Some(job);
             }
         }
     }
 
-    fn next_cheapest(&mut self) -> Option<usize> {
+    fn pop_cheapest(&mut self) -> Option<usize> {
         loop {
-            let Reverse((rank, job)) = self.cheapest.pop()?;
-            if self.waiting.get(&job).is_some_and(|w| w.rank() == rank) {
+            let Reverse((rank, job)) = self.by_cost.pop()?;
+            if self.pending.get(&job).is_some_and(|p| p.rank() == rank) {
                 return Some(job);
             }
         }
     }
-}
 
-impl Iterator for Mixed<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        let full = self.full.load(Ordering::Relaxed);
-        let of_largest = full || self.ahead <= 0;
-        let job = if of_largest {
-            self.next_largest()
+    fn next_before_tail(&mut self) -> Option<usize> {
+        let workers_busy = self.workers_busy.load(Ordering::Relaxed);
+        let largest = workers_busy || self.largest_ahead <= 0;
+        let job = if largest {
+            self.pop_largest()
         } else {
-            self.next_cheapest()
+            self.pop_cheapest()
         }?;
-        let taken = self.waiting.remove(&job)?;
-        let cost = i128::from(taken.cost) + 1;
-        match (full, of_largest) {
-            (true, _) => {}
-            (_, true) => self.ahead += cost * (LARGEST - 1),
-            (_, false) => self.ahead -= cost,
+        let begun = self.pending.remove(&job)?;
+        if !workers_busy {
+            let cost = i128::from(begun.cost) + 1;
+            self.largest_ahead += if largest {
+                cost * (LARGEST_SHARE - 1)
+            } else {
+                -cost
+            };
         }
-        for (module, size) in taken.needs {
+        for (module, size) in begun.reads {
             for reader in self.readers.remove(&module).unwrap_or_default() {
-                if let Some(entry) = self.waiting.get_mut(&reader) {
-                    entry.cost = entry.cost.saturating_sub(size);
-                    self.cheapest.push(Reverse((entry.rank(), reader)));
+                if let Some(pending) = self.pending.get_mut(&reader) {
+                    pending.cost = pending.cost.saturating_sub(size);
+                    self.by_cost.push(Reverse((pending.rank(), reader)));
                 }
             }
         }
@@ -167,67 +142,67 @@ impl Iterator for Mixed<'_> {
     }
 }
 
+impl Iterator for JobOrder {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.next_before_tail().or_else(|| self.tail.next())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Order;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use super::*;
 
-    static FREE: AtomicBool = AtomicBool::new(false);
-
-    fn mixed(
+    fn order(
         jobs: impl Iterator<Item = usize>,
-        weight: impl Fn(usize) -> u64,
-        needs: impl Fn(usize) -> Vec<usize>,
+        size: impl Fn(usize) -> u64,
+        reads: impl Fn(usize) -> Vec<usize>,
     ) -> Vec<usize> {
-        Order::Mixed(&FREE)
-            .of(jobs.collect(), weight, needs)
-            .collect()
+        JobOrder::new(Arc::default(), jobs.collect(), size, reads).collect()
     }
 
     #[test]
-    fn an_order_has_all_jobs_once() {
-        let weight = |n: usize| n as u64 * 37 % 101 * 1000;
-        // Some need one twice, some one that is no job.
-        let needs = |n: usize| vec![n, (n * 7) % 90, (n * 7) % 90, n + 50];
-        for order in [Order::LargestFirst, Order::Mixed(&FREE)] {
-            let mut given: Vec<_> = order.of((0..100).collect(), weight, needs).collect();
-            given.sort_unstable();
-            assert_eq!(given, (0..100).collect::<Vec<_>>());
-        }
-        assert!(mixed(0..0, |_| 1, |_| vec![]).is_empty());
-        assert_eq!(mixed(5..7, |_| 0, |n| vec![n]).len(), 2);
-        assert_eq!(mixed(5..7, |_| u64::MAX / 4, |n| vec![n]).len(), 2);
+    fn each_job_comes_once() {
+        let size = |n: usize| n as u64 * 37 % 101 * 1000;
+        // Some read a module twice, some one that has no job.
+        let reads = |n: usize| vec![n, (n * 7) % 90, (n * 7) % 90, n + 50];
+        let mut all = order(0..100, size, reads);
+        all.sort_unstable();
+        assert_eq!(all, (0..100).collect::<Vec<_>>());
+        assert!(order(0..0, |_| 1, |_| vec![]).is_empty());
+        assert_eq!(order(5..7, |_| 0, |n| vec![n]).len(), 2);
+        assert_eq!(order(5..7, |_| u64::MAX / 4, |n| vec![n]).len(), 2);
     }
 
     #[test]
-    fn large_and_small_in_turn_and_the_smallest_last() {
-        let given = mixed(1..=20, |n| n as u64, |n| vec![n]);
+    fn large_and_cheap_alternate_and_the_smallest_are_last() {
+        let all = order(1..=20, |n| n as u64, |n| vec![n]);
         let expected = [20, 4, 5, 6, 7, 8, 9, 19, 10, 11, 12, 13, 18, 14];
-        assert_eq!(given[..14], expected);
-        assert_eq!(given[17..], [3, 2, 1]);
+        assert_eq!(all[..14], expected);
+        assert_eq!(all[17..], [3, 2, 1]);
     }
 
     #[test]
-    fn who_needs_what_is_there_is_next() {
+    fn a_job_whose_inputs_are_uploaded_is_next() {
         // The largest imports from 3, which then costs nothing; 2 is smaller than all.
-        let weight = |n: usize| [100, 90, 30, 50, 1][n];
-        let needs = |n: usize| match n {
+        let size = |n: usize| [100, 90, 30, 50, 1][n];
+        let reads = |n: usize| match n {
             0 => vec![0, 3],
             1 => vec![1, 2],
             _ => vec![n],
         };
-        let given = mixed(0..5, weight, needs);
-        assert_eq!(given, [0, 3, 2, 1, 4]);
+        assert_eq!(order(0..5, size, reads), [0, 3, 2, 1, 4]);
     }
 
     #[test]
-    fn the_largest_are_next_when_all_workers_are_busy() {
-        let full = AtomicBool::new(false);
-        let mut given = Order::Mixed(&full).of((1..=20).collect(), |n| n as u64, |n| vec![n]);
-        assert_eq!([given.next(), given.next()], [Some(20), Some(4)]);
-        full.store(true, Ordering::Relaxed);
-        assert_eq!([given.next(), given.next()], [Some(19), Some(18)]);
-        full.store(false, Ordering::Relaxed);
-        assert_eq!([given.next(), given.next()], [Some(5), Some(6)]);
+    fn the_largest_are_next_while_all_workers_are_busy() {
+        let busy = Arc::new(AtomicBool::new(false));
+        let mut order = JobOrder::new(busy.clone(), (1..=20).collect(), |n| n as u64, |n| vec![n]);
+        assert_eq!([order.next(), order.next()], [Some(20), Some(4)]);
+        busy.store(true, Ordering::Relaxed);
+        assert_eq!([order.next(), order.next()], [Some(19), Some(18)]);
+        busy.store(false, Ordering::Relaxed);
+        assert_eq!([order.next(), order.next()], [Some(5), Some(6)]);
     }
 }

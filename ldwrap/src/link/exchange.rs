@@ -5,7 +5,7 @@
 //! index of its own, and hands in objects in any order. When that side is over, whatever the reason, all
 //! that is missing is lld's.
 
-use crate::executor::Executor;
+use crate::executor::{Executor, WaitingLookup};
 use crate::jobs::failure::Failure;
 use crate::link::attribution::Module;
 use crate::sys::sync::{ignore_poison, lock};
@@ -179,16 +179,20 @@ impl Exchange {
             let long = waiting.iter().any(|(_, waited)| *waited > most);
             return (long || !state.patient).then_some(last);
         };
-        let waiting: Vec<_> = waiting.iter().map(|(m, t)| (number(m), *t)).collect();
+        let lookup = |&(module, waited): &(Option<&Module>, Duration)| WaitingLookup {
+            job: number(&module),
+            waited,
+        };
+        let lookups: Vec<_> = waiting.iter().map(lookup).collect();
         drop(state);
-        executor.choose_here(&waiting)
+        executor.choose_lookup(&lookups)
     }
 
     /// lld's own thread compiles a module.
     pub fn begun_here(&self, module: &Module) {
         let mut state = self.state();
         match (state.number(module), self.executor.get()) {
-            (Some(number), Some(executor)) => executor.begun_here(number),
+            (Some(number), Some(executor)) => executor.local_started(number),
             _ => state.early.push((module.clone(), LldEvent::Begun)),
         }
     }
@@ -199,7 +203,7 @@ impl Exchange {
         match (state.number(module), self.executor.get()) {
             (Some(number), Some(executor)) => {
                 drop(state);
-                executor.done_here(number, object);
+                executor.local_finished(number, object);
             }
             _ => {
                 let object = object.and_then(|object| object.try_clone().ok());
@@ -254,9 +258,9 @@ impl Exchange {
         state.numbers = Some(numbered.collect());
         for (module, early) in std::mem::take(&mut state.early) {
             match (state.number(&module), early) {
-                (Some(number), LldEvent::Begun) => executor.begun_here(number),
+                (Some(number), LldEvent::Begun) => executor.local_started(number),
                 (Some(number), LldEvent::Done(object)) => {
-                    executor.done_here(number, object.as_ref());
+                    executor.local_finished(number, object.as_ref());
                 }
                 (None, _) => {}
             }

@@ -6,8 +6,9 @@
 //! ([`crate::jobs::locality`]). Whatever goes wrong here ends it, and lld goes on by itself.
 
 use crate::executor::clang::Clang;
-use crate::executor::remote::{Remote, Server};
-use crate::executor::{BackendError, Executor, ObjectSource, Outcome, Queue};
+use crate::executor::order::JobOrder;
+use crate::executor::remote::{RemoteExecutor, Server};
+use crate::executor::{BackendError, Executor, JobQueue, ObjectSource, Outcome};
 use crate::jobs::bitcode::shard::Shard;
 use crate::jobs::codegen::Codegen;
 use crate::jobs::failure::Failure;
@@ -30,7 +31,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -119,7 +120,8 @@ pub fn make_jobs(
     let shards = parse(&index)?;
     let numbers = eligibility::lookups(&index, &shards, plan.toolchain)?;
     let naming = AttributionRule::of(plan.toolchain.major);
-    let executor = plan.executor(server, &scratch, naming);
+    let workers_busy = Arc::new(AtomicBool::new(false));
+    let executor = plan.executor(server, &scratch, naming, &workers_busy);
     let identifiers = index.modules.iter().map(|m| m.identifier.as_bytes());
     exchange.index(identifiers, executor.clone());
     let modules = modules::read_all(plan.threads, &scratch, &index, &|| exchange.is_over())?;
@@ -162,8 +164,8 @@ pub fn make_jobs(
         exchange.finished(number, None);
     }
     let most = numbers.len();
-    let mut queue = plan.queue(exchange, numbers, naming, &jobs, &executor);
-    executor.run(&Queue::new(&mut *queue, &jobs, most), &done);
+    let mut queue = plan.queue(exchange, numbers, naming, &jobs, &executor, workers_busy);
+    executor.run(&JobQueue::new(&mut *queue, &jobs, most), &done);
     drop(queue);
     let mut errors = ignore_poison(errors.into_inner());
     if errors.len() > max_failures {
@@ -174,7 +176,7 @@ pub fn make_jobs(
     exchange.wait_for_stop();
     Ok(JobsSummary {
         hits: hits.into_inner(),
-        remote: executor.report(),
+        remote: executor.remote_report(),
         version: Some(plan.toolchain.version.clone()),
     })
 }
@@ -199,18 +201,20 @@ impl JobsRequest<'_> {
         server: Option<Server>,
         scratch: &Arc<Scratch>,
         naming: AttributionRule,
+        workers_busy: &Arc<AtomicBool>,
     ) -> Arc<dyn Executor> {
         let clang = || Clang::new(self.toolchain.clang.clone(), scratch.clone(), self.threads);
         match self.remote.zip(server) {
             None => Arc::new(clang()),
             // An lld of one thread is no help.
-            Some(((settings, store), server)) => Arc::new(Remote::new(
+            Some(((settings, store), server)) => Arc::new(RemoteExecutor::new(
                 store.clone(),
                 settings.clone(),
                 server,
                 scratch.clone(),
                 self.threads,
                 (naming == AttributionRule::ByTaskOrder).then(clang),
+                workers_busy.clone(),
             )),
         }
     }
@@ -226,13 +230,13 @@ impl JobsRequest<'_> {
         naming: AttributionRule,
         jobs: &Jobs<'_>,
         executor: &'q Arc<dyn Executor>,
+        workers_busy: Arc<AtomicBool>,
     ) -> Box<dyn Iterator<Item = usize> + Send + 'q> {
         let wanted = |&number: &usize| executor.wants(number);
         let only_missed = self.remote.is_none() || LookupDir::of(self.cmd).is_users();
         if !only_missed {
-            let ordered = executor
-                .order()
-                .of(numbers, |n| jobs.weight(n), |n| jobs.needs(n));
+            let (size, reads) = (|n| jobs.weight(n), |n| jobs.needs(n));
+            let ordered = JobOrder::new(workers_busy, numbers, size, reads);
             return Box::new(ordered.filter(wanted));
         }
         match naming {

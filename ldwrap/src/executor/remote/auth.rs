@@ -1,26 +1,27 @@
-//! Headers that say who we are: from a file, or from a program that gives them.
+//! Headers that authenticate us: from a file, or from a credential helper.
 //!
 //! A secret is never on a command line, and is marked so that nothing prints it. Tokens expire: when a
-//! server does not know us any more, file and program are read again.
+//! server refuses them, the file is read and the helper run again.
 
 use crate::sys::process::{self, Role};
+use crate::sys::sync::ignore_poison;
 use serde_json::Value;
 use shim::config::ServerSettings;
 use std::io;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
 /// The headers of every call, shared by all connections.
 #[derive(Debug, Clone)]
-pub struct Credentials(Arc<RwLock<Headers>>);
+pub(super) struct Credentials(Arc<RwLock<Headers>>);
 
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        for (name, value) in &self.now().all {
+        for (name, value) in &self.current().all {
             request.metadata_mut().insert(name.clone(), value.clone());
         }
         Ok(request)
@@ -28,23 +29,22 @@ impl Interceptor for Credentials {
 }
 
 impl Credentials {
-    /// As the user's settings say.
-    pub fn read(settings: &ServerSettings) -> io::Result<Self> {
+    /// Reads the file and runs the helper that the settings name, if any.
+    pub(super) fn read(settings: &ServerSettings) -> io::Result<Self> {
         let headers = Headers::read(settings)?;
         Ok(Self(Arc::new(RwLock::new(headers))))
     }
 
-    /// What is sent at the moment.
-    #[must_use]
-    pub fn now(&self) -> Headers {
-        let headers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+    /// The headers that calls are sent with at the moment.
+    pub(super) fn current(&self) -> Headers {
+        let headers = ignore_poison(self.0.read());
         headers.clone()
     }
 
-    /// A server did not take `refused`: whether there are other headers now. Asks the user's file and
-    /// program, if no other call has done so since.
-    pub fn renew(&self, settings: &ServerSettings, refused: &Headers) -> bool {
-        let mut headers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+    /// Whether there are other headers than those that a server `refused`. Reads file and helper again, unless
+    /// another call has done so since.
+    pub(super) fn renew(&self, settings: &ServerSettings, refused: &Headers) -> bool {
+        let mut headers = ignore_poison(self.0.write());
         if *headers == *refused
             && let Ok(read) = Headers::read(settings)
         {
@@ -54,9 +54,9 @@ impl Credentials {
     }
 }
 
-/// Headers as they were read.
+/// Headers as they were read. Their values are not printed.
 #[derive(Clone, Default, PartialEq)]
-pub struct Headers {
+pub(super) struct Headers {
     all: Vec<(AsciiMetadataKey, AsciiMetadataValue)>,
 }
 
@@ -79,17 +79,19 @@ impl Headers {
                 if line.is_empty() || line.starts_with('#') {
                     continue;
                 }
-                // Not the line itself: it may be a secret.
-                let odd = || {
+                // Without the line itself, which may be a secret.
+                let malformed = || {
                     let text = format!("{}:{}: expected NAME: VALUE", file.display(), n + 1);
                     io::Error::new(io::ErrorKind::InvalidData, text)
                 };
-                let (name, value) = line.split_once(':').ok_or_else(odd)?;
-                headers.add(name.trim(), value.trim()).ok_or_else(odd)?;
+                let (name, value) = line.split_once(':').ok_or_else(malformed)?;
+                headers
+                    .add(name.trim(), value.trim())
+                    .ok_or_else(malformed)?;
             }
         }
         if let Some(helper) = &settings.credential_helper {
-            headers.ask(helper, &settings.endpoint)?;
+            headers.run_helper(helper, &settings.endpoint)?;
         }
         Ok(headers)
     }
@@ -102,23 +104,23 @@ impl Headers {
         Some(())
     }
 
-    /// The protocol of EngFlow's credential-helper-spec, which Bazel and others speak: `HELPER get`,
-    /// a URI in JSON to its stdin, headers in JSON from its stdout.
-    fn ask(&mut self, helper: &Path, endpoint: &str) -> io::Result<()> {
+    /// Adds what a credential helper gives. The protocol is that of EngFlow's credential-helper-spec, which Bazel
+    /// and others speak: `HELPER get`, a URI in JSON to its stdin, headers in JSON from its stdout.
+    fn run_helper(&mut self, helper: &Path, endpoint: &str) -> io::Result<()> {
         let fail = |why: &str| io::Error::other(format!("{} {why}", helper.display()));
         let mut command = Command::new(helper);
         command.arg("get");
-        let question = serde_json::json!({ "uri": endpoint }).to_string();
-        let out = process::output_of(command, Role::Tool, question.as_bytes())
+        let request = serde_json::json!({ "uri": endpoint }).to_string();
+        let out = process::output_of(command, Role::Tool, request.as_bytes())
             .map_err(|e| fail(&format!("cannot be run: {e}")))?;
         if !out.status.success() {
-            let said = String::from_utf8_lossy(&out.stderr);
-            let said = process::first_error_line(&said);
-            return Err(fail(&format!("ended with {}: {said}", out.status)));
+            let messages = String::from_utf8_lossy(&out.stderr);
+            let error = process::first_error_line(&messages);
+            return Err(fail(&format!("ended with {}: {error}", out.status)));
         }
-        let answer: Value =
+        let reply: Value =
             serde_json::from_slice(&out.stdout).map_err(|_| fail("did not answer in JSON"))?;
-        let Some(given) = answer.get("headers").and_then(Value::as_object) else {
+        let Some(given) = reply.get("headers").and_then(Value::as_object) else {
             return Err(fail("gave no headers"));
         };
         for (name, values) in given {
@@ -176,17 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_is_read_again() {
+    fn refused_headers_are_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let settings = settings(dir.path());
         let write = |text| std::fs::write(dir.path().join("headers"), text).unwrap();
         write("authorization: one");
         let credentials = Credentials::read(&settings).unwrap();
-        let first = credentials.now();
+        let first = credentials.current();
         assert!(!credentials.renew(&settings, &first));
         write("authorization: two");
         assert!(credentials.renew(&settings, &first));
-        // Another call, which was refused as well, finds it done.
+        // Another call that was refused finds it done.
         write("authorization: three");
         assert!(credentials.renew(&settings, &first));
         let mut credentials = credentials;
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_line_but_not_what_is_in_it() {
+    fn an_error_names_the_line_without_its_content() {
         let dir = tempfile::tempdir().unwrap();
         let settings = settings(dir.path());
         for text in ["a: b\nsecret", "se cret: x"] {

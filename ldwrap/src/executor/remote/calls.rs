@@ -1,20 +1,13 @@
-//! Calls to a server: tried again after errors that pass, within time limits, and what their errors say.
+//! Calls to a server: time limits, retries, and what their errors mean.
 
 use super::auth::{Credentials, Headers};
+use crate::executor::tuning::{FIRST_BACKOFF, MAX_ATTEMPTS};
 use bazel_remote_apis::google::rpc;
 use shim::config::ServerSettings;
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 use tonic::{Code, Status};
 
-/// Objects and answers larger than this are refused.
-pub(super) const MAX_MESSAGE: usize = 64 << 20;
-/// How often a call is tried.
-pub(super) const TRIES: u32 = 4;
-/// The first pause between two tries; each further one is twice as long.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// Who makes calls.
+/// The settings and credentials of all calls to a server.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) settings: ServerSettings,
@@ -22,62 +15,69 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Makes a call up to [`TRIES`] times, as long as its error is one that passes, and once more with
-    /// other credentials if ours are not taken.
-    pub(super) async fn retry<T, F: Future<Output = Result<T, Status>>>(
+    /// Makes a call within the time limit, and again after a transient error.
+    pub(super) async fn call<T, F: Future<Output = Result<T, Status>>>(
         &self,
-        passes: impl Fn(Code) -> bool,
         call: impl Fn() -> F,
     ) -> Result<T, Status> {
-        let mut tried = 0;
+        let limit = self.settings.timeout;
+        let late = || format!("no answer within {} s", limit.as_secs());
+        self.retry(is_transient, || within(limit, late, call()))
+            .await
+    }
+
+    /// Makes a call up to [`MAX_ATTEMPTS`] times, as long as its error is one that `may_pass`, or the server
+    /// refuses our credentials and there are others.
+    pub(super) async fn retry<T, F: Future<Output = Result<T, Status>>>(
+        &self,
+        may_pass: impl Fn(Code) -> bool,
+        call: impl Fn() -> F,
+    ) -> Result<T, Status> {
+        let mut attempt = 0;
         loop {
-            tried += 1;
-            let sent = self.credentials.now();
+            attempt += 1;
+            let sent = self.credentials.current();
             match call().await {
-                Err(status) if tried < TRIES && passes(status.code()) => pause(tried).await,
-                Err(status) if tried < TRIES && self.renewed(&status, sent).await => {}
+                Err(status) if attempt < MAX_ATTEMPTS && may_pass(status.code()) => {
+                    back_off(attempt).await;
+                }
+                Err(status)
+                    if attempt < MAX_ATTEMPTS && self.credentials_renewed(&status, sent).await => {}
                 result => return result,
             }
         }
     }
 
-    /// Whether a call that was refused may be made again, with other credentials than were sent.
-    pub(super) async fn renewed(&self, status: &Status, sent: Headers) -> bool {
+    /// Whether a call was refused for the credentials that were `sent`, and there are others now.
+    pub(super) async fn credentials_renewed(&self, status: &Status, sent: Headers) -> bool {
         if status.code() != Code::Unauthenticated {
             return false;
         }
         let (credentials, settings) = (self.credentials.clone(), self.settings.clone());
-        // The user's program may take its time.
+        // Runs the user's credential helper, which may take long.
         let renew = tokio::task::spawn_blocking(move || credentials.renew(&settings, &sent));
         renew.await.unwrap_or(false)
     }
-
-    /// Makes a call within the time limit, again after an error that may pass.
-    pub(super) async fn again<T, F: Future<Output = Result<T, Status>>>(
-        &self,
-        call: impl Fn() -> F,
-    ) -> Result<T, Status> {
-        self.retry(may_pass, || async {
-            tokio::time::timeout(self.settings.timeout, call())
-                .await
-                .unwrap_or_else(|_| {
-                    Err(Status::deadline_exceeded(format!(
-                        "no answer within {} s",
-                        self.settings.timeout.as_secs()
-                    )))
-                })
-        })
-        .await
-    }
 }
 
+/// The call's result, or the error `DEADLINE_EXCEEDED` with a message after the time limit.
+pub(super) async fn within<T, M: Into<String>>(
+    limit: Duration,
+    message: impl FnOnce() -> M,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    tokio::time::timeout(limit, call)
+        .await
+        .unwrap_or_else(|_| Err(Status::deadline_exceeded(message())))
+}
+
+/// An error of a single blob or execution, inside a reply.
 pub(super) fn to_status(status: &rpc::Status) -> Status {
     Status::new(Code::from(status.code), status.message.clone())
 }
 
 /// Whether a call that failed may succeed when it is made again.
-#[must_use]
-pub(super) fn may_pass(code: Code) -> bool {
+pub(super) fn is_transient(code: Code) -> bool {
     matches!(
         code,
         Code::Unavailable
@@ -89,42 +89,41 @@ pub(super) fn may_pass(code: Code) -> bool {
     )
 }
 
-pub(super) async fn pause(tried: u32) {
-    let most = PAUSE * 2_u32.saturating_pow(tried - 1);
-    // Between half and all of it.
-    let part = RandomState::new().hash_one(tried) % 512;
-    let wait = most / 2 + most * u32::try_from(part).unwrap_or(0) / 1024;
-    tokio::time::sleep(wait).await;
+/// Waits before the attempt after this one (1 is the first): exponential, with half of it random, so that
+/// calls that failed together do not come again together.
+pub(super) async fn back_off(attempt: u32) {
+    let longest = FIRST_BACKOFF * 2_u32.saturating_pow(attempt - 1);
+    tokio::time::sleep(longest.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
 }
 
-/// What a status comes to in one line, for the user; servers' words may be many.
-#[must_use]
-pub(super) fn in_short(status: &Status) -> String {
+/// A status in one line of bounded length, for the user and the log.
+pub(super) fn one_line(status: &Status) -> String {
+    const MAX_CHARS: usize = 160;
     let mut text = format!("{:?}", status.code());
-    let words = status.message().lines().next().unwrap_or_default();
-    if !words.is_empty() {
+    let message = status.message().lines().next().unwrap_or_default();
+    if !message.is_empty() {
         text.push_str(": ");
-        text.extend(words.chars().take(160));
+        text.extend(message.chars().take(MAX_CHARS));
     }
-    if let Some(cause) = cause(status).filter(|cause| !text.contains(cause.as_str())) {
+    if let Some(cause) = root_cause(status).filter(|cause| !text.contains(cause.as_str())) {
         text.push_str(&format!(" ({})", cause.lines().next().unwrap_or_default()));
     }
     text
 }
 
-/// The first cause of an error, which tonic hides in its sources.
-pub(super) fn cause(error: &dyn std::error::Error) -> Option<String> {
-    let first = std::iter::successors(error.source(), |e| e.source()).last();
-    first.map(ToString::to_string)
+/// The innermost source of an error, where tonic has what went wrong.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> Option<String> {
+    let innermost = std::iter::successors(error.source(), |e| e.source()).last();
+    innermost.map(ToString::to_string)
 }
 
-/// In what rustls says of a peer's last word.
-pub(super) const ALERT: &str = "fatal alert";
+/// Substring of rustls's message for a TLS alert from the peer.
+pub(super) const TLS_ALERT: &str = "fatal alert";
 
 /// Whether a call ended because the server closed the connection.
-pub(super) fn hung_up(status: &Status) -> bool {
-    let said = in_short(status);
-    ["closed", "reset", "broken pipe", ALERT]
+pub(super) fn connection_closed(status: &Status) -> bool {
+    let text = one_line(status);
+    ["closed", "reset", "broken pipe", TLS_ALERT]
         .iter()
-        .any(|how| said.contains(how))
+        .any(|how| text.contains(how))
 }

@@ -1,0 +1,151 @@
+use super::policy::choose_task;
+use super::*;
+use crate::jobs::action::{Action, Digest};
+use crate::jobs::index::ModuleIdentifier;
+use crate::jobs::job::Job;
+use std::time::Duration;
+
+fn capacity(tasks: usize) -> Capacity {
+    Capacity {
+        tasks,
+        undispatched_weight: weight_of(tasks),
+    }
+}
+
+fn task(number: usize, size: u64) -> Task {
+    let job = Job {
+        number,
+        identifier: ModuleIdentifier::new(format!("{number}.o").as_bytes()),
+        inputs: Vec::new(),
+        size,
+        shard: Vec::new(),
+        args: Vec::new(),
+        defines: Vec::new(),
+    };
+    let action = Action {
+        digest: Digest::of(&[]),
+        blobs: Default::default(),
+    };
+    Task::new(job, action)
+}
+
+fn board(jobs: usize) -> Board {
+    let board = Board::new(false, capacity(jobs));
+    for number in 0..jobs {
+        board.add(task(number, 1 << 20));
+    }
+    board.close();
+    board
+}
+
+fn remote(board: &Board) -> Option<(TaskId, RemoteStep)> {
+    board.take_remote().map(|(id, _, step)| (id, step))
+}
+
+fn local(board: &Board) -> Option<TaskId> {
+    board.take_local().map(|(id, _)| id)
+}
+
+#[test]
+fn the_cache_is_asked_before_anyone_compiles() {
+    let board = board(2);
+    assert!(choose_task(&board.lock()).is_none());
+    assert_eq!(remote(&board), Some((0, RemoteStep::LookUp)));
+    assert_eq!(remote(&board), Some((1, RemoteStep::LookUp)));
+    assert_eq!(remote(&board), None);
+    assert!(choose_task(&board.lock()).is_none());
+    // A hit, and a miss.
+    assert!(board.finish(0));
+    board.lookup_missed(1);
+    assert_eq!(remote(&board), Some((1, RemoteStep::Execute)));
+    assert!(board.wanted_remotely(1) && !board.finished());
+    assert!(board.finish(1) && !board.finish(1));
+    assert!(board.finished());
+    assert_eq!(local(&board), None);
+}
+
+#[test]
+fn slots_take_the_first_and_cores_the_last() {
+    let board = board(4);
+    while let Some((id, RemoteStep::LookUp)) = remote(&board) {
+        board.lookup_missed(id);
+    }
+    // The loop above has sent the first.
+    assert_eq!(local(&board), Some(3));
+    assert_eq!(remote(&board), Some((1, RemoteStep::Execute)));
+    assert_eq!(local(&board), Some(2));
+    assert_eq!(remote(&board), None);
+    // One that only waits on the server, the last of them.
+    board.execution_started(0);
+    assert_eq!(local(&board), Some(1));
+    // What failed there goes first.
+    board.remote_failed(0);
+    assert_eq!(local(&board), Some(0));
+    // Whoever is first wins.
+    assert!(board.finish(1) && !board.finish(1));
+}
+
+#[test]
+fn a_straggler_is_raced() {
+    let board = board(3);
+    for _ in 0..6 {
+        if let Some((id, RemoteStep::LookUp)) = remote(&board) {
+            board.lookup_missed(id);
+        }
+    }
+    while remote(&board).is_some() {}
+    for id in 0..3 {
+        board.execution_started(id);
+    }
+    // Nothing is known of how long it takes.
+    assert!(choose_task(&board.lock()).is_none());
+    std::thread::sleep(Duration::from_millis(5));
+    board.finish(0);
+    board.finish(1);
+    assert_eq!(local(&board), Some(2));
+}
+
+#[test]
+fn more_small_tasks_wait_than_large_ones() {
+    for (size, most) in [(1 << 20, 2), (48 << 10, 4), (0, 16)] {
+        let board = Board::new(
+            true,
+            Capacity {
+                tasks: 100,
+                undispatched_weight: weight_of(2),
+            },
+        );
+        for n in 0..most {
+            assert!(!board.lock().is_full(), "{n} of {size} bytes");
+            board.add(task(n, size));
+        }
+        assert!(board.lock().is_full());
+        // One is looked up, and sent: there is room.
+        let id = board.take_remote().unwrap().0;
+        board.lookup_missed(id);
+        assert!(board.lock().is_full());
+        while board
+            .take_remote()
+            .is_some_and(|(_, _, step)| step == RemoteStep::LookUp)
+        {}
+        assert!(!board.lock().is_full());
+        assert!(board.finish(id));
+    }
+}
+
+#[test]
+fn without_a_server_all_is_done_here() {
+    let board = Board::new(true, capacity(2));
+    let other = self::board(2);
+    while let Some((_, task, _)) = other.take_remote() {
+        other.finish(task.job.number);
+        board.add(Arc::into_inner(task).unwrap());
+    }
+    assert!(choose_task(&board.lock()).is_none());
+    board.abandon_remote();
+    assert_eq!(local(&board), Some(0));
+    assert_eq!(remote(&board), None);
+    assert!(!board.wanted_remotely(1));
+    board.stop();
+    assert_eq!(local(&board), None);
+}

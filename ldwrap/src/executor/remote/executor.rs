@@ -1,0 +1,233 @@
+//! The executor: prepares jobs, and joins the server's side and this machine's.
+
+use super::counts::Counts;
+use super::remote_side::{FinishJob, LocalObject, RemoteSide, max_prepared_weight};
+use super::server::Server;
+use crate::executor::board::{Board, Capacity, Task, TaskId, weight_of};
+use crate::executor::clang::Clang;
+use crate::executor::tuning::{MAX_DOWNLOADING, SHUTDOWN_GRACE, TASKS_PER_SLOT};
+use crate::executor::{
+    BackendError, Executor, JobQueue, ObjectSource, Outcome, ReportOutcome, WaitingLookup,
+};
+use crate::jobs::job::Job;
+use crate::jobs::store::Store;
+use crate::sys::process::kill_backends;
+use crate::sys::scratch::Scratch;
+use crate::sys::sync::{ignore_poison, lock};
+use shim::config::ServerSettings;
+use shim::report::Remote as RemoteReport;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Runs backends on a server, beside this machine's cores.
+#[derive(Debug)]
+pub(crate) struct RemoteExecutor {
+    /// Where objects from the server and the local cache go.
+    scratch: Arc<Scratch>,
+    /// How many jobs are prepared at once.
+    threads: usize,
+    /// Compiles here, with an lld whose own threads cannot.
+    local_clang: Option<Clang>,
+    board: Board,
+    /// Until the executor runs.
+    server: Mutex<Option<(Server, UnboundedReceiver<LocalObject>)>>,
+    local_objects: UnboundedSender<LocalObject>,
+    /// Objects that lld made before their tasks were on the board, by job number.
+    early_objects: Mutex<HashMap<usize, File>>,
+    store: Arc<Store>,
+    settings: ServerSettings,
+    counts: Counts,
+    workers_busy: Arc<AtomicBool>,
+}
+
+impl RemoteExecutor {
+    /// For a link. `threads` is how many jobs are prepared at once; `local_clang` compiles here where lld's own
+    /// threads cannot compile beside jobs. `workers_busy` is kept up to date for the order of jobs: true
+    /// while the server executes as many as it may, and once it is given up.
+    pub(crate) fn new(
+        store: Arc<Store>,
+        settings: ServerSettings,
+        server: Server,
+        scratch: Arc<Scratch>,
+        threads: usize,
+        local_clang: Option<Clang>,
+        workers_busy: Arc<AtomicBool>,
+    ) -> Self {
+        let capacity = Capacity {
+            tasks: TASKS_PER_SLOT * settings.jobs + MAX_DOWNLOADING + threads,
+            undispatched_weight: max_prepared_weight(&settings) + weight_of(threads),
+        };
+        let (local_objects, receiver) = unbounded_channel();
+        Self {
+            scratch,
+            threads,
+            local_clang,
+            board: Board::new(settings.fallback_only, capacity),
+            server: Mutex::new(Some((server, receiver))),
+            local_objects,
+            early_objects: Mutex::default(),
+            store,
+            settings,
+            counts: Counts::default(),
+            workers_busy,
+        }
+    }
+
+    /// Makes a job's Action. If the local cache has the object, or lld has made it, the job is done; else its
+    /// task is put on the board, which may block.
+    fn prepare(&self, job: Job, finish: FinishJob<'_>) {
+        let action = match self.store.action(&job) {
+            Ok(action) => action,
+            Err(e) => {
+                finish(None, &job, Err(e.to_string()));
+                return;
+            }
+        };
+        let to = self.scratch.received(job.number);
+        if let Some(object) = self.store.find(&action.digest, &to) {
+            let outcome = Outcome::Object(object, ObjectSource::Cache);
+            finish(None, &job, Ok(outcome));
+            return;
+        }
+        let early = self.early_objects().remove(&job.number);
+        let task = Task::new(job, action);
+        match early {
+            Some(object) => self.keep_and_share(Arc::new(task), &object),
+            None => self.board.add(task),
+        }
+    }
+
+    /// Compiles tasks of the board with clang until there are none.
+    fn compile_with(&self, clang: &Clang, finish: FinishJob<'_>) {
+        while let Some((id, task)) = self.board.take_local() {
+            let result = clang.compile(&task.job);
+            if let Ok(Outcome::Object(object, _)) = &result
+                && let Ok(object) = File::open(object)
+            {
+                self.keep_and_share(task.clone(), &object);
+            }
+            let compiled = matches!(&result, Ok(Outcome::Object(..)));
+            if finish(Some(id), &task.job, result) && compiled {
+                self.counts.local.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        // Kill local duplicates of jobs that the server finished first.
+        kill_backends();
+    }
+
+    /// Puts an object that was made here into the local cache, and hands it to the server's side.
+    fn keep_and_share(&self, task: Arc<Task>, object: &File) {
+        match read_all(object) {
+            Ok(bytes) => {
+                self.store.keep(&task.action.digest, object);
+                let _ = self.local_objects.send(LocalObject { task, bytes });
+            }
+            Err(e) => log::info!("an object cannot be read again: {e}"),
+        }
+    }
+
+    fn early_objects(&self) -> MutexGuard<'_, HashMap<usize, File>> {
+        lock(&self.early_objects)
+    }
+}
+
+impl Executor for RemoteExecutor {
+    fn run(&self, jobs: &JobQueue<'_>, report: ReportOutcome<'_>) {
+        let preparing = AtomicUsize::new(self.threads);
+        let finish = |id: Option<TaskId>, job: &Job, result: Result<Outcome, String>| {
+            if id.is_some_and(|id| !self.board.finish(id)) {
+                return false;
+            }
+            let result = result.map_err(|why| BackendError::of(job, why));
+            if !report(job.number, result) {
+                self.board.stop();
+            }
+            true
+        };
+        let remote = RemoteSide {
+            board: &self.board,
+            store: &self.store,
+            scratch: &self.scratch,
+            settings: &self.settings,
+            counts: &self.counts,
+            workers_busy: &self.workers_busy,
+            finish: &finish,
+            abandoned: AtomicBool::new(false),
+        };
+        let server = self.server.lock();
+        let server = ignore_poison(server).take();
+        std::thread::scope(|scope| {
+            for _ in 0..self.threads {
+                scope.spawn(|| {
+                    while let Some(job) = jobs.next(report)
+                        && !self.board.finished()
+                    {
+                        self.prepare(job, &finish);
+                    }
+                    if preparing.fetch_sub(1, Ordering::AcqRel) == 1 {
+                        self.board.close();
+                    }
+                });
+            }
+            if let Some(clang) = &self.local_clang {
+                for _ in 0..clang.processes() {
+                    scope.spawn(|| self.compile_with(clang, &finish));
+                }
+            }
+            match server {
+                Some((Server { runtime, client }, local_objects)) => {
+                    runtime.block_on(remote.serve(client, local_objects));
+                    // Do not wait for open calls, but for a file that is being written: its directory is
+                    // removed when the link ends.
+                    runtime.shutdown_timeout(SHUTDOWN_GRACE);
+                }
+                None => remote.abandon(),
+            }
+        });
+    }
+
+    fn stop(&self) {
+        self.board.stop();
+    }
+
+    fn choose_lookup(&self, lookups: &[WaitingLookup]) -> Option<usize> {
+        self.board.choose_lookup(lookups)
+    }
+
+    fn local_started(&self, number: usize) {
+        self.board.local_started(number);
+    }
+
+    fn local_finished(&self, number: usize, object: Option<&File>) {
+        let (first, task) = self.board.local_finished(number);
+        let Some(object) = object.filter(|_| first) else {
+            return;
+        };
+        self.counts.local.fetch_add(1, Ordering::Relaxed);
+        match (task, object.try_clone()) {
+            (Some(task), _) => self.keep_and_share(task, object),
+            (None, Ok(object)) => drop(self.early_objects().insert(number, object)),
+            (None, Err(e)) => log::info!("an object cannot be kept: {e}"),
+        }
+    }
+
+    fn wants(&self, number: usize) -> bool {
+        // The job of an early object is needed for its key.
+        self.board.wants(number) || self.early_objects().contains_key(&number)
+    }
+
+    fn remote_report(&self) -> Option<RemoteReport> {
+        Some(self.counts.report())
+    }
+}
+
+/// All of a file, wherever its offset is.
+fn read_all(file: &File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}

@@ -1,0 +1,103 @@
+//! ActionResults: what of them is believed, and those that we make.
+
+use super::client::Client;
+use crate::executor::{ObjectSource, Outcome};
+use crate::jobs::action::{Action, Content, Digest, Tool};
+use crate::jobs::job::{Job, OBJECT};
+use crate::sys::process::first_error_line;
+use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use tonic::Status;
+
+/// Checks the result of a job, downloads its object and writes that to `to`.
+pub(super) async fn receive_object(
+    client: &Client,
+    job: &Job,
+    result: &api::ActionResult,
+    source: ObjectSource,
+    to: PathBuf,
+) -> Result<Outcome, Status> {
+    if result.exit_code != 0 {
+        let messages = String::from_utf8_lossy(&result.stderr_raw);
+        return Err(Status::aborted(format!(
+            "clang ended with {} there: {}",
+            result.exit_code,
+            first_error_line(&messages)
+        )));
+    }
+    let has_output = |raw: &[u8], digest: &Option<api::Digest>| {
+        !raw.is_empty() || digest.as_ref().is_some_and(|d| d.size_bytes > 0)
+    };
+    if has_output(&result.stderr_raw, &result.stderr_digest)
+        || has_output(&result.stdout_raw, &result.stdout_digest)
+    {
+        let messages = String::from_utf8_lossy(&result.stderr_raw).into_owned();
+        return Ok(Outcome::Diagnosed(messages));
+    }
+    let file = result.output_files.iter().find(|f| f.path == OBJECT);
+    let file = file.ok_or_else(|| Status::data_loss("a result without an object"))?;
+    let digest = file.digest.as_ref().and_then(Digest::from_api);
+    let digest = digest.ok_or_else(|| Status::data_loss("an object without a digest"))?;
+    let (data, _window) = if !file.contents.is_empty() && Digest::of(&file.contents) == digest {
+        (file.contents.clone(), None)
+    } else {
+        client.downloads.fetch(&digest).await?
+    };
+    if !job.plausible(&data) {
+        return Err(Status::data_loss(
+            "an answer that is not this module's object",
+        ));
+    }
+    // On a thread for blocking calls: a slow disk would hold up all calls to the server.
+    tokio::fs::write(&to, data).await?;
+    Ok(Outcome::Object(to, source))
+}
+
+/// Gives the server the object of an action that was made here, if it takes such.
+pub(super) async fn share_object(
+    client: &Client,
+    action: &Digest,
+    object: Vec<u8>,
+) -> Result<(), Status> {
+    if !client.accepts_results {
+        return Ok(());
+    }
+    let digest = Digest::of(&object);
+    let result = api::ActionResult {
+        output_files: vec![api::OutputFile {
+            path: OBJECT.into(),
+            digest: Some(digest.as_api()),
+            ..api::OutputFile::default()
+        }],
+        ..api::ActionResult::default()
+    };
+    let blobs = HashMap::from([(digest, Content::Bytes(object))]);
+    // After the inputs of jobs, which workers wait for.
+    let last = usize::MAX;
+    client.uploads.ensure_uploaded(&blobs, last).await?;
+    client.update_action_result(action, &result).await
+}
+
+/// Checks that the workers' own clang has this lld's version: another one would make other code.
+pub(super) async fn check_clang_version(client: &Client, tool: &Tool) -> Result<(), Status> {
+    let action = Action::asking_version(tool);
+    let (result, _) = client.execute(&action, 0, &|_| {}).await?;
+    let mut output = result.stdout_raw.clone();
+    if let (true, Some(digest)) = (output.is_empty(), &result.stdout_digest)
+        && let Some(digest) = Digest::from_api(digest)
+    {
+        (output, _) = client.downloads.fetch(&digest).await?;
+    }
+    let output = String::from_utf8_lossy(&output);
+    let first = output.lines().next().unwrap_or_default();
+    if first == tool.banner {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "{} there says {first:?} (exit code {}), ours {:?}",
+        tool.command.join(" "),
+        result.exit_code,
+        tool.banner
+    )))
+}
