@@ -92,7 +92,7 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
         Command::Config { all } => settings::show(config, all),
         Command::Cache { what } => cache::run(&what, config),
         Command::Help { topic } => help(&topic),
-        Command::Document { part } => manual::print(part),
+        Command::Document { part } => manual::print(part, &Cli::command()),
         Command::Verify { keep, command } => {
             match verify::command(&command, keep.as_deref(), config) {
                 Ok(true) => Ok(()),
@@ -177,24 +177,9 @@ fn help(topic: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// `lib/ldwrap` of the prefix that we are installed in.
-pub fn shim_dir() -> Result<PathBuf, String> {
-    let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
-    let dir = exe
-        .parent()
-        .and_then(Path::parent)
-        .map(|p| p.join("lib/ldwrap"));
-    dir.filter(|d| d.join("ld.lld").is_file()).ok_or_else(|| {
-        format!(
-            "{} is not installed: there is no ../lib/ldwrap/ld.lld",
-            exe.display()
-        )
-    })
-}
-
 fn env() -> Result<(), String> {
     let mut dir = Vec::new();
-    keep::quote(shim_dir()?.as_os_str(), &mut dir);
+    keep::quote(super::shim_dir()?.as_os_str(), &mut dir);
     let dir = String::from_utf8_lossy(&dir);
     println!("# clang and gcc look here for ld.lld first, when they link with -fuse-ld=lld.");
     println!("export COMPILER_PATH={dir}\"${{COMPILER_PATH:+:$COMPILER_PATH}}\"");

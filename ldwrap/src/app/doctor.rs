@@ -1,7 +1,7 @@
 //! `ldwrap doctor`: what would run, whether it works, and what is in the way.
 
-use crate::app::cli::shim_dir;
 use crate::app::linker::default_jobs;
+use crate::app::shim_dir;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::selftest;
 use shim::config::Config;

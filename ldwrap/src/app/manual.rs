@@ -1,8 +1,8 @@
 //! What documents say of commands and settings, made from the one table of each: `ldwrap help settings`, README's
 //! tables, the manual page, completions for shells.
 
-use crate::app::cli::Cli;
-use clap::{CommandFactory, ValueEnum};
+use clap::{Command, ValueEnum};
+use clap_mangen::roff::{Roff, bold, italic, roman};
 use shim::settings::{SETTINGS, Setting, Topic};
 use std::fmt::Write;
 use std::io;
@@ -24,22 +24,22 @@ pub enum Part {
     Fish,
 }
 
-/// Prints a part on standard output.
-pub fn print(part: Part) -> Result<(), String> {
+/// Prints a part on standard output; `command` is what clap knows of the command line.
+pub fn print(part: Part, command: &Command) -> Result<(), String> {
     let mut out = Vec::new();
     match part {
         Part::Settings => out.extend(table(Topic::Links).into_bytes()),
         Part::Server => out.extend(table(Topic::Server).into_bytes()),
-        Part::Man => man(&mut out).map_err(|e| e.to_string())?,
-        Part::Bash => complete(clap_complete::Shell::Bash, &mut out),
-        Part::Zsh => complete(clap_complete::Shell::Zsh, &mut out),
-        Part::Fish => complete(clap_complete::Shell::Fish, &mut out),
+        Part::Man => man(command, &mut out).map_err(|e| e.to_string())?,
+        Part::Bash => complete(clap_complete::Shell::Bash, command, &mut out),
+        Part::Zsh => complete(clap_complete::Shell::Zsh, command, &mut out),
+        Part::Fish => complete(clap_complete::Shell::Fish, command, &mut out),
     }
     io::Write::write_all(&mut io::stdout(), &out).map_err(|e| e.to_string())
 }
 
-fn complete(shell: clap_complete::Shell, out: &mut Vec<u8>) {
-    clap_complete::generate(shell, &mut Cli::command(), "ldwrap", out);
+fn complete(shell: clap_complete::Shell, command: &Command, out: &mut Vec<u8>) {
+    clap_complete::generate(shell, &mut command.clone(), "ldwrap", out);
 }
 
 /// All settings, for a terminal.
@@ -107,13 +107,11 @@ fn table(topic: Topic) -> String {
 }
 
 /// The manual page.
-fn man(out: &mut Vec<u8>) -> io::Result<()> {
-    let command = Cli::command();
+fn man(command: &Command, out: &mut Vec<u8>) -> io::Result<()> {
     let page = clap_mangen::Man::new(command.clone());
     page.render_title(out)?;
     page.render_name_section(out)?;
-    let mut roff = clap_mangen::roff::Roff::new();
-    use clap_mangen::roff::{bold, italic, roman};
+    let mut roff = Roff::new();
     roff.control("SH", ["SYNOPSIS"]);
     roff.text([
         bold("ld.lld"),
@@ -146,26 +144,7 @@ fn man(out: &mut Vec<u8>) -> io::Result<()> {
         roff.control("PP", []);
         roff.text([roman(*paragraph)]);
     }
-    roff.control("SH", ["COMMANDS"]);
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        roff.control("TP", []);
-        roff.text([bold(sub.get_name())]);
-        let about = sub
-            .get_long_about()
-            .or(sub.get_about())
-            .map(ToString::to_string);
-        roff.text([roman(about.unwrap_or_default())]);
-        for subsub in sub.get_subcommands() {
-            roff.control("TP", []);
-            roff.text([bold(format!("{} {}", sub.get_name(), subsub.get_name()))]);
-            roff.text([roman(
-                subsub
-                    .get_about()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-            )]);
-        }
-    }
+    commands(command, &mut roff);
     roff.control("SH", ["ENVIRONMENT"]);
     for setting in &SETTINGS {
         roff.control("TP", []);
@@ -188,6 +167,30 @@ fn man(out: &mut Vec<u8>) -> io::Result<()> {
     roff.control("SH", ["SEE ALSO"]);
     roff.text([bold("ld.lld"), roman("(1), "), bold("clang"), roman("(1)")]);
     roff.to_writer(out)
+}
+
+/// The section about subcommands.
+fn commands(command: &Command, roff: &mut Roff) {
+    roff.control("SH", ["COMMANDS"]);
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        roff.control("TP", []);
+        roff.text([bold(sub.get_name())]);
+        let about = sub
+            .get_long_about()
+            .or(sub.get_about())
+            .map(ToString::to_string);
+        roff.text([roman(about.unwrap_or_default())]);
+        for subsub in sub.get_subcommands() {
+            roff.control("TP", []);
+            roff.text([bold(format!("{} {}", sub.get_name(), subsub.get_name()))]);
+            roff.text([roman(
+                subsub
+                    .get_about()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            )]);
+        }
+    }
 }
 
 const DESCRIPTION: &[&str] = &[

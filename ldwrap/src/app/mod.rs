@@ -8,3 +8,20 @@ pub mod linker;
 pub mod manual;
 pub mod settings;
 pub mod verify;
+
+use std::path::{Path, PathBuf};
+
+/// `lib/ldwrap` of the prefix that we are installed in.
+fn shim_dir() -> Result<PathBuf, String> {
+    let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
+    let dir = exe
+        .parent()
+        .and_then(Path::parent)
+        .map(|p| p.join("lib/ldwrap"));
+    dir.filter(|d| d.join("ld.lld").is_file()).ok_or_else(|| {
+        format!(
+            "{} is not installed: there is no ../lib/ldwrap/ld.lld",
+            exe.display()
+        )
+    })
+}

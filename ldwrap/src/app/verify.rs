@@ -85,6 +85,17 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
     Ok(show(status, &findings, keep))
 }
 
+/// How many modules a link had, and where their objects came from, by its report.
+fn counts(report: &Value) -> String {
+    let number = |name: &str| report.pointer(name).and_then(Value::as_u64).unwrap_or(0);
+    let (hits, misses) = (number("/cache/hits"), number("/cache/misses"));
+    let modules = number("/modules");
+    match report["executor"] == "local" {
+        true => format!("{modules} modules, {hits} of them from the cache"),
+        false => format!("{} of {modules} modules from backends", hits + misses),
+    }
+}
+
 /// Where links leave files that differ, below the directory for findings.
 const KEPT: &str = "kept";
 
@@ -364,17 +375,7 @@ impl VerifiedLink<'_> {
                 differences,
             };
         }
-        let number = |value: Option<&Value>| value.and_then(Value::as_u64).unwrap_or(0);
-        let (hits, misses) = (
-            number(report.pointer("/cache/hits")),
-            number(report.pointer("/cache/misses")),
-        );
-        let modules = number(report.get("modules"));
-        let mut text = if field("executor") == "local" {
-            format!("{modules} modules, {hits} of them from the cache")
-        } else {
-            format!("{} of {modules} modules from backends", hits + misses)
-        };
+        let mut text = counts(&report);
         if differences.is_empty() {
             let _ = match plain.files.len() {
                 1 => write!(text, "; the file is equal"),

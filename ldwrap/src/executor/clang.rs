@@ -35,7 +35,7 @@ impl Executor for Clang {
             {
                 let result = self
                     .compile(&job)
-                    .map_err(|why| BackendError::of(&job, why));
+                    .map_err(|why| BackendError::of(&job.identifier, why));
                 if !report(job.number, result) {
                     self.stop();
                 }

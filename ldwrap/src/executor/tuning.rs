@@ -156,9 +156,9 @@ pub(super) const UPLOAD_WINDOW: usize = 4 << 20;
 /// ms).
 pub(super) const DOWNLOAD_WINDOW: usize = 32 << 20;
 
-/// Largest object that is accepted (bytes): far above what a compiler makes, so that a hostile digest
-/// cannot fill the memory beyond it. Not measured.
-pub(super) const MAX_OBJECT: u64 = 4 << 30;
+/// Largest object that is accepted (bytes): far above what a compiler makes of one module, so that a hostile
+/// digest cannot fill the memory beyond it; lld compiles such a module. Not measured.
+pub(super) const MAX_OBJECT: u64 = 1 << 30;
 
 /// Digests in one FindMissingBlobs call, after which the next batch begins. With about 75 bytes each the
 /// request stays far below the 4 MiB that gRPC servers accept by default. Not measured.

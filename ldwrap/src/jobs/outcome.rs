@@ -1,6 +1,6 @@
 //! What became of a job.
 
-use super::job::Job;
+use super::index::ModuleIdentifier;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -34,11 +34,11 @@ pub struct BackendError {
 }
 
 impl BackendError {
-    /// A job's.
+    /// A module's.
     #[must_use]
-    pub fn of(job: &Job, why: String) -> Self {
+    pub fn of(module: &ModuleIdentifier, why: String) -> Self {
         Self {
-            module: job.identifier.to_string(),
+            module: module.to_string(),
             why,
         }
     }

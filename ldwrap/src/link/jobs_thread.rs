@@ -104,19 +104,8 @@ pub fn make_jobs(
     let scratch = Arc::new(scratch);
     let codegen = Codegen::of(plan.cmd, plan.toolchain.major).map_err(Failure::Declined)?;
     let begin = Instant::now();
-    let index = Index::run(&Invocation {
-        program: &plan.toolchain.lld,
-        argv0: plan.argv0,
-        args: plan.args,
-        cmd: plan.cmd,
-        scratch: &scratch,
-    })?;
+    let index = plan.index(&scratch)?;
     let total = index.modules.len();
-    log::debug!(
-        "index of {total} modules: {} ms",
-        begin.elapsed().as_millis()
-    );
-    plan.save_names(&index);
     let shards = parse(&index)?;
     let numbers = eligibility::lookups(&index, &shards, plan.toolchain)?;
     let naming = AttributionRule::of(plan.toolchain.major);
@@ -253,6 +242,22 @@ impl JobsRequest<'_> {
                 }))
             }
         }
+    }
+
+    /// Runs the thin link.
+    fn index(&self, scratch: &Scratch) -> Result<Index, Failure> {
+        let begin = Instant::now();
+        let index = Index::run(&Invocation {
+            program: &self.toolchain.lld,
+            argv0: self.argv0,
+            args: self.args,
+            cmd: self.cmd,
+            scratch,
+        })?;
+        let (modules, ms) = (index.modules.len(), begin.elapsed().as_millis());
+        log::debug!("index of {modules} modules: {ms} ms");
+        self.save_names(&index);
+        Ok(index)
     }
 
     /// The number by which `--lto-obj-path` names a module's object: that of its task, and the first tasks

@@ -142,7 +142,7 @@ impl Executor for RemoteExecutor {
             if id.is_some_and(|id| !self.board.finish(id)) {
                 return false;
             }
-            let result = result.map_err(|why| BackendError::of(job, why));
+            let result = result.map_err(|why| BackendError::of(&job.identifier, why));
             if !report(job.number, result) {
                 self.board.stop();
             }

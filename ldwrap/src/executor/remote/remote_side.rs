@@ -169,11 +169,11 @@ impl RemoteSide<'_> {
                     step,
                 }));
             }
-            let busy = client.all_slots_busy();
-            self.workers_busy.store(busy, Ordering::Relaxed);
             if self.board.finished() || self.is_abandoned() {
                 break;
             }
+            let busy = client.all_slots_busy();
+            self.workers_busy.store(busy, Ordering::Relaxed);
             tokio::select! {
                 _ = running.next(), if !running.is_empty() => {}
                 _ = sharing.next(), if !sharing.is_empty() => {}
