@@ -8,6 +8,7 @@ use super::{
     BackendError, Executor, JobQueue, ObjectSource, Outcome, ReportOutcome, WaitingLookup,
 };
 use crate::jobs::job::{Job, OBJECT, SHARD};
+use crate::sys::parallel;
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
 use std::fs::File;
@@ -41,11 +42,7 @@ impl Executor for Clang {
                 }
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 0..self.processes.min(jobs.max_jobs()) {
-                scope.spawn(work);
-            }
-        });
+        parallel::run(self.processes.min(jobs.max_jobs()), work);
     }
 
     fn stop(&self) {

@@ -1,6 +1,20 @@
-//! A function applied to every element of a slice, on a few threads.
+//! Work on a few threads: as many as are asked for, or fewer where the system gives no more.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::Builder;
+
+/// Runs `work` on up to `threads` threads at once, the caller's among them, until all have ended.
+pub fn run(threads: usize, work: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            if let Err(e) = Builder::new().spawn_scoped(scope, &work) {
+                log::info!("no more threads: {e}");
+                break;
+            }
+        }
+        work();
+    });
+}
 
 /// Calls `f(position, element)` for each element on up to `threads` threads, the caller's among them. The
 /// results are in the elements' order. Panics if `f` does.
@@ -22,7 +36,7 @@ pub fn map<T: Sync, R: Send>(
     };
     let mut all: Vec<(usize, R)> = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads.min(items.len()))
-            .map(|_| scope.spawn(work))
+            .map_while(|_| Builder::new().spawn_scoped(scope, work).ok())
             .collect();
         let mut all = work();
         for thread in others {

@@ -25,6 +25,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 /// How long children may take to clean up after themselves.
@@ -69,18 +70,16 @@ pub fn watch_signals() -> io::Result<()> {
         .for_each(|s| set.add(s));
     signal::pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
     let pending = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?;
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            loop {
-                let mut fds = [PollFd::new(pending.as_fd(), PollFlags::POLLIN)];
-                if poll(&mut fds, PollTimeout::NONE).is_ok_and(|n| n > 0)
-                    && let Some(signal) = pending_signal()
-                {
-                    stop(signal);
-                }
+    Builder::new().name("signals".into()).spawn(move || {
+        loop {
+            let mut fds = [PollFd::new(pending.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, PollTimeout::NONE).is_ok_and(|n| n > 0)
+                && let Some(signal) = pending_signal()
+            {
+                stop(signal);
             }
-        })?;
+        }
+    })?;
     Ok(())
 }
 
@@ -308,12 +307,15 @@ pub fn output_of(mut command: Command, role: Role, input: &[u8]) -> io::Result<O
             .map(|_| bytes)
     };
     let (out, err) = std::thread::scope(|scope| {
-        let other = scope.spawn(|| drain(stdout.map(|p| Box::new(p) as _)));
+        let drain_stdout = || drain(stdout.map(|p| Box::new(p) as _));
+        let other = Builder::new().spawn_scoped(scope, drain_stdout);
         let err = drain(stderr.map(|p| Box::new(p) as _));
         (
-            other
-                .join()
-                .unwrap_or_else(|_| Err(io::ErrorKind::Other.into())),
+            other.and_then(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+            }),
             err,
         )
     });

@@ -77,14 +77,14 @@ impl Board {
         self.has_remote_work.notify_one();
     }
 
-    /// Adds a task, once there is capacity. Dropped if lld has the job's object by then.
-    pub(crate) fn add(&self, task: Task) {
+    /// Adds a task, once there is capacity; gives it back if lld has the job's object by then.
+    pub(crate) fn add(&self, task: Task) -> Option<Task> {
         let full = |state: &mut BoardState| !state.stopped && state.is_full();
         let mut state = ignore_poison(self.has_capacity.wait_while(self.lock(), full));
         let id = state.next_id;
         state.next_id += 1;
         if state.done.contains(&task.job.number) {
-            return;
+            return Some(task);
         }
         let remote = if state.remote_abandoned {
             RemoteState::Failed
@@ -98,6 +98,7 @@ impl Board {
         };
         state.insert(id, entry);
         self.unlock_and_notify(state);
+        None
     }
 
     /// No more tasks will be added.
@@ -213,20 +214,9 @@ impl Board {
     /// Takes a task off the board as done; false if the other side was first.
     pub(crate) fn finish(&self, id: TaskId) -> bool {
         let mut state = self.lock();
-        let Some(entry) = state.remove(id) else {
-            return false;
-        };
-        state.done.insert(entry.task.job.number);
-        if let RemoteState::Executing(since) = entry.remote
-            && !entry.local
-        {
-            let took = since.elapsed();
-            let at = state.durations.partition_point(|shorter| *shorter < took);
-            state.durations.insert(at, took);
-        }
-        entry.task.remote_cancelled.notify_waiters();
+        let finished = state.finish(id).is_some();
         self.unlock_and_notify(state);
-        true
+        finished
     }
 
     // This machine's side.
@@ -250,15 +240,12 @@ impl Board {
     /// lld has the object of the job of this number, made by itself or from its own cache. Returns whether the
     /// job was not done before, and its task if that was on the board.
     pub(crate) fn local_finished(&self, number: usize) -> (bool, Option<Arc<Task>>) {
-        let (first, found) = {
-            let mut state = self.lock();
-            state.started_early.remove(&number);
-            let first = state.done.insert(number);
-            let id = state.ids.get(&number).copied();
-            let found = id.and_then(|id| Some((id, state.tasks.get(&id)?.task.clone())));
-            (first, found)
-        };
-        let task = found.and_then(|(id, task)| self.finish(id).then_some(task));
+        let mut state = self.lock();
+        state.started_early.remove(&number);
+        let first = state.done.insert(number);
+        let id = state.ids.get(&number).copied();
+        let task = id.and_then(|id| state.finish(id));
+        self.unlock_and_notify(state);
         (first, task)
     }
 

@@ -1,9 +1,10 @@
 //! What a board knows, without its locks.
 
 use super::queues::RemoteQueues;
-use super::task::{TaskEntry, TaskId};
+use super::task::{RemoteState, Task, TaskEntry, TaskId};
 use crate::executor::tuning::FULL_WEIGHT;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many tasks may be on a board.
@@ -77,6 +78,21 @@ impl BoardState {
         self.queues.remove(id, &entry);
         self.ids.remove(&entry.task.job.number);
         Some(entry)
+    }
+
+    /// Takes a task off the board as done: everyone else may stop working on it. `None` if it was off already.
+    pub(super) fn finish(&mut self, id: TaskId) -> Option<Arc<Task>> {
+        let entry = self.remove(id)?;
+        self.done.insert(entry.task.job.number);
+        if let RemoteState::Executing(since) = entry.remote
+            && !entry.local
+        {
+            let took = since.elapsed();
+            let at = self.durations.partition_point(|shorter| *shorter < took);
+            self.durations.insert(at, took);
+        }
+        entry.task.remote_cancelled.notify_waiters();
+        Some(entry.task)
     }
 
     /// Changes a task, if it is still on the board, and keeps the queues in step.

@@ -21,6 +21,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Runs backends on a server, beside this machine's cores.
@@ -93,11 +94,12 @@ impl RemoteExecutor {
             finish(None, &job, Ok(outcome));
             return;
         }
-        let early = self.early_objects().remove(&job.number);
-        let task = Task::new(job, action);
-        match early {
-            Some(object) => self.keep_and_share(Arc::new(task), &object),
-            None => self.board.add(task),
+        // Of a job that lld has done, an object that it made is here.
+        if let Some(task) = self.board.add(Task::new(job, action)) {
+            let early = self.early_objects().remove(&task.job.number);
+            if let Some(object) = early {
+                self.keep_and_share(Arc::new(task), &object);
+            }
         }
     }
 
@@ -148,6 +150,7 @@ impl Executor for RemoteExecutor {
             }
             true
         };
+        let finish: FinishJob<'_> = &finish;
         let remote = RemoteSide {
             board: &self.board,
             store: &self.store,
@@ -155,27 +158,38 @@ impl Executor for RemoteExecutor {
             settings: &self.settings,
             counts: &self.counts,
             workers_busy: &self.workers_busy,
-            finish: &finish,
+            finish,
             abandoned: AtomicBool::new(false),
         };
         let server = self.server.lock();
         let server = ignore_poison(server).take();
         std::thread::scope(|scope| {
             for _ in 0..self.threads {
-                scope.spawn(|| {
-                    while let Some(job) = jobs.next(report)
-                        && !self.board.finished()
-                    {
-                        self.prepare(job, &finish);
-                    }
+                let prepared = || {
                     if preparing.fetch_sub(1, Ordering::AcqRel) == 1 {
                         self.board.close();
                     }
-                });
+                };
+                let prepare = move || {
+                    while let Some(job) = jobs.next(report)
+                        && !self.board.finished()
+                    {
+                        self.prepare(job, finish);
+                    }
+                    prepared();
+                };
+                if let Err(e) = Builder::new().spawn_scoped(scope, prepare) {
+                    log::info!("no thread to prepare jobs: {e}");
+                    prepared();
+                }
             }
             if let Some(clang) = &self.local_clang {
                 for _ in 0..clang.processes() {
-                    scope.spawn(|| self.compile_with(clang, &finish));
+                    let compile = || self.compile_with(clang, finish);
+                    if let Err(e) = Builder::new().spawn_scoped(scope, compile) {
+                        log::info!("no thread for clang: {e}");
+                        break;
+                    }
                 }
             }
             match server {
