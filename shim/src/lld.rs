@@ -104,7 +104,7 @@ impl std::fmt::Display for NoLld {
 
 impl std::error::Error for NoLld {}
 
-/// Finds the real lld for a link that was called as `argv0`, in the order that README.md promises:
+/// Finds the real lld for a link that was called as `argv0`, in the order that `ldwrap help real_lld` tells:
 /// `LDWRAP_REAL_LLD`, the version in our own name, a diverted original beside us, the `ld.lld` beside the compiler
 /// that called us, `path` (the variable `PATH`), the newest `ld.lld-N` there.
 ///
@@ -122,7 +122,12 @@ pub fn find(argv0: &OsStr, config: &Config, path: Option<&OsStr>) -> Result<Path
             false => Err(search.failed()),
         };
     }
-    let dirs: Vec<PathBuf> = std::env::split_paths(path.unwrap_or_default()).collect();
+    // An empty variable names the working directory; one that is not set names none.
+    let dirs: Vec<PathBuf> = path
+        .map(std::env::split_paths)
+        .into_iter()
+        .flatten()
+        .collect();
     let in_path = |name: &str| -> Vec<PathBuf> { dirs.iter().map(|dir| dir.join(name)).collect() };
     let major = major_of_name(argv0);
     if let Some(major) = major {

@@ -83,11 +83,12 @@ impl Reader {
                 "LDWRAP_REMOTE_CERT and LDWRAP_REMOTE_KEY go together; the server is not used";
             self.complain(Topic::Server, complaint.into());
         }
-        if self.config.executor == Some(Executor::Remote) && self.config.server().is_err() {
+        // A bad name of a server has been complained about.
+        let nameless =
+            self.config.server_trouble.is_none() && self.config.server.endpoint.is_empty();
+        if self.config.executor == Some(Executor::Remote) && nameless {
             let complaint = "LDWRAP_EXECUTOR=remote, but LDWRAP_REMOTE names no server";
-            if self.config.server_trouble.is_none() {
-                self.complain(Topic::Server, complaint.into());
-            }
+            self.complain(Topic::Server, complaint.into());
         }
     }
 

@@ -92,17 +92,18 @@ pub static SETTINGS: [Setting; 27] = [
     Setting {
         name: "LDWRAP_REAL_LLD",
         value: "FILE",
-        default: "(see below)",
+        default: "(the one that would run without ldwrap)",
         help: "the real lld",
-        more: "Otherwise the lld with the version in ldwrap's own name (ld.lld-19), the ld.lld beside the compiler \
-               that called, or the first ld.lld in PATH.",
+        more: "Otherwise the first of these: the lld with the version in ldwrap's own name (ld.lld-19); ld.lld.distrib \
+               or ld.lld.real beside that name, where a package has put ldwrap in the place of lld; the ld.lld \
+               beside the compiler that called; ld.lld in PATH; the newest ld.lld-N in PATH.",
         take: |c, v| put(&mut c.real_lld, path(v)),
         ..LINKS
     },
     Setting {
         name: "LDWRAP_CLANG",
         value: "FILE",
-        default: "(see below)",
+        default: "(the one of the same LLVM as the lld)",
         help: "the clang that compiles backends outside lld",
         more: "Otherwise the one beside the real lld, the compiler that called, or clang-N in PATH. Its version must \
                be lld's.",

@@ -82,7 +82,7 @@ fn help_is_ours_and_misspelt_names_get_the_nearest() {
         s.sh("cp main.o env; echo text >doctor");
         let (_, stderr, ok) = tool(
             s,
-            "LDWRAP_REAL_LLD=/usr/lib/llvm-$N/bin/ld.lld $LDWRAP env -o x",
+            "LDWRAP_REAL_LLD=/usr/lib/llvm-$N/bin/ld.lld $LDWRAP env -e main -o x",
         );
         assert!(!ok && stderr.contains("undefined symbol"), "{stderr}");
         assert!(

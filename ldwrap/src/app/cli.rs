@@ -6,7 +6,7 @@ use crate::sys::keep;
 use clap::{CommandFactory, Parser, Subcommand};
 use shim::config::Config;
 use shim::kind::{HEAD_LEN, Kind, kind_of};
-use shim::settings::{Setting, nearest};
+use shim::settings::{SETTINGS, Setting, nearest};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
@@ -127,11 +127,10 @@ fn are_ours(args: &[OsString]) -> bool {
     if first.is_empty() || !first.bytes().all(bare) {
         return false;
     }
-    let known = Cli::command().find_subcommand(first).is_some();
-    !if known {
-        is_object(Path::new(first))
-    } else {
-        Path::new(first).is_file()
+    let file = Path::new(first);
+    match Cli::command().find_subcommand(first) {
+        Some(_) => !is_object(file),
+        None => !file.is_file(),
     }
 }
 
@@ -148,33 +147,33 @@ fn is_object(path: &Path) -> bool {
 
 /// Explains a command or a setting.
 fn help(topic: &[String]) -> Result<(), String> {
-    let mut command = Cli::command();
     let text = match topic {
-        [] => command.render_help().to_string(),
         [one] if one == "settings" => manual::settings(),
-        [one] if Setting::named(one).is_some() => manual::setting(one),
-        words => {
-            let mut found = &mut command;
-            for word in words {
-                let known = found.get_subcommands().map(clap::Command::get_name);
-                let settings: Vec<String> =
-                    shim::settings::SETTINGS.iter().map(Setting::key).collect();
-                let all = known
-                    .chain(settings.iter().map(String::as_str))
-                    .chain(["settings"]);
-                let hint = nearest(word, all).map(|near| format!("; is it {near}?"));
-                found = found.find_subcommand_mut(word).ok_or_else(|| {
-                    format!(
-                        "{word} is no command and no setting{}",
-                        hint.unwrap_or_default()
-                    )
-                })?;
-            }
-            found.render_long_help().to_string()
-        }
+        [one] => match Setting::named(one) {
+            Some(setting) => manual::setting(setting),
+            None => help_of_command(topic)?,
+        },
+        _ => help_of_command(topic)?,
     };
     print!("{text}");
     Ok(())
+}
+
+/// What clap says of a command, given by the words that lead to it; of all commands, if there are none.
+fn help_of_command(words: &[String]) -> Result<String, String> {
+    let mut command = Cli::command();
+    let mut found = &mut command;
+    for word in words {
+        let commands = found.get_subcommands().map(clap::Command::get_name);
+        let settings: Vec<String> = SETTINGS.iter().map(Setting::key).collect();
+        let known = commands.chain(settings.iter().map(String::as_str));
+        let hint = nearest(word, known.chain(["settings"])).map(|near| format!("; is it {near}?"));
+        found = found.find_subcommand_mut(word).ok_or_else(|| {
+            let hint = hint.unwrap_or_default();
+            format!("{word} is no command and no setting{hint}")
+        })?;
+    }
+    Ok(found.render_long_help().to_string())
 }
 
 fn env() -> Result<(), String> {

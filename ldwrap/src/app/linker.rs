@@ -4,6 +4,7 @@ use crate::admit::{History, Limits};
 use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
 use crate::executor::remote::Server;
+use crate::executor::tuning::SERVER_PATIENCE;
 use crate::jobs::action::Tool;
 use crate::jobs::failure::Failure;
 use crate::jobs::shipped;
@@ -31,10 +32,8 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::Builder;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How long cores here wait for a server's first word.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Bitcode is counted up to this (bytes): more is large too.
 const COUNTED: u64 = 64 << 20;
 
@@ -239,7 +238,10 @@ fn link_with_jobs(
 ) -> Result<Outcome, NotWatched> {
     let (patience, jobs) = match place {
         JobsPlace::Here => (None, default_jobs(request.config, Some(link.cmd))),
-        JobsPlace::Server(server) => ((!server.fallback_only).then_some(PATIENCE), server.jobs),
+        JobsPlace::Server(server) => (
+            (!server.fallback_only).then_some(SERVER_PATIENCE),
+            server.jobs,
+        ),
     };
     let remote = matches!(place, JobsPlace::Server(_));
     let exchange = Exchange::new(patience).map_err(|e| format!("no event descriptor: {e}"))?;
@@ -292,7 +294,7 @@ fn make_jobs(
         JobsPlace::Server(settings) => {
             // lld is not started before there is an index where lookups are known by their order.
             let begin = Instant::now();
-            let late = || by_order && begin.elapsed() > PATIENCE;
+            let late = || by_order && begin.elapsed() > SERVER_PATIENCE;
             Some(Server::reach(settings, || exchange.is_over() || late()))
         }
     };

@@ -51,18 +51,14 @@ pub fn settings() -> String {
          without LDWRAP_ and in lower case. The environment wins.\n",
     );
     for setting in &SETTINGS {
-        let _ = write!(text, "\n{}", one(setting));
+        let _ = write!(text, "\n{}", self::setting(setting));
     }
     text
 }
 
 /// One setting, for a terminal.
 #[must_use]
-pub fn setting(name: &str) -> String {
-    Setting::named(name).map(one).unwrap_or_default()
-}
-
-fn one(setting: &Setting) -> String {
+pub fn setting(setting: &Setting) -> String {
     let Setting {
         name,
         value,
@@ -113,24 +109,12 @@ fn man(command: &Command, out: &mut Vec<u8>) -> io::Result<()> {
     page.render_name_section(out)?;
     let mut roff = Roff::new();
     roff.control("SH", ["SYNOPSIS"]);
-    roff.text([
-        bold("ld.lld"),
-        roman(" ["),
-        italic("lld's options"),
-        roman("] "),
-        italic("file"),
-        roman(" ..."),
-    ]);
-    roff.control("br", []);
-    roff.text([
-        bold("ldwrap"),
-        roman(" ["),
-        italic("lld's options"),
-        roman("] "),
-        italic("file"),
-        roman(" ..."),
-    ]);
-    roff.control("br", []);
+    for name in ["ld.lld", "ldwrap"] {
+        let (options, file) = (italic("lld's options"), italic("file"));
+        let rest = [roman(" ["), options, roman("] "), file, roman(" ...")];
+        roff.text([bold(name)].into_iter().chain(rest).collect::<Vec<_>>());
+        roff.control("br", []);
+    }
     roff.text([
         bold("ldwrap"),
         roman(" "),

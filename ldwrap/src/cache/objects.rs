@@ -14,6 +14,7 @@
 //! bound looks at all of it. The number may be wrong after a kill; each pruning puts it right.
 
 use super::digest::for_each_chunk;
+use crate::sys::scratch::remove as remove_tree;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::fcntl::{AtFlags, Flock, FlockArg};
@@ -246,7 +247,10 @@ impl Cache {
             let Ok(metadata) = entry.metadata() else {
                 continue;
             };
-            if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
+            if metadata.is_dir() {
+                // No entry, and in the way of pruning: entries were once spread over such directories.
+                remove_tree(&entry.path())?;
+            } else if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
                 let age = metadata.modified().ok().and_then(|t| t.elapsed().ok());
                 if age.is_some_and(|age| age > TEMPORARY_EXPIRES) {
                     remove(&entry.path())?;
@@ -546,7 +550,11 @@ mod tests {
         c.cache.finish_link().unwrap();
         assert_eq!(c.cache.update_size(|n| n).unwrap(), 6);
         assert!(dir.join(".new-young").exists() && !dir.join(".new-old").exists());
+        // Earlier versions spread entries over directories.
+        fs::create_dir(dir.join("A")).unwrap();
+        fs::write(dir.join("A/object"), "").unwrap();
         let (left, removed) = c.cache.prune(0).unwrap();
         assert_eq!((left.objects, removed.objects, removed.keys), (0, 1, 1));
+        assert!(!dir.join("A").exists());
     }
 }

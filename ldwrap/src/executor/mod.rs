@@ -4,7 +4,7 @@ pub(crate) mod board;
 pub(crate) mod clang;
 pub(crate) mod order;
 pub(crate) mod remote;
-mod tuning;
+pub(crate) mod tuning;
 
 use crate::jobs::job::{Job, Jobs};
 pub(crate) use crate::jobs::outcome::{BackendError, ObjectSource, Outcome};

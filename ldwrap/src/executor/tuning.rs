@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How long a core of this machine waits for the server: for its first answer, for the answer to a lookup,
 /// for a worker. A shorter time compiles here what the server is about to deliver, a longer one leaves
 /// cores idle. The README promises this value. Not measured: others were not compared.
-pub(super) const SERVER_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const SERVER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// An execution is a straggler when it takes this many times the median of those that ended. Less
 /// duplicates ordinary work, more lets one slow worker hold up the link. Not measured.
