@@ -151,12 +151,16 @@ impl Exchange {
     }
 
     /// Which of these modules, each with how long lld has waited for its object, is best compiled by lld's
-    /// own thread now, if any: its position. Those that nobody knows are lld's.
+    /// own thread now, if any: its position. Those that nobody knows are lld's. One whose object is there is
+    /// never chosen: it can have come, and all have ended, since lld's side last asked for objects.
     #[must_use]
     pub fn choose(&self, waiting: &[(Option<&Module>, Duration)]) -> Option<usize> {
         let state = self.state();
+        if state.over {
+            return waiting.iter().rposition(|(m, _)| !state.is_made(*m));
+        }
         let last = waiting.len().checked_sub(1)?;
-        if state.over || (!state.begun && self.patience.is_some()) {
+        if !state.begun && self.patience.is_some() {
             return Some(last);
         }
         let number = |module: &Option<&Module>| state.number((*module)?);
@@ -325,5 +329,36 @@ impl ExchangeState {
             Module::Named(identifier) => numbers.get(identifier).copied(),
             Module::Number(number) => (*number < numbers.len()).then_some(*number),
         }
+    }
+
+    /// Whether the object of a module is there.
+    fn is_made(&self, module: Option<&Module>) -> bool {
+        let number = module.and_then(|module| self.number(module));
+        number.is_some_and(|n| matches!(self.became.get(&n), Some(JobResult::Object(_))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::clang::Clang;
+    use crate::sys::scratch::Scratch;
+
+    #[test]
+    fn an_object_that_is_there_is_used_although_no_more_come() {
+        let exchange = Exchange::new(None).expect("an exchange");
+        let scratch = Arc::new(Scratch::new().expect("a scratch directory"));
+        let identifiers: [&[u8]; 2] = [b"a.o", b"b.o"];
+        let clang = Arc::new(Clang::new("clang".into(), scratch, 1));
+        exchange.index(identifiers.into_iter(), clang);
+        let (a, b) = (Module::Number(0), Module::Number(1));
+        let waits = |m| (Some(m), Duration::ZERO);
+        assert_eq!(exchange.choose(&[waits(&a), waits(&b)]), None);
+        exchange.finished(1, Some("b.object".into()));
+        exchange.end(None);
+        assert_eq!(exchange.choose(&[waits(&b)]), None);
+        assert_eq!(exchange.choose(&[waits(&a), waits(&b)]), Some(0));
+        exchange.leave_to_lld(&b);
+        assert_eq!(exchange.choose(&[waits(&b)]), Some(0));
     }
 }
