@@ -39,8 +39,10 @@ fn run(argv: &Argv) -> c_int {
         env_logger::Builder::new().parse_filters(filter).init();
     }
     let under_our_name = Path::new(&argv0).file_name().is_some_and(|n| n == "ldwrap");
-    if under_our_name && let Some(code) = ldwrap::app::cli::run(&args, &config) {
-        return code.into();
+    if under_our_name {
+        if let Some(code) = ldwrap::app::cli::run(&args, &config) {
+            return code.into();
+        }
     }
     ldwrap::app::linker::main(&argv0, &args, &config).into()
 }

@@ -36,7 +36,7 @@ pub const NO_BITCODE: &str = "no bitcode";
 const LINKS_NOTHING: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--version")];
 
 /// A link of less bitcode than this (bytes) goes to lld alone: what starting ldwrap and watching lld costs
-/// would be a noticeable part of it (DESIGN.md, "What a link costs"). configure's links are among these.
+/// would be a noticeable part of it (docs/watched-links.md, "What a link costs"). configure's links are among these.
 const WORTH_CACHING: u64 = 100 << 10;
 
 /// The reason of a link that is too small for a cache to pay.

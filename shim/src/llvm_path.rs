@@ -60,10 +60,10 @@ fn filename_pos(path: &[u8]) -> usize {
 
 /// Where the root directory's slash is: behind the name for `//net/x`.
 fn root_dir_start(path: &[u8]) -> Option<usize> {
-    if let [b'/', b'/', third, _, ..] = path
-        && *third != b'/'
-    {
-        return Some(path.iter().skip(2).position(|&b| b == b'/')? + 2);
+    if let [b'/', b'/', third, _, ..] = path {
+        if *third != b'/' {
+            return Some(path.iter().skip(2).position(|&b| b == b'/')? + 2);
+        }
     }
     path.starts_with(b"/").then_some(0)
 }

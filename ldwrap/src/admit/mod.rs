@@ -19,6 +19,7 @@ pub use history::{Cost, Fingerprint, History, LinkRecord};
 pub use turn::Turn;
 
 use crate::sys::procfs::resident;
+use crate::sys::user_dir::user_dir;
 use slots::{Queue, Slot, Slots};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -53,7 +54,7 @@ impl Limits {
     /// With the directory of this user on this machine.
     #[must_use]
     pub fn new(jobs: usize, memory: Option<u64>) -> Self {
-        let dir = slots::directory();
+        let dir = user_dir();
         if let Err(e) = &dir {
             log::warn!("links of this machine cannot share its processors: {e}");
         }

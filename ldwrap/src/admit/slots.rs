@@ -6,10 +6,10 @@
 use crate::sys::procfs;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The slots of one kind.
@@ -36,7 +36,7 @@ impl Slot {
 }
 
 impl Slots {
-    /// So many slots in a directory of [`directory`].
+    /// So many slots in a directory of [`user_dir`](crate::sys::user_dir::user_dir).
     #[must_use]
     pub fn new(dir: &Path, kind: &'static str, count: usize) -> Self {
         Self {
@@ -100,10 +100,11 @@ impl Slots {
         let mut users = Vec::new();
         for n in 0..self.count {
             // One that is free is so again at once.
-            if !matches!(self.try_number(n), Ok(Some(_)))
-                && let Some(Some(file)) = self.files.get(n)
-            {
-                users.extend(user(file).filter(|(pid, _)| !ignore_stopped || !is_stopped(*pid)));
+            if !matches!(self.try_number(n), Ok(Some(_))) {
+                if let Some(Some(file)) = self.files.get(n) {
+                    users
+                        .extend(user(file).filter(|(pid, _)| !ignore_stopped || !is_stopped(*pid)));
+                }
             }
         }
         users
@@ -115,7 +116,7 @@ impl Slots {
 pub struct Queue(PathBuf);
 
 impl Queue {
-    /// In a directory of [`directory`].
+    /// In a directory of [`user_dir`](crate::sys::user_dir::user_dir).
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self(dir.join("queue"))
@@ -150,29 +151,6 @@ fn open(path: &Path) -> io::Result<File> {
 /// Whether a process is stopped by a signal or a debugger; not if that cannot be told.
 fn is_stopped(pid: u32) -> bool {
     matches!(procfs::state(pid), Some(b'T' | b't'))
-}
-
-/// The directory for what this user's processes on this machine share. It depends on no variable, so
-/// that all of them find the same one; and nobody else can write to it.
-pub fn directory() -> io::Result<PathBuf> {
-    let user = nix::unistd::geteuid().as_raw();
-    let run = PathBuf::from(format!("/run/user/{user}"));
-    let dir = if fs::symlink_metadata(&run).is_ok_and(|m| m.is_dir() && m.uid() == user) {
-        run.join("ldwrap")
-    } else {
-        PathBuf::from(format!("/tmp/ldwrap-{user}"))
-    };
-    match DirBuilder::new().mode(0o700).create(&dir) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        done => done?,
-    }
-    let metadata = fs::symlink_metadata(&dir)?;
-    if metadata.is_dir() && metadata.uid() == user && metadata.mode() & 0o077 == 0 {
-        Ok(dir)
-    } else {
-        let why = format!("{} is not a directory of this user's alone", dir.display());
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
-    }
 }
 
 #[cfg(test)]

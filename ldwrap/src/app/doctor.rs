@@ -1,7 +1,7 @@
 //! `ldwrap doctor`: what would run, whether it works, and what is in the way.
 
 use crate::app::linker::default_jobs;
-use crate::app::shim_dir;
+use crate::app::{advice, shim_dir};
 use crate::jobs::toolchain::Toolchain;
 use crate::link::selftest;
 use shim::config::Config;
@@ -69,6 +69,9 @@ pub fn run(config: &Config) -> Result<(), String> {
             .map_err(|e| e.to_string()),
     );
     line("cache directory", cache_directory(config));
+    for note in advice::notes(config) {
+        println!("note  {note}");
+    }
     if wrong == 0 {
         Ok(())
     } else {

@@ -57,10 +57,10 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     if let Some(found) = &config.verify {
         return crate::app::verify::link(argv0, args, &real, found, config);
     }
-    if let Some(parent) = &config.keep
-        && let Err(e) = keep_link(parent, argv0, args, &real, config)
-    {
-        log::warn!("LDWRAP_KEEP={}: nothing is kept: {e}", parent.display());
+    if let Some(parent) = &config.keep {
+        if let Err(e) = keep_link(parent, argv0, args, &real, config) {
+            log::warn!("LDWRAP_KEEP={}: nothing is kept: {e}", parent.display());
+        }
     }
     let (reason, output) = match decide(args.iter().map(OsString::as_os_str), config, COUNTED) {
         Decision::Forward { reason, output } => (reason, output),
@@ -441,17 +441,16 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
     let Outcome { done, supplied, .. } = outcome;
     let modules = done.hits + done.compiled + done.given;
     let mut remote = supplied.as_ref().and_then(|s| s.remote.clone());
-    if let Some(remote) = &mut remote
-        && remote.hits + remote.executed + remote.local == 0
-    {
-        remote.local = done.compiled;
+    if let Some(remote) = &mut remote {
+        if remote.hits + remote.executed + remote.local == 0 {
+            remote.local = done.compiled;
+        }
     }
     let failed = outcome.failure.as_ref().filter(|f| !f.is_declined());
-    if let Some(failed) = failed
-        && config.strict
-        && done.status.success()
-    {
-        return refuse(output, &failed.to_string());
+    if let Some(failed) = failed {
+        if config.strict && done.status.success() {
+            return refuse(output, &failed.to_string());
+        }
     }
     let reason = outcome.failure.as_ref().map(Failure::to_string);
     if let Some(reason) = &reason {
@@ -463,11 +462,13 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
         signals::end_as(done.status);
     }
     let trouble = remote.as_ref().and_then(|r| r.trouble.clone());
-    if let Some(why) = trouble.or_else(|| failed.map(Failure::to_string))
-        && std::io::stderr().is_terminal()
-    {
-        let compiled = done.compiled;
-        eprintln!("ldwrap: {output}: {why}; {compiled} of {modules} modules were compiled by lld");
+    if let Some(why) = trouble.or_else(|| failed.map(Failure::to_string)) {
+        if std::io::stderr().is_terminal() {
+            let compiled = done.compiled;
+            eprintln!(
+                "ldwrap: {output}: {why}; {compiled} of {modules} modules were compiled by lld"
+            );
+        }
     }
     let exchange = supplied.as_ref().map_or(0, |s| s.hits.min(done.given));
     let hits = done.hits + exchange;
@@ -510,10 +511,10 @@ fn report(config: &Config, mut report: Report) {
     if let Some(kept) = keep::dir() {
         keep::append(&kept.join("report"), (report.line() + "\n").as_bytes());
     }
-    if let Some(file) = &config.report
-        && let Err(e) = report.append(file)
-    {
-        log::warn!("cannot write the report {}: {e}", file.display());
+    if let Some(file) = &config.report {
+        if let Err(e) = report.append(file) {
+            log::warn!("cannot write the report {}: {e}", file.display());
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What `ldwrap` is called for: as the linker, or as our tool.
 
+pub mod advice;
 pub mod cache;
 pub mod cli;
 pub mod doctor;

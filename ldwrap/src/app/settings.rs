@@ -1,5 +1,6 @@
 //! `ldwrap config`: what is set, where, and what that means.
 
+use crate::app::advice;
 use shim::config::{Config, Executor};
 use shim::settings::SETTINGS;
 
@@ -32,6 +33,9 @@ pub fn show(config: &Config, all: bool) -> Result<(), String> {
         (None, _) => println!(
             "No objects are kept: there is no directory for them without HOME, XDG_CACHE_HOME or LDWRAP_CACHE_DIR."
         ),
+    }
+    for note in advice::notes(config) {
+        println!("Note: {note}.");
     }
     if config.complaints.is_empty() {
         return Ok(());

@@ -166,8 +166,9 @@ fn parse_records(bytes: &[u8]) -> Option<HashMap<IdentityHash, Digest>> {
     if bytes.len() as u64 > MAX_SIZE {
         return None;
     }
-    let (records, rest) = bytes.as_chunks::<ENTRY_SIZE>();
-    let one = |bytes: &[u8; ENTRY_SIZE]| {
+    let records = bytes.chunks_exact(ENTRY_SIZE);
+    let whole = records.remainder().is_empty();
+    let one = |bytes: &[u8]| {
         let identity = bytes[..16].try_into().ok()?;
         let digest = Digest {
             hash: bytes[16..48].try_into().ok()?,
@@ -175,7 +176,7 @@ fn parse_records(bytes: &[u8]) -> Option<HashMap<IdentityHash, Digest>> {
         };
         (record(&identity, &digest) == bytes).then_some((identity, digest))
     };
-    rest.is_empty().then(|| records.iter().map(one).collect())?
+    whole.then(|| records.map(one).collect())?
 }
 
 #[cfg(test)]

@@ -31,9 +31,10 @@ pub(crate) struct Clang {
 impl Executor for Clang {
     fn run(&self, jobs: &JobQueue<'_>, report: ReportOutcome<'_>) {
         let work = || {
-            while let Some(job) = jobs.next(report)
-                && !self.stopped.load(Ordering::Relaxed)
-            {
+            while let Some(job) = jobs.next(report) {
+                if self.stopped.load(Ordering::Relaxed) {
+                    break;
+                }
                 let result = self
                     .compile(&job)
                     .map_err(|why| BackendError::of(&job.identifier, why));

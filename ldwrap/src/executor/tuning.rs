@@ -26,7 +26,7 @@ pub(super) const STRAGGLER_POLL: Duration = Duration::from_millis(50);
 
 /// Weight of a task among those that are being prepared if its module is not small, and so how many of the
 /// smallest tasks take the place of a large one. What small tasks wait for is answers, so that many are
-/// needed to keep a line busy; many large ones would each get little of it (DESIGN.md, "Behind a line the
+/// needed to keep a line busy; many large ones would each get little of it (docs/jobs.md, "Behind a line the
 /// order counts"). Not measured by itself (README, Scaling).
 pub(super) const FULL_WEIGHT: usize = 8;
 

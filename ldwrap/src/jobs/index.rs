@@ -42,7 +42,7 @@ impl ModuleIdentifier {
 impl fmt::Display for ModuleIdentifier {
     /// What is not UTF-8 is replaced.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.display().fmt(f)
+        self.0.to_string_lossy().fmt(f)
     }
 }
 

@@ -66,10 +66,10 @@ impl Store {
     }
 
     fn warn_once(&self, kept: io::Result<()>) {
-        if let Err(e) = kept
-            && !self.failed.swap(true, Ordering::Relaxed)
-        {
-            log::warn!("the cache cannot be written: {e}");
+        if let Err(e) = kept {
+            if !self.failed.swap(true, Ordering::Relaxed) {
+                log::warn!("the cache cannot be written: {e}");
+            }
         }
     }
 

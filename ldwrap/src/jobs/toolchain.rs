@@ -6,13 +6,14 @@
 //! at any time.
 
 use crate::cache::digest::Digest;
+use crate::sys::records::Records;
 use object::read::elf::{Dyn, FileHeader};
 use object::{Endianness, ReadCache, elf};
 use serde_json::{Value, json};
 use shim::config::Config;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -73,7 +74,7 @@ pub struct Toolchain {
     /// The first line of clang's `--version`, which tells apart builds of one version.
     pub banner: String,
     /// Where these answers are kept.
-    record: Option<PathBuf>,
+    records: Records,
     /// Whether the self-test was passed with exactly these files.
     pub self_tested: bool,
 }
@@ -109,23 +110,21 @@ impl Toolchain {
 
     fn pair(lld: &Path, clang: &Path, config: &Config) -> Result<Self, ToolchainError> {
         let key = pair_key(lld, clang);
-        let record = key
-            .as_ref()
-            .zip(config.cache_dir.as_ref())
-            .map(|(key, dir)| dir.join("toolchains").join(file_name_of(key)));
-        if let (Some(file), Some(key)) = (&record, &key)
-            && let Some((version, banner, self_tested)) = read_record(file, key)
-            && let Some(major) = major(&version)
-        {
-            return Ok(Self {
-                lld: lld.to_owned(),
-                clang: clang.to_owned(),
-                version,
-                major,
-                banner,
-                record,
-                self_tested,
-            });
+        let records = Records::new(config.cache_dir.as_deref(), "toolchains");
+        if let Some(key) = &key {
+            if let Some((version, banner, self_tested)) = read_record(&records, key) {
+                if let Some(major) = major(&version) {
+                    return Ok(Self {
+                        lld: lld.to_owned(),
+                        clang: clang.to_owned(),
+                        version,
+                        major,
+                        banner,
+                        records,
+                        self_tested,
+                    });
+                }
+            }
         }
         let (lld_version, _) = version_of(lld, LLD)?;
         let (clang_version, banner) = version_of(clang, "clang version ")?;
@@ -147,7 +146,7 @@ impl Toolchain {
             version: lld_version,
             major,
             banner,
-            record,
+            records,
             self_tested: false,
         };
         found.write_record(key.as_deref());
@@ -160,25 +159,13 @@ impl Toolchain {
         self.write_record(pair_key(&self.lld, &self.clang).as_deref());
     }
 
-    /// Writes what is known; a cache that cannot be written only costs time.
+    /// Keeps what is known of the files that `key` is about.
     fn write_record(&self, key: Option<&str>) {
-        let (Some(file), Some(key)) = (&self.record, key) else {
-            return;
-        };
-        let line = json!({
-            "key": key, "version": self.version, "banner": self.banner, "self_tested": self.self_tested,
-        })
-        .to_string();
-        let written = (|| -> io::Result<()> {
-            let dir = file.parent().ok_or(io::ErrorKind::NotFound)?;
-            std::fs::create_dir_all(dir)?;
-            let new = tempfile::NamedTempFile::new_in(dir)?;
-            std::fs::write(new.path(), line)?;
-            new.persist(file)?;
-            Ok(())
-        })();
-        if let Err(e) = written {
-            log::warn!("cannot remember the toolchain in {}: {e}", file.display());
+        if let Some(key) = key {
+            let line = json!({
+                "key": key, "version": self.version, "banner": self.banner, "self_tested": self.self_tested,
+            });
+            self.records.write(&file_name_of(key), &line.to_string());
         }
     }
 }
@@ -189,21 +176,15 @@ pub fn lld_major(lld: &Path, cache_dir: Option<&Path>) -> Option<u32> {
     if let Some(major) = needed_llvm(lld) {
         return Some(major);
     }
-    let file = identity(lld)
-        .zip(cache_dir)
-        .map(|(identity, dir)| dir.join("versions").join(file_name_of(&identity)));
-    let remembered = file.as_ref().and_then(|f| std::fs::read_to_string(f).ok());
+    let records = Records::new(cache_dir, "versions");
+    let name = identity(lld).map(|identity| file_name_of(&identity));
+    let remembered = name.as_ref().and_then(|name| records.read(name));
     if let Some(major) = remembered.and_then(|text| text.trim().parse().ok()) {
         return Some(major);
     }
     let found = major(&version_of(lld, LLD).ok()?.0)?;
-    if let Some(file) = &file {
-        let dir = file.parent().unwrap_or(file);
-        let written =
-            std::fs::create_dir_all(dir).and_then(|()| std::fs::write(file, found.to_string()));
-        if let Err(e) = written {
-            log::info!("cannot remember lld's version in {}: {e}", file.display());
-        }
+    if let Some(name) = &name {
+        records.write(name, &found.to_string());
     }
     Some(found)
 }
@@ -249,9 +230,9 @@ fn file_name_of(key: &str) -> String {
     name
 }
 
-/// Version, banner, and whether the self-test was passed, if `file` is about `key`.
-fn read_record(file: &Path, key: &str) -> Option<(String, String, bool)> {
-    let v: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+/// Version, banner, and whether the self-test was passed, if that is known of `key`.
+fn read_record(records: &Records, key: &str) -> Option<(String, String, bool)> {
+    let v: Value = serde_json::from_str(&records.read(&file_name_of(key))?).ok()?;
     if v["key"].as_str()? != key {
         return None;
     }

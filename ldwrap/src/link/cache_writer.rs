@@ -3,15 +3,13 @@
 
 use crate::cache::objects::{Cache, Key};
 use crate::link::inputs_read::InputsRead;
-use nix::sys::resource::{Resource, getrlimit};
+use crate::sys::process::few_threads;
 use std::fs::File;
 use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 
 /// How many times some objects may wait for the thread: each object is an open file.
 const QUEUE: usize = 2;
-/// Where a user may have fewer threads than this, lld needs them all.
-const THREADS: u64 = 1024;
 
 /// Objects with their keys.
 type KeyedObjects = Vec<(Key, File)>;
@@ -37,7 +35,6 @@ impl CacheWriter {
     /// For this cache, and the files that lld has read. The thread comes with the first objects.
     #[must_use]
     pub fn new(cache: Arc<Cache>, inputs: InputsRead) -> Self {
-        let few = |(soft, _)| soft < THREADS;
         Self {
             store: Some(Store {
                 cache,
@@ -45,33 +42,33 @@ impl CacheWriter {
                 broken: false,
             }),
             thread: None,
-            alone: getrlimit(Resource::RLIMIT_NPROC).is_ok_and(few),
+            alone: few_threads().is_some(),
         }
     }
 
     /// Keeps objects; waits when many are waiting already.
     pub fn keep(&mut self, entries: KeyedObjects) {
-        if !self.alone
-            && let Some(store) = self.store.take()
-        {
-            let (sender, all) = mpsc::sync_channel::<KeyedObjects>(QUEUE);
-            let builder = Builder::new().name(String::from("keeper"));
-            // Not to be lost where there is no thread for it.
-            let (lend, take) = mpsc::channel::<Store>();
-            let put_all = move || {
-                if let Ok(mut store) = take.recv() {
-                    all.into_iter().for_each(|entries| store.put(entries));
-                }
-            };
-            match builder.spawn(put_all) {
-                Ok(thread) => {
-                    let _ = lend.send(store);
-                    self.thread = Some((sender, thread));
-                }
-                Err(e) => {
-                    log::info!("no thread for the cache: {e}");
-                    self.store = Some(store);
-                    self.alone = true;
+        if !self.alone {
+            if let Some(store) = self.store.take() {
+                let (sender, all) = mpsc::sync_channel::<KeyedObjects>(QUEUE);
+                let builder = Builder::new().name(String::from("keeper"));
+                // Not to be lost where there is no thread for it.
+                let (lend, take) = mpsc::channel::<Store>();
+                let put_all = move || {
+                    if let Ok(mut store) = take.recv() {
+                        all.into_iter().for_each(|entries| store.put(entries));
+                    }
+                };
+                match builder.spawn(put_all) {
+                    Ok(thread) => {
+                        let _ = lend.send(store);
+                        self.thread = Some((sender, thread));
+                    }
+                    Err(e) => {
+                        log::info!("no thread for the cache: {e}");
+                        self.store = Some(store);
+                        self.alone = true;
+                    }
                 }
             }
         }

@@ -12,6 +12,7 @@ use crate::jobs::quirks;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::code_options::CodeOptions;
 use crate::link::lookup_dir::{LookupDir, NOWHERE};
+use crate::sys::process::few_threads;
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
 use std::ffi::{OsStr, OsString};
@@ -42,12 +43,16 @@ pub fn watched(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
 pub fn jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), String> {
     Codegen::of(cmd, major)?;
     check_paths(cmd)?;
+    if let Some(most) = few_threads() {
+        return Err(format!(
+            "only {most} processes and threads are allowed (ulimit -u)"
+        ));
+    }
     // An error, which is lld's to say.
-    if let Some(jobs) = cmd.thinlto_jobs()
-        && jobs != "all"
-        && jobs.to_str().is_none_or(|n| n.parse::<u32>().is_err())
-    {
-        return Err(format!("--thinlto-jobs={}", jobs.display()));
+    if let Some(jobs) = cmd.thinlto_jobs() {
+        if jobs != "all" && jobs.to_str().is_none_or(|n| n.parse::<u32>().is_err()) {
+            return Err(format!("--thinlto-jobs={}", jobs.to_string_lossy()));
+        }
     }
     if !LookupDir::of(cmd).can_be_made() {
         return Err("the directory of --thinlto-cache-dir cannot be written".into());
@@ -66,7 +71,7 @@ pub fn jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), Stri
     {
         Some(name) => Err(format!(
             "{} can perhaps be read only once, which is lld's to do",
-            name.display()
+            name.to_string_lossy()
         )),
         None => Ok(()),
     }

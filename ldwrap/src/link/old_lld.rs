@@ -15,21 +15,23 @@ const PARTS_OF_NAMES: [&[u8]; 5] = [b"lto", b"tmp", b"proc", b"llvm", b"cache"];
 
 /// Whether a link comes out the same with a cache; `Err` is the reason to leave it to lld alone.
 pub fn check(cmd: &CommandLine) -> Result<(), String> {
-    if let Some(map) = cmd.last(Id::Map)
-        && map != "-"
-        && std::fs::metadata(map).is_ok_and(|m| !m.is_file())
-    {
-        return Err(format!(
-            "the map {} is no plain file, and this lld names cached objects in it",
-            map.display()
-        ));
+    if let Some(map) = cmd.last(Id::Map) {
+        if map != "-" && std::fs::metadata(map).is_ok_and(|m| !m.is_file()) {
+            return Err(format!(
+                "the map {} is no plain file, and this lld names cached objects in it",
+                map.to_string_lossy()
+            ));
+        }
     }
     // A look at what can be read once would be the last.
     if let Some(input) = cmd
         .inputs()
         .find(|i| std::fs::metadata(i).is_ok_and(|m| !m.is_file()))
     {
-        return Err(format!("the input {} is no plain file", input.display()));
+        return Err(format!(
+            "the input {} is no plain file",
+            input.to_string_lossy()
+        ));
     }
     let (mut hashed, mut unhashed) = (false, false);
     let mut why = None;

@@ -79,10 +79,10 @@ impl Output {
             let text = names.replace(&self.held_back[stream], &is_key);
             let _ = write_all(stream, &text);
         }
-        if let Some(map) = map
-            && let Err(e) = names.replace_in_map(map, is_key)
-        {
-            log::warn!("cannot rewrite the map {}: {e}", map.display());
+        if let Some(map) = map {
+            if let Err(e) = names.replace_in_map(map, is_key) {
+                log::warn!("cannot rewrite the map {}: {e}", map.display());
+            }
         }
     }
 }

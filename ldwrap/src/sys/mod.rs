@@ -4,9 +4,11 @@ pub(crate) mod keep;
 pub(crate) mod parallel;
 pub(crate) mod process;
 pub(crate) mod procfs;
+pub(crate) mod records;
 pub(crate) mod scratch;
 pub(crate) mod signals;
 pub(crate) mod sync;
+pub(crate) mod user_dir;
 
 pub use signals::remember_inherited;
 

@@ -14,6 +14,7 @@ use super::sync::lock;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{self, SigHandler, SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -73,14 +74,23 @@ pub fn watch_signals() -> io::Result<()> {
     Builder::new().name("signals".into()).spawn(move || {
         loop {
             let mut fds = [PollFd::new(pending.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut fds, PollTimeout::NONE).is_ok_and(|n| n > 0)
-                && let Some(signal) = pending_signal()
-            {
-                stop(signal);
+            if poll(&mut fds, PollTimeout::NONE).is_ok_and(|n| n > 0) {
+                if let Some(signal) = pending_signal() {
+                    stop(signal);
+                }
             }
         }
     })?;
     Ok(())
+}
+
+/// How many processes and threads this user may have, where they are so few that lld needs them all: it
+/// does not do without one that it cannot make.
+#[must_use]
+pub fn few_threads() -> Option<u64> {
+    const ENOUGH: u64 = 1024;
+    let (soft, _) = getrlimit(Resource::RLIMIT_NPROC).ok()?;
+    (soft < ENOUGH).then_some(soft)
 }
 
 /// Which of the signals that end us is waiting to be delivered.

@@ -167,10 +167,10 @@ impl RemovedOnDrop {
 
 impl Drop for RemovedOnDrop {
     fn drop(&mut self) {
-        if !self.stays
-            && let Err(e) = remove(&self.path)
-        {
-            log::warn!("cannot remove {}: {e}", self.path.display());
+        if !self.stays {
+            if let Err(e) = remove(&self.path) {
+                log::warn!("cannot remove {}: {e}", self.path.display());
+            }
         }
     }
 }
@@ -201,16 +201,20 @@ fn sweep(parent: &Path) {
         let ours = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
         let path = entry.path();
         // Not one that is just being made, nor another directory of such a name.
-        if ours
-            && let Ok(metadata) = entry.metadata()
-            && metadata.is_dir()
-            && metadata.uid() == user
-            && metadata.modified().ok().and_then(|t| t.elapsed().ok()) > Some(SETTLED)
-            && path.join("i").join(LEVEL).is_dir()
-            && let Some(_unused) = lock(&path)
-            && let Err(e) = remove(&path)
-        {
-            log::info!("cannot remove {}: {e}", path.display());
+        if ours {
+            if let Ok(metadata) = entry.metadata() {
+                if metadata.is_dir()
+                    && metadata.uid() == user
+                    && metadata.modified().ok().and_then(|t| t.elapsed().ok()) > Some(SETTLED)
+                    && path.join("i").join(LEVEL).is_dir()
+                {
+                    if let Some(_unused) = lock(&path) {
+                        if let Err(e) = remove(&path) {
+                            log::info!("cannot remove {}: {e}", path.display());
+                        }
+                    }
+                }
+            }
         }
     }
 }

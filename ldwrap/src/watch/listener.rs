@@ -6,13 +6,16 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use std::io::{self, IoSliceMut};
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use thiserror::Error;
 
 /// Longer paths are not the kernel's.
 const PATH_MAX: usize = 4096;
 /// So often an answer is tried.
 const TRIES: usize = 3;
+
+/// Why an older kernel's filter is of no use to us.
+const NO_ADDFD: &str = "it cannot answer a call with a file, which Linux can since 5.9";
 
 /// Hands a descriptor over and answers with it in one call (Linux 5.14; not in the libc crate).
 const ADDFD_FLAG_SEND: u32 = 2;
@@ -105,7 +108,7 @@ impl AsFd for Listener {
 
 impl Listener {
     /// Of the descriptor that the kernel gave for a filter. Fails where the kernel's notifications are
-    /// not of the size that we know.
+    /// not of the size that we know, and where it cannot hand a descriptor over (docs/lld.md, "Kernels").
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         // SAFETY: all-zero values of this plain struct are valid.
         let mut sizes: libc::seccomp_notif_sizes = unsafe { mem::zeroed() };
@@ -125,6 +128,12 @@ impl Listener {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let listener = Self { fd };
+        // Without a descriptor to hand over it is refused in any case: how tells whether it is known.
+        if let Err(e) = listener.add_descriptor(0, -1, 0) {
+            if e.raw_os_error() != Some(libc::EBADF) {
+                return Err(io::Error::new(e.kind(), NO_ADDFD));
+            }
+        }
         // Older kernels don't have it.
         // SAFETY: the argument of this request is a number, passed as it is.
         let _ = unsafe { listener.ioctl(NOTIF_SET_FLAGS, SYNC_WAKE_UP as *mut c_void) };
@@ -185,17 +194,7 @@ impl Listener {
 
     /// Answers an `open` with a descriptor of ours, which the child gets a copy of.
     pub fn hand_over(&self, id: u64, fd: BorrowedFd<'_>) -> Result<(), Unanswered> {
-        let add = |flags: u32| {
-            let mut add = libc::seccomp_notif_addfd {
-                id,
-                flags,
-                srcfd: fd.as_raw_fd() as u32,
-                newfd: 0,
-                newfd_flags: libc::O_CLOEXEC as u32,
-            };
-            // SAFETY: the ioctl reads one seccomp_notif_addfd.
-            unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_ADDFD, (&raw mut add).cast()) }
-        };
+        let add = |flags: u32| self.add_descriptor(id, fd.as_raw_fd(), flags);
         match retry(|| add(ADDFD_FLAG_SEND)) {
             Ok(_) => Ok(()),
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => match retry(|| add(0)) {
@@ -204,6 +203,19 @@ impl Listener {
             },
             Err(e) => ignore_gone(e),
         }
+    }
+
+    /// Gives the caller of the call `id` a copy of `descriptor`; gives the copy's number there.
+    fn add_descriptor(&self, id: u64, descriptor: RawFd, flags: u32) -> io::Result<c_int> {
+        let mut add = libc::seccomp_notif_addfd {
+            id,
+            flags,
+            srcfd: descriptor as u32,
+            newfd: 0,
+            newfd_flags: libc::O_CLOEXEC as u32,
+        };
+        // SAFETY: the ioctl reads one seccomp_notif_addfd.
+        unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_ADDFD, (&raw mut add).cast()) }
     }
 
     fn respond(&self, id: u64, val: i64, error: c_int, flags: u32) -> Result<(), Unanswered> {

@@ -154,7 +154,7 @@ mod tests {
                 .steps()
                 .map(|step| match step {
                     Step::File { path, .. } | Step::Script { path, .. } => {
-                        path.display().to_string()
+                        path.to_string_lossy().into_owned()
                     }
                     step => panic!("{step:?}"),
                 })

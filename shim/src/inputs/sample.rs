@@ -47,9 +47,7 @@ impl<'a> Sampler<'a> {
             return true;
         }
         self.left -= 1;
-        self.left.is_multiple_of(Self::DIR_STRIDE)
-            && self.dirs_left > 0
-            && self.is_in_new_directory(object)
+        self.left % Self::DIR_STRIDE == 0 && self.dirs_left > 0 && self.is_in_new_directory(object)
     }
 
     fn is_in_new_directory(&mut self, object: &'a [u8]) -> bool {

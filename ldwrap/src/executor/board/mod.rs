@@ -263,11 +263,11 @@ impl Board {
             if state.finished() {
                 return None;
             }
-            if let Some(id) = policy::choose_task(&state)
-                && let Some(task) = state.tasks.get(&id).map(|entry| entry.task.clone())
-            {
-                state.update(id, |entry| entry.local = true);
-                return Some((id, task));
+            if let Some(id) = policy::choose_task(&state) {
+                if let Some(task) = state.tasks.get(&id).map(|entry| entry.task.clone()) {
+                    state.update(id, |entry| entry.local = true);
+                    return Some((id, task));
+                }
             }
             let waited = self.has_local_work.wait_timeout(state, STRAGGLER_POLL);
             state = ignore_poison(waited).0;

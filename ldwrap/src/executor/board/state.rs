@@ -84,12 +84,12 @@ impl BoardState {
     pub(super) fn finish(&mut self, id: TaskId) -> Option<Arc<Task>> {
         let entry = self.remove(id)?;
         self.done.insert(entry.task.job.number);
-        if let RemoteState::Executing(since) = entry.remote
-            && !entry.local
-        {
-            let took = since.elapsed();
-            let at = self.durations.partition_point(|shorter| *shorter < took);
-            self.durations.insert(at, took);
+        if let RemoteState::Executing(since) = entry.remote {
+            if !entry.local {
+                let took = since.elapsed();
+                let at = self.durations.partition_point(|shorter| *shorter < took);
+                self.durations.insert(at, took);
+            }
         }
         entry.task.remote_cancelled.notify_waiters();
         Some(entry.task)

@@ -45,10 +45,10 @@ impl Credentials {
     /// another call has done so since.
     pub(super) fn renew(&self, settings: &ServerSettings, refused: &Headers) -> bool {
         let mut headers = ignore_poison(self.0.write());
-        if *headers == *refused
-            && let Ok(read) = Headers::read(settings)
-        {
-            *headers = read;
+        if *headers == *refused {
+            if let Ok(read) = Headers::read(settings) {
+                *headers = read;
+            }
         }
         *headers != *refused
     }

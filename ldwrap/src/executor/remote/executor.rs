@@ -107,10 +107,10 @@ impl RemoteExecutor {
     fn compile_with(&self, clang: &Clang, finish: FinishJob<'_>) {
         while let Some((id, task)) = self.board.take_local() {
             let result = clang.compile(&task.job);
-            if let Ok(Outcome::Object(object, _)) = &result
-                && let Ok(object) = File::open(object)
-            {
-                self.keep_and_share(task.clone(), &object);
+            if let Ok(Outcome::Object(object, _)) = &result {
+                if let Ok(object) = File::open(object) {
+                    self.keep_and_share(task.clone(), &object);
+                }
             }
             let compiled = matches!(&result, Ok(Outcome::Object(..)));
             if finish(Some(id), &task.job, result) && compiled {
@@ -171,9 +171,10 @@ impl Executor for RemoteExecutor {
                     }
                 };
                 let prepare = move || {
-                    while let Some(job) = jobs.next(report)
-                        && !self.board.finished()
-                    {
+                    while let Some(job) = jobs.next(report) {
+                        if self.board.finished() {
+                            break;
+                        }
                         self.prepare(job, finish);
                     }
                     prepared();

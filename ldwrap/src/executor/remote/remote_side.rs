@@ -159,8 +159,10 @@ impl RemoteSide<'_> {
         loop {
             while prepared_weight.load(Ordering::Relaxed) < max_prepared_weight(self.settings)
                 && !self.is_abandoned()
-                && let Some((id, task, step)) = self.board.take_remote()
             {
+                let Some((id, task, step)) = self.board.take_remote() else {
+                    break;
+                };
                 running.push(self.drive_task(RemoteTask {
                     client,
                     id,

@@ -84,10 +84,10 @@ pub(super) async fn check_clang_version(client: &Client, tool: &Tool) -> Result<
     let action = Action::asking_version(tool);
     let (result, _) = client.execute(&action, 0, &|_| {}).await?;
     let mut output = result.stdout_raw.clone();
-    if let (true, Some(digest)) = (output.is_empty(), &result.stdout_digest)
-        && let Some(digest) = Digest::from_api(digest)
-    {
-        (output, _) = client.downloads.fetch(&digest).await?;
+    if let (true, Some(digest)) = (output.is_empty(), &result.stdout_digest) {
+        if let Some(digest) = Digest::from_api(digest) {
+            (output, _) = client.downloads.fetch(&digest).await?;
+        }
     }
     let output = String::from_utf8_lossy(&output);
     let first = output.lines().next().unwrap_or_default();

@@ -260,11 +260,11 @@ fn renumber(record: &mut Record, numbers: &HashMap<u64, u64>) -> Option<()> {
     for value in values {
         replace(value, numbers)?;
     }
-    let (calls, rest) = calls.as_chunks_mut::<2>();
-    for [callee, _] in calls {
-        replace(callee, numbers)?;
+    let mut calls = calls.chunks_exact_mut(2);
+    for call in &mut calls {
+        replace(call.first_mut()?, numbers)?;
     }
-    rest.is_empty().then_some(())
+    calls.into_remainder().is_empty().then_some(())
 }
 
 fn replace(value: &mut u64, numbers: &HashMap<u64, u64>) -> Option<()> {

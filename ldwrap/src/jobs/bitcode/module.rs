@@ -215,11 +215,12 @@ fn read_module(reader: &mut Reader) -> Result<UnnamedModule, Malformed> {
 fn read_summary_flags(reader: &mut Reader, flags: &mut Vec<(u64, u64)>) -> Result<(), Malformed> {
     reader.enter()?;
     while let Some(entry) = reader.next_in_block()? {
-        if let BitstreamEntry::Record(code) = entry
-            && PER_MODULE_SUMMARIES.contains(&code)
-            && let [value, of_value, ..] = *reader.ops()
-        {
-            flags.push((value, of_value));
+        if let BitstreamEntry::Record(code) = entry {
+            if PER_MODULE_SUMMARIES.contains(&code) {
+                if let [value, of_value, ..] = *reader.ops() {
+                    flags.push((value, of_value));
+                }
+            }
         }
     }
     Ok(())

@@ -84,7 +84,7 @@ pub struct Shard<'a> {
 impl<'a> Shard<'a> {
     /// Reads a shard. Errors on anything that LLVM 14 to 22 would not have written.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        if !bytes.len().is_multiple_of(4) {
+        if bytes.len() % 4 != 0 {
             return Err(Malformed::Shape(
                 "its length is not a whole number of words",
             ));

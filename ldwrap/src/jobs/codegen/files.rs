@@ -115,7 +115,8 @@ pub(super) fn basic_blocks(
 }
 
 fn absolute(file: &OsStr) -> Result<PathBuf, String> {
-    if !Path::new(file).exists() {
+    let file = Path::new(file);
+    if !file.exists() {
         return Err(format!("no such file: {}", file.display()));
     }
     std::path::absolute(file).map_err(|e| format!("{}: {e}", file.display()))

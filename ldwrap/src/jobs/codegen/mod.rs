@@ -160,7 +160,7 @@ impl Codegen {
             return Err(format!(
                 "-plugin-opt=mcpu={} and functions without target features: clang would give them \
                  those of that CPU",
-                cpu.display()
+                cpu.to_string_lossy()
             ));
         }
         Ok(())

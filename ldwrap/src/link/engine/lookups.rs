@@ -137,23 +137,23 @@ impl Engine<'_> {
         while let Some((held, permit)) = self.backends.next_to_begin(choose) {
             self.begin(held, permit)?;
         }
-        if let Some(exchange) = exchange
-            && self.backends.are_too_many()
-        {
-            // All processors are busy, and there is more to do.
-            exchange.want_jobs(false);
+        if let Some(exchange) = exchange {
+            if self.backends.are_too_many() {
+                // All processors are busy, and there is more to do.
+                exchange.want_jobs(false);
+            }
         }
         Ok(())
     }
 
     /// A thread may compile; unless another link has made its object meanwhile.
     fn begin(&mut self, held: HeldLookup, permit: Permit) -> Result<(), Unanswered> {
-        if held.since.elapsed() > POLL_INTERVAL
-            && let Some(object) = self.find(&held.key)
-        {
-            self.found(&held);
-            self.backends.give_back_unused(permit);
-            return self.listener.hand_over(held.id, object.as_fd());
+        if held.since.elapsed() > POLL_INTERVAL {
+            if let Some(object) = self.find(&held.key) {
+                self.found(&held);
+                self.backends.give_back_unused(permit);
+                return self.listener.hand_over(held.id, object.as_fd());
+            }
         }
         if let Some((exchange, module)) = self.exchange(&held.module) {
             exchange.begun_here(module);

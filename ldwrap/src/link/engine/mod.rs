@@ -309,7 +309,7 @@ impl Engine<'_> {
             let (calls, hung_up) = (has(3, PollFlags::POLLIN), has(3, PollFlags::POLLHUP));
             let (signalled, over) = (has(1, PollFlags::POLLIN), has(0, PollFlags::POLLIN));
             let news = has(2, PollFlags::POLLIN);
-            if signalled && let Some(signals) = link.signals {
+            if let Some(signals) = link.signals.filter(|_| signalled) {
                 signals.pass_on(self.child.id());
             }
             if news {
@@ -416,11 +416,12 @@ impl Engine<'_> {
         // What came from the cache cost nothing.
         let compiled = self.compiled + self.given >= self.hits;
         let cost = self.backends.cost().filter(|_| compiled);
-        if let Some(history) = self.link.history
-            && self.cache.is_some()
-            && let Err(e) = history.write(cost, self.fingerprint)
-        {
-            log::info!("what the link has cost cannot be remembered: {e}");
+        if let Some(history) = self.link.history {
+            if self.cache.is_some() {
+                if let Err(e) = history.write(cost, self.fingerprint) {
+                    log::info!("what the link has cost cannot be remembered: {e}");
+                }
+            }
         }
     }
 

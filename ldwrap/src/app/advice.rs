@@ -1,0 +1,96 @@
+//! What works as it is set, and yet may not be what its user wants.
+
+use shim::config::{Config, Executor};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// A sentence on each such thing.
+pub fn notes(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    notes.extend(unencrypted(config));
+    if let Some(dir) = config.cache_dir.as_ref().filter(|_| config.cache_size > 0) {
+        // Objects are found by name: who can write to either can exchange one.
+        notes.extend(
+            [dir.join("objects"), dir.clone()]
+                .iter()
+                .find_map(|dir| writers(dir)),
+        );
+    }
+    notes
+}
+
+/// Credentials that everyone on the way can read.
+fn unencrypted(config: &Config) -> Option<String> {
+    let server = &config.server;
+    let named = [
+        ("LDWRAP_REMOTE_HEADERS", &server.headers),
+        ("LDWRAP_REMOTE_CREDENTIAL_HELPER", &server.credential_helper),
+    ];
+    let (name, _) = named.iter().find(|(_, set)| set.is_some())?;
+    let host = server.endpoint.strip_prefix("http://")?;
+    let here = ["localhost:", "127.", "[::1]:"];
+    let leaves = !here.iter().any(|local| host.starts_with(local));
+    (config.executor() == Executor::Remote && leaves).then(|| {
+        format!("LDWRAP_REMOTE begins with grpc://, so that what {name} gives is sent unencrypted: say grpcs:// if the server has TLS")
+    })
+}
+
+/// Who but this user can write to a directory, if anyone.
+fn writers(dir: &Path) -> Option<String> {
+    let metadata = std::fs::metadata(dir).ok()?;
+    let dir = dir.display();
+    let trust = "who can thereby change what your links produce";
+    let owner = metadata.uid();
+    if owner != nix::unistd::geteuid().as_raw() && owner != 0 {
+        Some(format!("{dir} belongs to user {owner}, {trust}"))
+    } else if metadata.mode() & 0o022 != 0 {
+        Some(format!(
+            "{dir} can be written by other users, {trust}: chmod go-w {dir}"
+        ))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn credentials_without_encryption() {
+        let mut config = Config::default();
+        config.server.endpoint = "http://farm:1".into();
+        config.executor = Some(Executor::Remote);
+        assert_eq!(notes(&config), Vec::<String>::new());
+        config.server.headers = Some("headers".into());
+        assert!(notes(&config)[0].contains("LDWRAP_REMOTE_HEADERS"));
+        for safe in ["https://farm:1", "http://localhost:1", "http://127.0.0.1:1"] {
+            config.server.endpoint = safe.into();
+            assert_eq!(notes(&config), Vec::<String>::new(), "{safe}");
+        }
+    }
+
+    #[test]
+    fn a_cache_that_others_can_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = dir.path().join("objects");
+        std::fs::create_dir(&objects).unwrap();
+        let config = Config {
+            cache_dir: Some(dir.path().to_owned()),
+            cache_size: 1,
+            ..Config::default()
+        };
+        for (path, mode, noted) in [
+            (dir.path(), 0o700, false),
+            (dir.path(), 0o755, false),
+            (&objects, 0o775, true),
+            (&objects, 0o700, false),
+            (dir.path(), 0o1777, true),
+        ] {
+            set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(!notes(&config).is_empty(), noted, "{mode:o}");
+        }
+    }
+}
