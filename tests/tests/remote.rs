@@ -261,6 +261,77 @@ fn settings_that_are_wrong() {
     });
 }
 
+/// Options that clang cannot be told: with a server set, too, lld's own threads compile, and the cache serves
+/// the next link.
+#[test]
+fn what_clang_cannot_be_told_is_cached_here() {
+    let server = Server::start(SYSTEM);
+    each_llvm_with_shim(|s| {
+        sources(s, "one");
+        let (url, clang) = (server.url(), format!("/usr/bin/clang-{}", s.llvm));
+        let dir = s.root().join("home/objects").display().to_string();
+        let env = [
+            ("LDWRAP_REMOTE", url.as_str()),
+            ("LDWRAP_REMOTE_CLANG", &clang),
+            ("LDWRAP_CACHE_DIR", &dir),
+            ("LDWRAP_CACHE_SIZE", "100M"),
+        ];
+        for options in [
+            "-Wl,--lto-O1",
+            "-r -nostdlib",
+            "-Wl,-plugin-opt=mcpu=native",
+        ] {
+            let command = link("one").replace(" -o ", &format!(" {options} -o "));
+            for (hits, misses) in [(0, 3), (3, 0)] {
+                let both = s.link_both_with(&env, &command);
+                both.splits();
+                let counted = ["/cache/hits", "/cache/misses"].map(|name| number(&both, name));
+                assert_eq!(counted, [hits, misses], "LLVM {}: {options}", s.llvm);
+                assert_eq!(number(&both, "/compiled_by_lld"), misses);
+                assert!(both.report().get("remote").is_none(), "{}", both.report());
+            }
+        }
+    });
+}
+
+/// With a server no clang runs on this machine, but for the self-test; lld's own threads are its cores. (Before
+/// LLVM 16 lld has one thread, and clang takes part.)
+#[test]
+fn no_clang_here() {
+    let server = Server::start(SYSTEM);
+    some_llvm(
+        |n| n >= 16,
+        |s| {
+            if ldwrap_tests::fixtures_only() {
+                return;
+            }
+            sources(s, "one");
+            let real = format!("/usr/bin/clang-{}", s.llvm);
+            let log = s.root().join("clang.log").display().to_string();
+            let here = s.clang(
+                "bin",
+                &format!("#!/bin/bash\necho \"$@\" >>{log}\nexec {real} \"$@\"\n"),
+            );
+            let (url, here) = (server.url(), here.display().to_string());
+            let env = [
+                ("LDWRAP_REMOTE", url.as_str()),
+                ("LDWRAP_REMOTE_CLANG", &real),
+                ("LDWRAP_CLANG", &here),
+            ];
+            // One that waits for the server has the time for the self-test.
+            let patient = [&env[..], &[("LDWRAP_REMOTE_LOCAL", "fallback")]].concat();
+            s.link_both_with(&patient, &link("one")).splits();
+            assert!(!s.sh("cat ../clang.log").is_empty(), "no self-test");
+            s.sh("rm ../clang.log; sed -i 's/x [*]/x +/' one/f?.c; cd one; clang-$N -c -O2 -flto=thin *.c");
+            let both = s.link_both_with(&env, &link("one"));
+            both.splits();
+            assert_eq!(both.report()["executor"], "remote");
+            let called = s.sh("cat ../clang.log 2>/dev/null || true");
+            assert_eq!(called, "", "LLVM {}", s.llvm);
+        },
+    );
+}
+
 /// The local cache: across checkouts, and a damaged object is compiled again.
 #[test]
 fn the_local_cache() {
