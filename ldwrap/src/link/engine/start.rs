@@ -4,6 +4,7 @@ use super::Link;
 use crate::link::NO_PRUNING;
 use crate::link::attribution::AttributionRule;
 use crate::link::lookup_dir::{LookupDir, NOWHERE};
+use nix::unistd::{SysconfVar, sysconf};
 use shim::cmdline::CommandLine;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -42,9 +43,8 @@ pub(super) fn command(link: &Link<'_>, lookup_dir: &LookupDir) -> Command {
 /// since each keeps the memory that it once had. lld's own number knows nothing of control groups.
 fn threads(cmd: &CommandLine, jobs: usize) -> Option<usize> {
     let Some(asked) = cmd.thinlto_jobs() else {
-        // SAFETY: no pointers.
-        let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
-        return (i64::try_from(jobs) != Ok(processors)).then_some(jobs);
+        let processors = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+        return (i64::try_from(jobs).ok() != processors).then_some(jobs);
     };
     let many = match asked.to_str()?.parse::<usize>() {
         Ok(asked) => asked == 0 || asked > jobs,
