@@ -109,7 +109,8 @@ impl std::error::Error for NoLld {}
 
 /// Finds the real lld for a link that was called as `argv0`, in the order that `ldwrap help real_lld` tells:
 /// `LDWRAP_REAL_LLD`, the version in our own name, a diverted original beside us, the `ld.lld` beside the compiler
-/// that called us, `path` (the variable `PATH`), the newest `ld.lld-N` there.
+/// that called us, `path` (the variable `PATH`), the newest `ld.lld-N` there. Where one of these is ourselves, its
+/// diverted original counts.
 ///
 /// A `LDWRAP_REAL_LLD` that is set but unusable is an error, not a reason to look on: the user
 /// named it.
