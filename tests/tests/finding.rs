@@ -358,7 +358,7 @@ fn ldwrap_without_the_shim() {
     each_llvm_with_shim(|s| {
         sources(s);
         s.write("other.c", "int other(void) { return 1; }\n");
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin other.c; mkdir -p cargo/bin; cp $LDWRAP cargo/bin");
+        s.sh("clang-$N -c -O2 -fPIC -flto=thin other.c; mkdir -p cargo/bin; cp ../p/bin/ldwrap cargo/bin");
         let (_, stderr, ok) = shim(s, "cargo/bin/ldwrap env");
         assert!(!ok && stderr.contains("mkdir -p"), "{stderr}");
         // as the message says
