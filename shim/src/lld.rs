@@ -18,6 +18,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::slice::SliceIndex;
 
+/// How a diverted original is called in messages.
+const DIVERTED: &str = " (the diverted original)";
+
 /// The section that marks our own binaries.
 const MARK_SECTION: &str = ".note.ldwrap";
 
@@ -106,7 +109,8 @@ impl std::error::Error for NoLld {}
 
 /// Finds the real lld for a link that was called as `argv0`, in the order that `ldwrap help real_lld` tells:
 /// `LDWRAP_REAL_LLD`, the version in our own name, a diverted original beside us, the `ld.lld` beside the compiler
-/// that called us, `path` (the variable `PATH`), the newest `ld.lld-N` there.
+/// that called us, `path` (the variable `PATH`), the newest `ld.lld-N` there. Where one of these is ourselves, its
+/// diverted original counts.
 ///
 /// A `LDWRAP_REAL_LLD` that is set but unusable is an error, not a reason to look on: the user
 /// named it.
@@ -138,7 +142,7 @@ pub fn find(argv0: &OsStr, config: &Config, path: Option<&OsStr>) -> Result<Path
             return Ok(found);
         }
     }
-    if let Some(found) = search.first(diverted(argv0, &dirs), " (the diverted original)") {
+    if let Some(found) = search.first(diverted(argv0, &dirs), DIVERTED) {
         return Ok(found);
     }
     if major.is_some() {
@@ -159,10 +163,20 @@ struct Search {
 }
 
 impl Search {
-    /// The first of some candidates that will do.
+    /// The first of some candidates that will do, or that a package has diverted for us.
     fn first(&mut self, all: impl IntoIterator<Item = PathBuf>, from: &str) -> Option<PathBuf> {
-        all.into_iter()
-            .find(|candidate| candidate.exists() && self.usable(candidate, from))
+        for candidate in all.into_iter().filter(|candidate| candidate.exists()) {
+            if self.usable(&candidate, from) {
+                return Some(candidate);
+            }
+            let mut originals = diverted(candidate.as_os_str(), &[]).into_iter();
+            if let Some(original) =
+                originals.find(|path| path.exists() && self.usable(path, DIVERTED))
+            {
+                return Some(original);
+            }
+        }
+        None
     }
 
     fn usable(&mut self, candidate: &Path, from: &str) -> bool {
@@ -184,8 +198,8 @@ impl Search {
     }
 }
 
-/// Where a package that puts us in lld's place may have left lld: `ld.lld.distrib` or `ld.lld.real` beside the name
-/// by which we were called, or beside what that leads to.
+/// Where a package that puts us in lld's place may have left lld: `ld.lld.distrib` or `ld.lld.real` beside a name
+/// (looked for in `path` where it has no slash), or beside what that leads to.
 fn diverted(argv0: &OsStr, path: &[PathBuf]) -> Vec<PathBuf> {
     /// As the kernel has it for symbolic links.
     const MOST_LINKS: usize = 40;

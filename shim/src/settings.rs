@@ -96,7 +96,8 @@ pub static SETTINGS: [Setting; 27] = [
         help: "the real lld",
         more: "Otherwise the first of these: the lld with the version in ldwrap's own name (ld.lld-19); ld.lld.distrib \
                or ld.lld.real beside that name, where a package has put ldwrap in the place of lld; the ld.lld \
-               beside the compiler that called; ld.lld in PATH; the newest ld.lld-N in PATH.",
+               beside the compiler that called; ld.lld in PATH; the newest ld.lld-N in PATH. Where one of these is \
+               ldwrap itself, the ld.lld.distrib or ld.lld.real beside it counts.",
         take: |c, v| put(&mut c.real_lld, path(v)),
         ..LINKS
     },

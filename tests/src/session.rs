@@ -117,8 +117,8 @@ impl Session {
             }
         } else {
             s.install(&binary("ldwrap"), "bin/ldwrap");
-            s.install(&binary("shim"), "lib/ldwrap/ld.lld");
-            s.install(&binary("shim"), &format!("lib/ldwrap/ld.lld-{llvm}"));
+            s.install(&binary("ldwrap-shim"), "lib/ldwrap/ld.lld");
+            s.install(&binary("ldwrap-shim"), &format!("lib/ldwrap/ld.lld-{llvm}"));
         }
         s
     }

@@ -338,6 +338,48 @@ fn a_diverted_original() {
     });
 }
 
+/// It is found too where the shim is called by another path, and finds itself in lld's place.
+#[test]
+fn a_diverted_original_elsewhere() {
+    each_llvm_with_shim(|s| {
+        s.sh("mkdir llvm bin; cp -L /usr/lib/llvm-$N/bin/ld.lld llvm/ld.lld.distrib; ln -s $PWD/../p/lib/ldwrap/ld.lld llvm/ld.lld; \
+              ln -s ../llvm/ld.lld bin/ld.lld-$N; ln -s /bin/bash bin");
+        // the newest version in PATH; the version in the name
+        says_version(s, "PATH=bin $LDLLD --version");
+        says_version(s, "PATH=bin $LD --version");
+        s.sh("mv bin/ld.lld-$N bin/ld.lld");
+        says_version(s, "PATH=bin $LDLLD --version");
+    });
+}
+
+/// What `cargo install` gives is ldwrap alone: a symbolic link makes it the linker.
+#[test]
+fn ldwrap_without_the_shim() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        s.write("other.c", "int other(void) { return 1; }\n");
+        s.sh("clang-$N -c -O2 -fPIC -flto=thin other.c; mkdir -p cargo/bin; cp ../p/bin/ldwrap cargo/bin");
+        let (_, stderr, ok) = shim(s, "cargo/bin/ldwrap env");
+        assert!(!ok && stderr.contains("mkdir -p"), "{stderr}");
+        // as the message says
+        let command = "eval \"$(cargo/bin/ldwrap env 2>&1 | sed 's/.*: mkdir/mkdir/')\"; cargo/bin/ldwrap env";
+        let (stdout, stderr, ok) = shim(s, command);
+        assert!(ok && stdout.contains("lib/ldwrap"), "{stdout}{stderr}");
+        let link = "LDWRAP_EXECUTOR=local COMPILER_PATH=$PWD/cargo/lib/ldwrap \
+                    clang-$N -shared -fuse-ld=lld -flto=thin -o $OUT main.o other.o";
+        for name in ["native.o", ""] {
+            let (_, stderr, ok) = shim(s, &format!("{link} {name}"));
+            assert!(ok && stderr.is_empty(), "LLVM {}: {stderr}", s.llvm);
+            let report = s.reports().pop().expect("a report");
+            assert_eq!(report["action"], "split", "LLVM {}: {report}", s.llvm);
+        }
+        says_version(
+            s,
+            "PATH=$PATH:/usr/lib/llvm-$N/bin cargo/lib/ldwrap/ld.lld --version",
+        );
+    });
+}
+
 /// A script may stand for lld, but not one that leads back to us.
 #[test]
 fn scripts_in_the_place_of_lld() {

@@ -14,6 +14,8 @@ pub enum Part {
     Settings,
     /// README's table of settings of a server
     Server,
+    /// An example of ldwrap.toml
+    Example,
     /// The manual page
     Man,
     /// Completions for bash
@@ -30,6 +32,7 @@ pub fn print(part: Part, command: &Command) -> Result<(), String> {
     match part {
         Part::Settings => out.extend(table(Topic::Links).into_bytes()),
         Part::Server => out.extend(table(Topic::Server).into_bytes()),
+        Part::Example => out.extend(example().into_bytes()),
         Part::Man => man(command, &mut out).map_err(|e| e.to_string())?,
         Part::Bash => complete(clap_complete::Shell::Bash, command, &mut out),
         Part::Zsh => complete(clap_complete::Shell::Zsh, command, &mut out),
@@ -98,6 +101,24 @@ fn table(topic: Topic) -> String {
             cell(setting.help),
             cell(&default)
         );
+    }
+    text
+}
+
+/// A configuration file that sets nothing: each setting is a comment. The default stands for its value where it is
+/// one, else what may stand there.
+fn example() -> String {
+    let mut text = String::from(
+        "# Settings of ldwrap, for /etc/ldwrap.toml or ~/.config/ldwrap/ldwrap.toml; LDWRAP_ variables win over both.\n",
+    );
+    for setting in &SETTINGS {
+        let (help, value) = (capital(setting.help), setting.default);
+        let value = if value.starts_with('(') {
+            setting.value
+        } else {
+            value
+        };
+        let _ = write!(text, "\n# {help}.\n#{} = \"{value}\"\n", setting.key());
     }
     text
 }

@@ -12,17 +12,41 @@ pub mod verify;
 
 use std::path::{Path, PathBuf};
 
-/// `lib/ldwrap` of the prefix that we are installed in.
+/// Where the directory of the shim may be in a prefix: distributions differ. `scripts/install --libdir` takes these.
+const SHIM_DIRS: [&str; 3] = ["lib/ldwrap", "lib64/ldwrap", "libexec/ldwrap"];
+
+/// The directory with `ld.lld` in the prefix that we are installed in; an error says how to make one.
 fn shim_dir() -> Result<PathBuf, String> {
     let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
-    let dir = exe
-        .parent()
-        .and_then(Path::parent)
-        .map(|p| p.join("lib/ldwrap"));
-    dir.filter(|d| d.join("ld.lld").is_file()).ok_or_else(|| {
-        format!(
-            "{} is not installed: there is no ../lib/ldwrap/ld.lld",
-            exe.display()
-        )
+    let prefix = exe.parent().and_then(Path::parent);
+    let prefix = prefix.unwrap_or(Path::new("/"));
+    shim_dir_of(prefix).ok_or_else(|| {
+        let dir = prefix.join(SHIM_DIRS[0]);
+        let (exe, dir) = (exe.display(), dir.display());
+        format!("{dir} has no ld.lld; {exe} can be it: mkdir -p {dir} && ln -s {exe} {dir}/ld.lld")
     })
+}
+
+/// The first of [`SHIM_DIRS`] in a prefix that has an `ld.lld`.
+fn shim_dir_of(prefix: &Path) -> Option<PathBuf> {
+    let mut dirs = SHIM_DIRS.iter().map(|dir| prefix.join(dir));
+    dirs.find(|dir| dir.join("ld.lld").is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_shim_is_found_where_distributions_put_it() {
+        for place in SHIM_DIRS {
+            let prefix = tempfile::tempdir().unwrap();
+            let dir = prefix.path().join(place);
+            fs::create_dir_all(&dir).unwrap();
+            assert_eq!(shim_dir_of(prefix.path()), None);
+            fs::write(dir.join("ld.lld"), "").unwrap();
+            assert_eq!(shim_dir_of(prefix.path()), Some(dir));
+        }
+    }
 }
