@@ -67,8 +67,14 @@ pub struct Failure {
 #[must_use]
 pub fn exec(argv: Argv) -> Failure {
     let name = Path::new(argv.argv0()).file_name().unwrap_or_default();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let Some(found) = Found::in_path(name, &path, std::fs::metadata("/proc/self/exe").ok()) else {
+    let path = std::env::var_os("PATH");
+    let own = std::fs::metadata("/proc/self/exe").ok();
+    // An empty variable names the working directory; one that is not set names none.
+    let found = path
+        .as_deref()
+        .and_then(|path| Found::in_path(name, path, own));
+    let Some(found) = found else {
+        let path = path.unwrap_or_default();
         let (name, path) = (name.to_string_lossy(), path.to_string_lossy());
         return Failure {
             status: NOT_FOUND,
@@ -115,27 +121,28 @@ struct Found {
 impl Found {
     /// Looks for `name` in `path` as a shell does, past ourselves: the file `own`, and whatever carries our mark.
     fn in_path(name: &OsStr, path: &OsStr, own: Option<Metadata>) -> Option<Self> {
-        let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-        let mut found: Option<(PathBuf, Metadata)> = None;
+        let identity = |m: &Metadata| (m.dev(), m.ino());
+        // Files that were looked at, and whether they are ours: /bin often is /usr/bin.
+        let mut known: Vec<_> = own.iter().map(|own| (identity(own), true)).collect();
+        let mut found: Option<PathBuf> = None;
         let mut kept: Vec<&[u8]> = Vec::new();
         let mut dropped = false;
         for dir in path.as_bytes().split(|&b| b == b':') {
             let program = Path::new(OsStr::from_bytes(dir)).join(name);
-            let metadata = std::fs::metadata(&program).ok();
-            if let Some(metadata) = metadata.filter(is_executable) {
-                let known = found
-                    .as_ref()
-                    .is_some_and(|(_, first)| same(first, &metadata));
-                let ours = own.as_ref().is_some_and(|own| same(own, &metadata));
-                if ours || (!known && is_ours(&program)) {
+            let metadata = std::fs::metadata(&program).ok().filter(is_executable);
+            if let Some(file) = metadata.as_ref().map(identity) {
+                let ours = known.iter().find(|(other, _)| *other == file);
+                let ours = ours.map_or_else(|| is_ours(&program), |(_, ours)| *ours);
+                known.push((file, ours));
+                if ours {
                     dropped = true;
                     continue;
                 }
-                found.get_or_insert((program, metadata));
+                found.get_or_insert(program);
             }
             kept.push(dir);
         }
-        let (program, _) = found?;
+        let program = found?;
         Some(Self {
             program: std::path::absolute(&program).unwrap_or(program),
             path: dropped.then(|| OsStr::from_bytes(&kept.join(&b':')).to_os_string()),

@@ -416,14 +416,13 @@ fn the_exit_status_is_the_commands() {
     });
 }
 
-/// Starts `ldwrap run` with a script that goes on until a signal ends it, and waits until it is there.
+/// Starts `ldwrap run` with a script that says in the file `phase` when a signal may come, and waits for that.
 fn start(s: &Session, script: &str) -> Child {
     s.sh("rm -f phase");
-    let script = format!("{script} echo $$ >phase; while :; do sleep 0.05; done");
     let mut c = Command::new("setsid");
     c.args(["env", "--default-signal"])
         .arg(s.prefix().join("bin/ldwrap"))
-        .args(["run", "--", "bash", "-c", &script]);
+        .args(["run", "--", "bash", "-c", script]);
     s.set_environment(&mut c);
     c.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = c.spawn().expect("setsid");
@@ -438,13 +437,18 @@ fn signals_reach_the_command() {
             // To us alone, or to the whole group.
             for group in ["", "-- -"] {
                 let kill = |child: &Child| s.sh(&format!("kill -{signal} {group}{}", child.id()));
-                let mut child = start(s, "");
+                let mut child = start(s, "echo $$ >phase; exec sleep 300");
                 kill(&child);
                 let status = wait(&mut child, 20);
                 assert_eq!(status.signal(), Some(number), "SIG{signal}: {status}");
                 s.assert_nothing_left(signal);
                 // One that takes its time to end, and has its own word.
-                let mut child = start(s, &format!("trap 'sleep 0.3; exit 7' {signal};"));
+                let mut child = start(
+                    s,
+                    &format!(
+                        "trap 'sleep 0.3; exit 7' {signal}; echo $$ >phase; while :; do sleep 0.05; done"
+                    ),
+                );
                 kill(&child);
                 let status = wait(&mut child, 20);
                 assert_eq!(status.code(), Some(7), "SIG{signal}: {status}");
