@@ -33,14 +33,17 @@ pub enum Decision {
 pub const NO_BITCODE: &str = "no bitcode";
 
 /// Options with which lld links nothing, and their names in the reason.
-const LINKS_NOTHING: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--version")];
+const WITHOUT_LINK: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--version")];
+
+/// How the reason of a command with one of these ends.
+pub const LINKS_NOTHING: &str = "links nothing";
 
 /// A link of less bitcode than this (bytes) goes to lld alone: what starting ldwrap and watching lld costs
 /// would be a noticeable part of it (docs/watched-links.md, "What a link costs"). configure's links are among these.
 const WORTH_CACHING: u64 = 100 << 10;
 
 /// The reason of a link that is too small for a cache to pay.
-const TOO_SMALL: &str = "LDWRAP_SPLIT=auto: too little bitcode for a cache to pay";
+pub const TOO_SMALL: &str = "LDWRAP_SPLIT=auto: too little bitcode for a cache to pay";
 
 /// Decides about the link with these arguments (argv without its first). Counts bitcode up to `count_to`
 /// bytes, or as far as the decision needs it if that is more.
@@ -78,8 +81,8 @@ pub fn decide<'a>(
             Some(&cmd),
         );
     }
-    if let Some((_, name)) = LINKS_NOTHING.iter().find(|(id, _)| cmd.has(*id)) {
-        return forward(format!("{name} links nothing"), Some(&cmd));
+    if let Some((_, name)) = WITHOUT_LINK.iter().find(|(id, _)| cmd.has(*id)) {
+        return forward(format!("{name} {LINKS_NOTHING}"), Some(&cmd));
     }
     if std::env::var_os("LLD_REPRODUCE").is_some() {
         // lld's own variable, the same as --reproduce.

@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod cmdline;
+pub mod compiler;
 pub mod config;
 pub mod decide;
 pub mod effects;

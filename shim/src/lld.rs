@@ -249,9 +249,14 @@ fn depth() -> u32 {
 /// see the environment as it came.
 #[must_use]
 pub fn depth_for(program: &Path) -> Option<String> {
+    is_script(program).then(|| (depth() + 1).to_string())
+}
+
+/// Whether the kernel has an interpreter run this program.
+pub(crate) fn is_script(program: &Path) -> bool {
     let mut head = [0; 2];
     let read = File::open(program).and_then(|mut file| file.read_exact(&mut head));
-    (read.is_ok() && head == *b"#!").then(|| (depth() + 1).to_string())
+    read.is_ok() && head == *b"#!"
 }
 
 /// Arguments as `execv` wants them: pointers to NUL-terminated strings, `argv[0]` among them.
@@ -332,18 +337,29 @@ impl Argv {
     }
 
     /// Becomes another program, with `argv0` in the place of `argv[0]` and the environment as it
-    /// is; returns only an error.
-    pub fn exec(mut self, program: &Path, argv0: &OsStr) -> io::Error {
+    /// is but for [`depth_for`] it; returns only an error.
+    pub fn exec(self, program: &Path, argv0: &OsStr) -> io::Error {
+        let depth = depth_for(program).map(|depth| (DEPTH, depth.into()));
+        self.exec_with(program, argv0, depth.as_slice())
+    }
+
+    /// As [`Argv::exec`], with these variables set in the environment.
+    pub(crate) fn exec_with(
+        mut self,
+        program: &Path,
+        argv0: &OsStr,
+        variables: &[(&str, OsString)],
+    ) -> io::Error {
         let terminated = |s: &OsStr| [s.as_bytes(), b"\0"].concat();
         let (path, argv0) = (terminated(program.as_os_str()), terminated(argv0));
         match self.pointers.first_mut() {
             Some(first) if !first.is_null() => *first = argv0.as_ptr().cast(),
             _ => self.pointers.insert(0, argv0.as_ptr().cast()),
         }
-        if let Some(depth) = depth_for(program) {
+        for (name, value) in variables {
             // SAFETY: this process is about to be another program; where there are other threads of it still, they
             // read no variables.
-            unsafe { std::env::set_var(DEPTH, depth) };
+            unsafe { std::env::set_var(name, value) };
         }
         // SAFETY: `path` and all that `pointers` has are NUL-terminated (an argument holds no other
         // NUL, since it came from a kernel) and outlive the call.

@@ -1,4 +1,4 @@
-//! The shim: `ld.lld` as build systems call it.
+//! The shim: `ld.lld` as build systems call it, and compilers on their way to it ([`shim::compiler`]).
 //!
 //! Small on purpose: a link that is not to be split costs one more exec and a look at the first
 //! bytes of its inputs. Starts no thread and links no network stack; `ldwrap` does the split.
@@ -8,12 +8,13 @@
 
 #![no_main]
 
+use shim::compiler;
 use shim::decide::{Decision, decide};
 use shim::lld::Argv;
 use shim::read_settings;
 use shim::report::Report;
 use std::ffi::{OsString, c_char, c_int};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The entry point, called by the C runtime.
@@ -25,8 +26,15 @@ use std::time::Instant;
 pub unsafe extern "C" fn main(_argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: the C runtime's own argv.
     let argv = unsafe { Argv::of_main(argv) };
-    eprintln!("ldwrap: {}", link(argv));
-    1
+    let name = Path::new(argv.argv0()).file_name().unwrap_or_default();
+    let (status, message) = if compiler::names_compiler(name) {
+        let failure = compiler::exec(argv);
+        (failure.status, failure.message)
+    } else {
+        (1, link(argv))
+    };
+    eprintln!("ldwrap: {message}");
+    status
 }
 
 /// Becomes the program that this link is for; returns only what went wrong.

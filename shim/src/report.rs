@@ -120,14 +120,19 @@ impl Report {
     pub fn append(&self, file: &Path) -> std::io::Result<()> {
         let mut line = self.line();
         line.push('\n');
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            // Never to wait for the other end of a FIFO.
-            .custom_flags(libc::O_NONBLOCK)
-            .open(file)?
-            .write_all(line.as_bytes())
+        append(file, line.as_bytes())
     }
+}
+
+/// Appends lines to a report.
+pub fn append(file: &Path, lines: &[u8]) -> std::io::Result<()> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        // Never to wait for the other end of a FIFO.
+        .custom_flags(libc::O_NONBLOCK)
+        .open(file)?
+        .write_all(lines)
 }
 
 #[cfg(test)]

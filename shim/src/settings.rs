@@ -46,8 +46,10 @@ pub const CONFIG: &str = "LDWRAP_CONFIG";
 pub const VERIFY: &str = "LDWRAP_VERIFY";
 /// How often a script in the place of lld has led back to us; set by ourselves ([`crate::lld::depth_for`]).
 pub const DEPTH: &str = "LDWRAP_DEPTH";
+/// How often scripts in the place of a compiler have been run; set by ourselves ([`crate::compiler::exec`]).
+pub const COMPILER_DEPTH: &str = "LDWRAP_COMPILER_DEPTH";
 /// What begins with one of these is for scripts and tests, or between two of us.
-pub const OTHERS: [&str; 3] = ["LDWRAP_LLVM", "LDWRAP_TEST_", DEPTH];
+pub const OTHERS: [&str; 4] = ["LDWRAP_LLVM", "LDWRAP_TEST_", DEPTH, COMPILER_DEPTH];
 
 const SIZE: &str = "SIZE: bytes, or a number with K, M, G or T behind it";
 const COUNT: &str = "NUMBER above 0";

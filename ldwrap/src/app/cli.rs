@@ -1,8 +1,8 @@
 //! `ldwrap` as our tool: which arguments are ours, and the subcommands.
 
 use crate::app::cache::CacheCommand;
-use crate::app::{cache, doctor, manual, settings, verify};
-use crate::sys::keep;
+use crate::app::{cache, compilers, doctor, manual, run, settings, verify};
+use crate::sys::{keep, signals};
 use clap::{CommandFactory, Parser, Subcommand};
 use shim::config::Config;
 use shim::kind::{HEAD_LEN, Kind, kind_of};
@@ -30,8 +30,28 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a command with all its links through ldwrap; nothing has to be set for it
+    ///
+    /// COMMAND finds the shim by the names of the compilers and linkers that are in PATH now, and by COMPILER_PATH. It
+    /// has to link with lld (-fuse-ld=lld). Two lines at the end, on standard error, say what became of its links. The
+    /// exit status is COMMAND's.
+    Run {
+        /// A link (clang -fuse-ld=lld -o app *.o), or what ends in links (make, cargo build)
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
     /// Print the exports that make clang, gcc and rustc link through ldwrap
     Env,
+    /// Put the shim beside itself by the names of the compilers in PATH, for builds that find it by PATH alone
+    ///
+    /// DIR, first in PATH, makes these compilers link through ldwrap: such a link runs the compiler of its name that comes
+    /// next in PATH. Run it again after compilers were installed or removed. DIR should hold nothing else: compilers
+    /// do not see it in PATH.
+    Compilers {
+        /// Where to make the links instead of in the shim's own directory
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Check lld, clang, the kernel and the directories that a split needs
     Doctor,
     /// Show what is set, by which variable or file, and what that means
@@ -88,6 +108,14 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
     };
     let result = match cli.command {
         Command::Env => env(),
+        Command::Run { command } => match run::command(&command, config) {
+            Ok(status) => signals::end_as(status),
+            Err(failure) => {
+                eprintln!("ldwrap: {}", failure.message);
+                return Some(failure.status);
+            }
+        },
+        Command::Compilers { dir } => compilers::run(dir.as_deref()),
         Command::Doctor => doctor::run(config),
         Command::Config { all } => settings::show(config, all),
         Command::Cache { what } => cache::run(&what, config),

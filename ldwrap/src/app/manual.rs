@@ -168,7 +168,7 @@ fn man(command: &Command, out: &mut Vec<u8>) -> io::Result<()> {
         roff.text([roman(*text)]);
     }
     roff.control("SH", ["EXIT STATUS"]);
-    roff.text([roman("As a linker, lld's. As a tool, 0 if all is well, 2 if the command line is wrong, otherwise 1.")]);
+    roff.text([roman("As a linker, lld's. As a tool, 0 if all is well, 2 if the command line is wrong, otherwise 1; of ldwrap run, that of the command.")]);
     roff.control("SH", ["SEE ALSO"]);
     roff.text([bold("ld.lld"), roman("(1), "), bold("clang"), roman("(1)")]);
     roff.to_writer(out)
@@ -204,8 +204,10 @@ const DESCRIPTION: &[&str] = &[
      the memory; with a Remote Execution server, modules are compiled on other machines too. The output equals, byte \
      for byte, what the real lld writes alone. A link without LLVM bitcode or with little of it, and one that \
      ldwrap does not understand, goes to the real lld unchanged.",
-    "clang and gcc find it through the environment variable COMPILER_PATH, which names the directory lib/ldwrap of \
-     the prefix that ldwrap is installed in: see ldwrap env.",
+    "ldwrap run makes one command, such as make, link through it. Otherwise clang and gcc find it through the \
+     environment variable COMPILER_PATH, which names the directory lib/ldwrap of the prefix that ldwrap is installed \
+     in (see ldwrap env), or by that directory in PATH, where the shim also has the names of compilers: see ldwrap \
+     compilers.",
     "ldwrap is the linker under the name ld.lld, and with a linker's arguments; otherwise it is the tool that is \
      described here.",
 ];

@@ -3,10 +3,12 @@
 pub mod advice;
 pub mod cache;
 pub mod cli;
+pub mod compilers;
 pub mod doctor;
 pub mod explain;
 pub mod linker;
 pub mod manual;
+pub mod run;
 pub mod settings;
 pub mod verify;
 

@@ -7,7 +7,7 @@
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -96,10 +96,22 @@ impl Forwarded {
 
     /// Sends what has come to a child that was not waited for yet.
     pub fn pass_on(&self, child: u32) {
+        self.pass_on_if(child, |_| true);
+    }
+
+    /// As [`Forwarded::pass_on`], but not what the kernel has sent: a terminal's interrupt goes to the child as well,
+    /// and twice it means something else to many programs.
+    pub fn pass_on_sent(&self, child: u32) {
+        self.pass_on_if(child, |info| info.ssi_code <= 0);
+    }
+
+    fn pass_on_if(&self, child: u32, wanted: impl Fn(&siginfo) -> bool) {
         while let Ok(Some(info)) = self.0.read_signal() {
-            // By number, since nix knows no real-time signals.
-            // SAFETY: no memory is involved; the process is a child of ours, so its number is its own.
-            unsafe { libc::kill(child as libc::pid_t, info.ssi_signo as libc::c_int) };
+            if wanted(&info) {
+                // By number, since nix knows no real-time signals.
+                // SAFETY: no memory is involved; the process is a child of ours, so its number is its own.
+                unsafe { libc::kill(child as libc::pid_t, info.ssi_signo as libc::c_int) };
+            }
         }
     }
 }
