@@ -7,9 +7,11 @@ pub mod doctor;
 pub mod explain;
 pub mod linker;
 pub mod manual;
+pub(crate) mod probe;
 pub mod settings;
 pub mod verify;
 
+use crate::sys::keep;
 use std::path::{Path, PathBuf};
 
 /// `lib/ldwrap` of the prefix that we are installed in.
@@ -25,4 +27,11 @@ fn shim_dir() -> Result<PathBuf, String> {
             exe.display()
         )
     })
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let mut text = Vec::new();
+    keep::quote(path.as_os_str(), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }

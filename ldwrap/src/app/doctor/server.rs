@@ -1,0 +1,227 @@
+//! Whether the server answers, takes our credentials and executes, and how long that takes.
+
+use super::finding::Finding;
+use crate::cache::files::FileDigests;
+use crate::executor::remote::check::{self, Reached, ServerTrouble, TroubleKind};
+use crate::executor::tuning::SERVER_PATIENCE;
+use crate::jobs::action::Tool;
+use crate::jobs::shipped;
+use crate::jobs::toolchain::Toolchain;
+use shim::config::ServerSettings;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const SUBJECT: &str = "server";
+
+/// Looks at the server, which is to run the clang of `toolchain`, if one was found.
+pub(super) fn findings(settings: &ServerSettings, toolchain: Option<&Toolchain>) -> Vec<Finding> {
+    let url = url(settings);
+    let reached = match check::reach(settings) {
+        Ok(reached) => reached,
+        Err(trouble) => {
+            let fix = mend(&trouble, settings);
+            return vec![Finding::bad(
+                SUBJECT,
+                format!("{url}: {}", trouble.text),
+                fix,
+            )];
+        }
+    };
+    let text = format!(
+        "{url}: it answers after {}: {}",
+        milliseconds(reached.time),
+        reached.capabilities
+    );
+    let mut found = vec![Finding::ok(SUBJECT, text)];
+    if reached.time > SERVER_PATIENCE && !settings.fallback_only {
+        let text = format!(
+            "no core of this machine waits longer than {} s for an answer: most backends will run here",
+            SERVER_PATIENCE.as_secs()
+        );
+        let fix = "export LDWRAP_REMOTE_LOCAL=fallback".into();
+        found.push(Finding::note(SUBJECT, text, Some(fix)));
+    }
+    match toolchain {
+        Some(toolchain) => found.push(execution(&reached, settings, toolchain)),
+        None => found.push(Finding::note(
+            SUBJECT,
+            "execution is not tried: there is no clang to be run there",
+            None,
+        )),
+    }
+    reached.close();
+    found
+}
+
+/// Has a program executed: the workers' clang, or the smallest part of ours that runs.
+fn execution(reached: &Reached, settings: &ServerSettings, toolchain: &Toolchain) -> Finding {
+    let Some(clang) = &settings.clang else {
+        return match shipped_loader(toolchain) {
+            Err(why) => Finding::bad(
+                SUBJECT,
+                why,
+                "export LDWRAP_REMOTE_CLANG=FILE, the clang of the workers",
+            ),
+            Ok(None) => Finding::note(
+                SUBJECT,
+                "execution is not tried: clang is one program, and large",
+                None,
+            ),
+            Ok(Some(tool)) => match reached.execute(&with_platform(tool, settings)) {
+                Ok((_, time)) => Finding::ok(
+                    SUBJECT,
+                    format!("it executed a small program after {}", milliseconds(time)),
+                ),
+                Err(trouble) => not_executed(&trouble, settings),
+            },
+        };
+    };
+    let tool = Tool {
+        command: vec![clang.clone()],
+        banner: toolchain.banner.clone(),
+        build: None,
+        files: BTreeMap::new(),
+        platform: Vec::new(),
+    };
+    match reached.execute(&with_platform(tool, settings)) {
+        Ok((banner, time)) if banner == toolchain.banner => {
+            let time = milliseconds(time);
+            Finding::ok(SUBJECT, format!("{clang} there is {banner}, after {time}"))
+        }
+        Ok((banner, _)) => {
+            let ours = &toolchain.banner;
+            let text = format!("{clang} there is {banner:?}, but ours is {ours:?}");
+            Finding::bad(
+                SUBJECT,
+                text,
+                "unset LDWRAP_REMOTE_CLANG, so that ours is sent",
+            )
+        }
+        Err(trouble) => not_executed(&trouble, settings),
+    }
+}
+
+fn not_executed(trouble: &ServerTrouble, settings: &ServerSettings) -> Finding {
+    let fix = match (trouble.kind, &settings.clang) {
+        (TroubleKind::Silent, _) => {
+            "export LDWRAP_REMOTE_PLATFORM=NAME=VALUE,... as a worker has them: none may match"
+                .into()
+        }
+        (TroubleKind::Other, Some(_)) => "unset LDWRAP_REMOTE_CLANG, so that ours is sent".into(),
+        _ => mend(trouble, settings),
+    };
+    let text = format!("it does not execute: {}", trouble.text);
+    Finding::bad(SUBJECT, text, fix)
+}
+
+/// The loader of the clang that is sent along, as a program by itself; none for a static clang.
+fn shipped_loader(toolchain: &Toolchain) -> Result<Option<Tool>, String> {
+    let tool = shipped::collect(toolchain, &FileDigests::default()).map_err(|e| e.to_string())?;
+    let Some([loader, ..]) = tool.command.get(..2) else {
+        return Ok(None);
+    };
+    let loader = loader.clone();
+    let files = tool.files.into_iter();
+    let files = files.filter(|(name, _)| name.as_os_str() == loader.as_str());
+    Ok(Some(Tool {
+        files: files.collect(),
+        command: vec![loader],
+        banner: tool.banner,
+        build: None,
+        platform: Vec::new(),
+    }))
+}
+
+fn with_platform(tool: Tool, settings: &ServerSettings) -> Tool {
+    let platform = settings.platform.clone();
+    Tool { platform, ..tool }
+}
+
+/// What to do about a server that is of no use.
+fn mend(trouble: &ServerTrouble, settings: &ServerSettings) -> String {
+    let other_scheme = match settings.tls {
+        true => url(settings).replacen("grpcs", "grpc", 1),
+        false => url(settings).replacen("grpc", "grpcs", 1),
+    };
+    match trouble.kind {
+        TroubleKind::Unreachable => format!(
+            "start the server, or export LDWRAP_REMOTE as it is; if it {} TLS: export LDWRAP_REMOTE={other_scheme}",
+            if settings.tls { "has no" } else { "has" }
+        ),
+        TroubleKind::Silent => format!(
+            "export LDWRAP_REMOTE={other_scheme} if the scheme is wrong, or export LDWRAP_REMOTE_TIMEOUT={} if it is slow",
+            (settings.timeout.as_secs() * 4).max(10)
+        ),
+        TroubleKind::NoCredentials => match (&settings.credential_helper, &settings.headers) {
+            (Some(helper), _) if trouble.text.contains(&*helper.to_string_lossy()) => format!(
+                "echo '{{\"uri\":\"{}\"}}' | {} get",
+                settings.endpoint,
+                crate::app::quoted(helper)
+            ),
+            (_, Some(headers)) => {
+                format!("write NAME: VALUE lines to {}", crate::app::quoted(headers))
+            }
+            _ => "export LDWRAP_REMOTE_CREDENTIAL_HELPER=FILE".into(),
+        },
+        TroubleKind::Refused => match (&settings.credential_helper, &settings.headers) {
+            (Some(_), _) => "log in anew with LDWRAP_REMOTE_CREDENTIAL_HELPER's program: what it gives is refused".into(),
+            (None, Some(headers)) => format!("put a token that is good into {}", headers.display()),
+            (None, None) => {
+                "export LDWRAP_REMOTE_HEADERS=FILE, a file with the line authorization: Bearer TOKEN".into()
+            }
+        },
+        TroubleKind::Incapable => {
+            "export LDWRAP_REMOTE with a server that executes and knows SHA-256, or unset it".into()
+        }
+        TroubleKind::Other if trouble.text.contains("LDWRAP_REMOTE_C") => {
+            "export LDWRAP_REMOTE_CA, LDWRAP_REMOTE_CERT and LDWRAP_REMOTE_KEY with PEM files that belong together".into()
+        }
+        TroubleKind::Other => "export LDWRAP_REMOTE_INSTANCE=NAME, if the server has instances".into(),
+    }
+}
+
+/// The server as `LDWRAP_REMOTE` has it.
+fn url(settings: &ServerSettings) -> String {
+    let endpoint = settings.endpoint.replacen("http", "grpc", 1);
+    match settings.path.as_str() {
+        "" => endpoint,
+        path => format!("{endpoint}/{path}"),
+    }
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_mends_a_server() {
+        let settings = ServerSettings {
+            endpoint: "http://farm:1".into(),
+            path: "main".into(),
+            ..ServerSettings::default()
+        };
+        let with = |kind, text: &str, settings: &ServerSettings| {
+            let text = text.into();
+            mend(&ServerTrouble { kind, text }, settings)
+        };
+        let fix = with(TroubleKind::Unreachable, "", &settings);
+        assert!(fix.contains("LDWRAP_REMOTE=grpcs://farm:1/main"), "{fix}");
+        let fix = with(TroubleKind::Silent, "", &settings);
+        assert!(fix.contains("LDWRAP_REMOTE_TIMEOUT=120"), "{fix}");
+        let fix = with(TroubleKind::Refused, "", &settings);
+        assert!(fix.contains("LDWRAP_REMOTE_HEADERS"), "{fix}");
+        let helped = ServerSettings {
+            credential_helper: Some("/bin/help me".into()),
+            ..settings
+        };
+        let fix = with(TroubleKind::NoCredentials, "/bin/help me failed", &helped);
+        assert_eq!(
+            fix,
+            "echo '{\"uri\":\"http://farm:1\"}' | '/bin/help me' get"
+        );
+    }
+}
