@@ -1,9 +1,9 @@
 //! The compilers in PATH, or one command: do their links reach ldwrap, and what becomes of them there?
 
 use super::driver::{self, NotProbed, Reached};
-use super::finding::{Checkup, Finding};
+use super::finding::{Checkup, Finding, Tried};
 use super::lld::{self, Lld};
-use super::setup::{INSTALL, compiles_elsewhere, mend_reason};
+use super::setup::{INSTALL, mend_reason};
 use crate::app::cache::size;
 use crate::app::probe::Answer;
 use crate::app::settings::place;
@@ -11,12 +11,13 @@ use crate::app::{quoted, shim_dir};
 use crate::jobs::toolchain::Toolchain;
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
-use shim::config::Config;
+use shim::config::{Config, Executor};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 /// Names of compilers, the one that is shown first. A version may follow: `clang-22`.
 const NAMES: [&str; 6] = ["clang", "clang++", "gcc", "g++", "cc", "c++"];
@@ -26,24 +27,31 @@ pub(super) struct Compilers<'a> {
     config: &'a Config,
     scratch: &'a Scratch,
     cache_is_usable: bool,
-    llds: Vec<Lld>,
+    server_answers: bool,
+    llds: Vec<Rc<Lld>>,
     /// How many directories were made.
     dirs: usize,
 }
 
 impl<'a> Compilers<'a> {
-    pub(super) fn new(config: &'a Config, scratch: &'a Scratch, cache_is_usable: bool) -> Self {
+    pub(super) fn new(
+        config: &'a Config,
+        scratch: &'a Scratch,
+        cache_is_usable: bool,
+        server_answers: bool,
+    ) -> Self {
         Self {
             config,
             scratch,
             cache_is_usable,
+            server_answers,
             llds: Vec::new(),
             dirs: 0,
         }
     }
 
-    /// Looks at each compiler in PATH; gives the number of problems of each.
-    pub(super) fn in_path(&mut self, checkup: &mut Checkup) -> Vec<usize> {
+    /// Looks at each compiler in PATH.
+    pub(super) fn in_path(&mut self, checkup: &mut Checkup) -> Vec<Tried> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let compilers = find(&path);
         if compilers.is_empty() {
@@ -51,76 +59,96 @@ impl<'a> Compilers<'a> {
             let fix = "export PATH=DIRECTORY:$PATH, or apt-get install clang lld";
             checkup.add(Finding::bad("compilers", text, fix));
         }
-        let problems = compilers
-            .iter()
-            .map(|compiler| checkup.add_of_compiler(&self.compiler(compiler)));
-        problems.collect()
+        let tried = compilers.iter().map(|compiler| {
+            let (found, splits) = self.compiler(compiler);
+            checkup.add_of_compiler(&found, splits)
+        });
+        tried.collect()
     }
 
-    /// Looks at the link that a command makes; gives the number of its problems.
-    pub(super) fn command(&mut self, command: &[OsString], checkup: &mut Checkup) -> usize {
-        let program = command.first().map(Path::new).unwrap_or(Path::new(""));
+    /// Looks at the link that a command makes.
+    pub(super) fn command(&mut self, command: &[OsString], checkup: &mut Checkup) -> Tried {
+        let program = command.first().map_or(Path::new(""), Path::new);
         let name = program.display().to_string();
         let mut found = Vec::new();
         let answer = self.reach(&name, command, program, &mut found);
-        if let Some(answer) = answer {
-            if self.lld_splits(&answer, &mut found) {
-                found.extend(self.link(&name, &answer));
+        let mut splits = false;
+        if let Some(answer) = &answer {
+            if let Some(lld) = self.lld_that_splits(answer, &mut found) {
+                splits = self.link(&name, answer, &lld, &mut found);
             }
         }
-        checkup.add_of_compiler(&found)
+        checkup.add_of_compiler(&found, splits)
     }
 
     /// The first lld with a clang of the same version.
-    pub(super) fn toolchain(&self) -> Option<Toolchain> {
-        self.llds.iter().find_map(|lld| lld.toolchain.clone())
+    pub(super) fn toolchain(&self) -> Option<&Toolchain> {
+        self.llds.iter().find_map(|lld| lld.toolchain.as_ref())
     }
 
-    fn compiler(&mut self, compiler: &Path) -> Vec<Finding> {
+    /// What was found, and whether its links are split.
+    fn compiler(&mut self, compiler: &Path) -> (Vec<Finding>, bool) {
         let name = compiler.display().to_string();
         let mut found = Vec::new();
         let dir = self.dir();
         let object = dir.join("a.o");
         // What is in it is looked at by no one.
-        let written = std::fs::write(&object, "").is_ok();
+        if let Err(e) = std::fs::write(&object, "") {
+            log::warn!("{}: {e}", object.display());
+        }
         let mut command: Vec<OsString> = vec![compiler.into()];
         command.extend(["-fuse-ld=lld", "-shared", "-nostdlib", "-o"].map(OsString::from));
         command.extend([dir.join("out").into(), object.into()]);
-        let Some(answer) = self
-            .reach(&name, &command, compiler, &mut found)
-            .filter(|_| written)
-        else {
-            return found;
+        let Some(answer) = self.reach(&name, &command, compiler, &mut found) else {
+            return (found, false);
         };
-        if !self.lld_splits(&answer, &mut found) {
-            return found;
-        }
-        let lld = self.lld(&answer);
-        let (clang, major) = (clang_major(compiler), lld.and_then(|lld| lld.major));
-        found.push(match (clang, major) {
-            (Some(clang), Some(major)) if clang > major => Finding::bad(
+        let Some(lld) = self.lld_that_splits(&answer, &mut found) else {
+            return (found, false);
+        };
+        let clang = clang_major(compiler);
+        if let Some(clang) = clang.filter(|&clang| lld.major.is_some_and(|lld| clang > lld)) {
+            found.push(Finding::bad(
                 &name,
-                format!("lld {major} does not read the bitcode of clang {clang}"),
+                format!(
+                    "{} does not read the bitcode of clang {clang}",
+                    lld.path.display()
+                ),
                 format!("apt-get install lld-{clang}, or export LDWRAP_REAL_LLD=FILE"),
-            ),
-            _ => self.will_be_split(&name, clang.is_some()),
-        });
-        found
+            ));
+            return (found, false);
+        }
+        let whose = match clang {
+            Some(_) => "ThinLTO links",
+            None => "links of bitcode that clang or rustc has made",
+        };
+        let by = lld.path.display();
+        let elsewhere = self.compiles_elsewhere(&lld);
+        let from = match (self.cache_is_usable, elsewhere) {
+            (true, _) => "objects come from the cache, and backends run",
+            (false, true) => "backends run",
+            (false, false) => {
+                let text = format!("{whose} by {by} gain nothing as long as the above is BAD");
+                found.push(Finding::note(&name, text, None));
+                return (found, false);
+            }
+        };
+        let place = self.place(elsewhere);
+        let text = format!("{whose} are split, by {by}: {from} {place}");
+        found.push(Finding::ok(&name, text));
+        (found, true)
     }
 
-    fn will_be_split(&self, name: &str, makes_bitcode: bool) -> Finding {
-        let whose = match makes_bitcode {
-            true => "ThinLTO links",
-            false => "links of bitcode that clang or rustc has made",
-        };
-        let from = match self.cache_is_usable {
-            true => "objects come from the cache, and backends run",
-            false => "backends run",
-        };
-        Finding::ok(
-            name,
-            format!("{whose} are split: {from} {}", place(self.config)),
-        )
+    /// Whether backends run outside an lld, as the settings want it.
+    fn compiles_elsewhere(&self, lld: &Lld) -> bool {
+        let remote = self.config.executor() == Executor::Remote;
+        lld.has_jobs && (self.server_answers || !remote)
+    }
+
+    fn place(&self, elsewhere: bool) -> String {
+        match elsewhere {
+            true => place(self.config),
+            false => "in lld's own threads".into(),
+        }
     }
 
     /// Whether a command reaches ldwrap: what that has answered.
@@ -150,55 +178,60 @@ impl<'a> Compilers<'a> {
         None
     }
 
-    /// Whether links of the lld that was found are split. It is looked at when it is found for the first time.
-    fn lld_splits(&mut self, answer: &Answer, found: &mut Vec<Finding>) -> bool {
+    /// The lld of an answer, if its links are split. It is looked at when it is found for the first time.
+    fn lld_that_splits(&mut self, answer: &Answer, found: &mut Vec<Finding>) -> Option<Rc<Lld>> {
         let real = match &answer.real {
             Ok(real) => real,
             Err(why) => {
                 found.push(Finding::bad("lld", why, no_lld(self.config)));
-                return false;
+                return None;
             }
         };
-        if self.lld(answer).is_none() {
-            let dir = self.dir();
-            let (lld, findings) = lld::check(real, self.config, &dir);
-            found.extend(findings);
-            self.llds.push(lld);
-        } else if self.lld(answer).is_some_and(|lld| !lld.splits) {
-            let text = format!("{}: see above", real.display());
-            found.push(Finding::bad("lld", text, "mend that first"));
+        let file = real.canonicalize().unwrap_or_default();
+        let known = self.llds.iter().position(|lld| lld.file == file);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let dir = self.dir();
+                let (lld, findings) = lld::check(real, self.config, &dir);
+                found.extend(findings);
+                self.llds.push(Rc::new(lld));
+                self.llds.len() - 1
+            }
+        };
+        let lld = self.llds.get(at)?.clone();
+        if known.is_some() && !lld.splits {
+            let text = "no link is split, as was said above";
+            found.push(Finding::bad(real.display(), text, "mend that first"));
         }
-        self.lld(answer).is_some_and(|lld| lld.splits)
+        Some(lld).filter(|lld| lld.splits)
     }
 
-    fn lld(&self, answer: &Answer) -> Option<&Lld> {
-        let real = answer.real.as_ref().ok()?;
-        self.llds.iter().find(|lld| lld.path == *real)
-    }
-
-    /// What becomes of the very link.
-    fn link(&self, name: &str, answer: &Answer) -> Vec<Finding> {
+    /// What becomes of the very link; whether it is split.
+    fn link(&self, name: &str, answer: &Answer, lld: &Lld, found: &mut Vec<Finding>) -> bool {
         let bitcode = match &answer.bitcode {
             Ok(bitcode) => *bitcode,
             Err(reason) => {
                 let text = format!("this link is lld's alone: {reason}");
-                return vec![Finding::bad(name, text, mend_reason(reason, self.config))];
+                found.push(Finding::bad(name, text, mend_reason(reason, self.config)));
+                return false;
             }
         };
-        let place = match (&answer.no_jobs, compiles_elsewhere(self.config)) {
-            (None, true) => place(self.config),
-            _ => "in lld's own threads".into(),
-        };
-        let text = format!(
-            "this link is split: {} of bitcode, backends run {place}",
-            size(bitcode)
-        );
-        let mut found = vec![Finding::ok(name, text)];
+        let elsewhere = answer.no_jobs.is_none() && self.compiles_elsewhere(lld);
         if let Some(why) = &answer.no_jobs {
             let text = format!("no backend of this link runs outside lld: {why}");
             found.push(Finding::note(name, text, None));
         }
-        found
+        if !self.cache_is_usable && !elsewhere {
+            let text = "this link gains nothing: there is no cache, and lld compiles everything";
+            found.push(Finding::note(name, text, None));
+            return false;
+        }
+        let by = lld.path.display();
+        let (size, place) = (size(bitcode), self.place(elsewhere));
+        let text = format!("this link is split, by {by}: {size} of bitcode, backends run {place}");
+        found.push(Finding::ok(name, text));
+        true
     }
 
     /// A new directory of ours.

@@ -59,7 +59,10 @@ pub(super) fn probe(command: &[OsString], dir: &Path) -> Result<Reached, NotProb
         .split_first()
         .ok_or_else(|| NotProbed::new("no command", "ldwrap doctor -- clang -fuse-ld=lld a.o"))?;
     let (linker, added) = match kind(command) {
-        CommandKind::Driver => (linker_of(program, args)?, format!("-Wl,{LINKS_NOTHING}")),
+        CommandKind::Driver => (
+            linker_of(program, args, dir)?,
+            format!("-Wl,{LINKS_NOTHING}"),
+        ),
         CommandKind::Linker => (program.to_string_lossy().into(), LINKS_NOTHING.to_owned()),
         CommandKind::Unknown => {
             let name = program.to_string_lossy();
@@ -77,7 +80,7 @@ pub(super) fn probe(command: &[OsString], dir: &Path) -> Result<Reached, NotProb
         .arg(added)
         .env(DOCTOR, &answer)
         .env("LDWRAP_REPORT", &report);
-    let out = output(run, program)?;
+    let out = output(run, program, dir)?;
     let left = Answer::read(&answer)
         .map_err(|e| NotProbed::new(format!("{}: {e}", answer.display()), "reinstall ldwrap"))?;
     if let Some(answer) = left {
@@ -99,10 +102,10 @@ pub(super) fn probe(command: &[OsString], dir: &Path) -> Result<Reached, NotProb
 }
 
 /// What a driver would run as the linker, if it runs that and nothing else.
-fn linker_of(program: &OsStr, args: &[OsString]) -> Result<String, NotProbed> {
+fn linker_of(program: &OsStr, args: &[OsString], dir: &Path) -> Result<String, NotProbed> {
     let mut show = Command::new(program);
     show.args(args).arg("-###");
-    let out = output(show, program)?;
+    let out = output(show, program, dir)?;
     let said = String::from_utf8_lossy(&out.stderr);
     if !out.status.success() {
         let text = first_error_line(&said).to_owned();
@@ -130,9 +133,9 @@ fn linker_of(program: &OsStr, args: &[OsString]) -> Result<String, NotProbed> {
     }
 }
 
-fn output(mut command: Command, program: &OsStr) -> Result<Output, NotProbed> {
-    // Messages that are known.
-    command.env("LC_ALL", "C");
+fn output(mut command: Command, program: &OsStr, dir: &Path) -> Result<Output, NotProbed> {
+    // Messages that are known, and temporary files that go with ours.
+    command.env("LC_ALL", "C").env("TMPDIR", dir);
     process::output(command, Role::Tool).map_err(|e| {
         let name = program.to_string_lossy();
         NotProbed::new(

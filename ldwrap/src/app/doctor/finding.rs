@@ -109,32 +109,33 @@ impl Checkup {
         }
     }
 
-    /// Shows what was found for one of several compilers, and gives how many of it are problems: they count only if
-    /// links of no compiler are split.
-    pub(super) fn add_of_compiler(&mut self, findings: &[Finding]) -> usize {
+    /// Shows what was found for a compiler: it is wrong with that one only.
+    pub(super) fn add_of_compiler(&mut self, findings: &[Finding], splits: bool) -> Tried {
         findings.iter().for_each(show);
-        findings.iter().filter(|f| f.is_bad()).count()
+        let problems = findings.iter().filter(|f| f.is_bad()).count();
+        Tried { problems, splits }
     }
 
-    /// Shows the verdict, with how many problems each compiler has. True if links will be split, and nothing is
-    /// wrong.
-    pub(super) fn conclude(&self, compilers: &[usize]) -> bool {
+    /// Shows the verdict on all compilers. True if links will be split, and nothing is wrong.
+    pub(super) fn conclude(&self, compilers: &[Tried]) -> bool {
         let (verdict, good) = self.verdict(compilers);
         println!("{verdict}");
         good
     }
 
-    fn verdict(&self, compilers: &[usize]) -> (String, bool) {
-        let some_splits = compilers.contains(&0);
-        let problems = match some_splits {
-            true => self.problems,
-            false => self.problems + compilers.iter().sum::<usize>(),
+    fn verdict(&self, compilers: &[Tried]) -> (String, bool) {
+        let splits = !self.prevented && compilers.iter().any(|tried| tried.splits);
+        // One compiler without problems is enough.
+        let of_compilers = match compilers.iter().any(|tried| tried.problems == 0) {
+            true => 0,
+            false => compilers.iter().map(|tried| tried.problems).sum(),
         };
+        let problems = self.problems + of_compilers;
         let counted = match problems {
             1 => "1 problem".to_owned(),
             n => format!("{n} problems"),
         };
-        match (some_splits && !self.prevented, problems) {
+        match (splits, problems) {
             (true, 0) => ("Links will be split.".into(), true),
             (true, _) => (
                 format!("Links will be split, but not all is well: {counted}."),
@@ -143,6 +144,14 @@ impl Checkup {
             (false, _) => (format!("Links will not be split: {counted}."), false),
         }
     }
+}
+
+/// What came of trying a compiler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tried {
+    problems: usize,
+    /// Whether its links are split.
+    splits: bool,
 }
 
 fn show(finding: &Finding) {
@@ -162,35 +171,28 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        for (checkup, compilers, verdict, good) in [
-            (checkup(0, false), &[0][..], "Links will be split.", true),
-            (checkup(0, false), &[0, 2], "Links will be split.", true),
-            (
-                checkup(1, false),
-                &[0],
-                "Links will be split, but not all is well: 1 problem.",
-                false,
-            ),
-            (
-                checkup(1, true),
-                &[0],
-                "Links will not be split: 1 problem.",
-                false,
-            ),
-            (
-                checkup(1, false),
-                &[1, 2],
-                "Links will not be split: 4 problems.",
-                false,
-            ),
-            (
-                checkup(1, false),
-                &[],
-                "Links will not be split: 1 problem.",
-                false,
-            ),
+        let good = Tried {
+            problems: 0,
+            splits: true,
+        };
+        let bad = |problems| Tried {
+            problems,
+            splits: false,
+        };
+        let well = "Links will be split, but not all is well: 1 problem.";
+        let one = "Links will not be split: 1 problem.";
+        let four = "Links will not be split: 4 problems.";
+        for (checkup, compilers, verdict) in [
+            (checkup(0, false), &[good][..], "Links will be split."),
+            (checkup(0, false), &[good, bad(2)], "Links will be split."),
+            (checkup(1, false), &[good], well),
+            (checkup(1, true), &[good], one),
+            (checkup(1, false), &[bad(1), bad(2)], four),
+            (checkup(1, false), &[bad(0), bad(2)], one),
+            (checkup(1, false), &[], one),
         ] {
-            assert_eq!(checkup.verdict(compilers), (verdict.to_owned(), good));
+            let expected = (verdict.to_owned(), verdict == "Links will be split.");
+            assert_eq!(checkup.verdict(compilers), expected);
         }
     }
 

@@ -35,12 +35,16 @@ const CACHE: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Lld {
     pub(super) path: PathBuf,
+    /// The file that this leads to.
+    pub(super) file: PathBuf,
     /// Its major version, if it says one.
     pub(super) major: Option<u32>,
     /// With the clang of the same LLVM, if there is one.
     pub(super) toolchain: Option<Toolchain>,
     /// Whether its links can be split.
     pub(super) splits: bool,
+    /// Whether backends can run outside it, if the settings want that.
+    pub(super) has_jobs: bool,
 }
 
 /// Looks at an lld; `dir` is a directory of ours, with nothing in it.
@@ -48,9 +52,11 @@ pub(super) fn check(path: &Path, config: &Config, dir: &Path) -> (Lld, Vec<Findi
     let subject = path.display();
     let mut lld = Lld {
         path: path.to_owned(),
+        file: path.canonicalize().unwrap_or_default(),
         major: None,
         toolchain: None,
         splits: false,
+        has_jobs: false,
     };
     let version = match toolchain::lld_version(path) {
         Ok(version) => version,
@@ -90,12 +96,12 @@ pub(super) fn check(path: &Path, config: &Config, dir: &Path) -> (Lld, Vec<Findi
             ));
         }
     }
-    if let Some(toolchain) = lld
-        .toolchain
-        .as_mut()
-        .filter(|_| lld.splits && compiles_elsewhere(config))
-    {
-        found.push(self_test(&subject, toolchain, config));
+    if lld.splits && compiles_elsewhere(config) {
+        if let Some(toolchain) = &mut lld.toolchain {
+            let tested = self_test(&subject, toolchain, config);
+            lld.has_jobs = !tested.is_bad();
+            found.push(tested);
+        }
     }
     (lld, found)
 }

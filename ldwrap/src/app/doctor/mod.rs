@@ -14,7 +14,7 @@ mod lld;
 mod server;
 mod setup;
 
-use crate::jobs::toolchain::Toolchain;
+use crate::executor::remote::check::Reached;
 use crate::sys::scratch::Scratch;
 use compilers::Compilers;
 use finding::{Checkup, Finding};
@@ -32,13 +32,16 @@ pub fn run(command: &[OsString], config: &Config) -> bool {
     let Some(scratch) = scratch(&mut checkup) else {
         return checkup.conclude(&[]);
     };
-    let mut compilers = Compilers::new(config, &scratch, cache_is_usable);
+    let server = reach_server(config, &mut checkup);
+    let mut compilers = Compilers::new(config, &scratch, cache_is_usable, server.is_some());
     let tried = match command.is_empty() {
         true => compilers.in_path(&mut checkup),
         false => vec![compilers.command(command, &mut checkup)],
     };
-    let toolchain = compilers.toolchain();
-    check_server(config, toolchain.as_ref(), &mut checkup);
+    if let Some(server) = server {
+        checkup.add(server::execution(&server, compilers.toolchain()));
+        server.close();
+    }
     checkup.conclude(&tried)
 }
 
@@ -63,12 +66,14 @@ fn scratch(checkup: &mut Checkup) -> Option<Scratch> {
     Scratch::new_in(Path::new("/tmp")).ok()
 }
 
-/// Tries the server, if backends are to run on one.
-fn check_server(config: &Config, toolchain: Option<&Toolchain>, checkup: &mut Checkup) {
-    if config.executor() == Executor::Remote {
-        // Why there is none has been told with the settings.
-        if let Ok(settings) = config.server() {
-            checkup.add_all(server::findings(settings, toolchain));
-        }
+/// The server, if backends are to run on one and it answers.
+fn reach_server(config: &Config, checkup: &mut Checkup) -> Option<Reached> {
+    if config.executor() != Executor::Remote {
+        return None;
     }
+    // Why there is none has been told with the settings.
+    let settings = config.server().ok()?;
+    let (findings, reached) = server::reach(settings);
+    checkup.add_all(findings);
+    reached
 }

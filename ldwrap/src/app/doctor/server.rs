@@ -13,18 +13,15 @@ use std::time::Duration;
 
 const SUBJECT: &str = "server";
 
-/// Looks at the server, which is to run the clang of `toolchain`, if one was found.
-pub(super) fn findings(settings: &ServerSettings, toolchain: Option<&Toolchain>) -> Vec<Finding> {
+/// Connects to the server: what was found, and the server if it answers.
+pub(super) fn reach(settings: &ServerSettings) -> (Vec<Finding>, Option<Reached>) {
     let url = url(settings);
     let reached = match check::reach(settings) {
         Ok(reached) => reached,
         Err(trouble) => {
             let fix = mend(&trouble, settings);
-            return vec![Finding::bad(
-                SUBJECT,
-                format!("{url}: {}", trouble.text),
-                fix,
-            )];
+            let text = format!("{url}: {}", trouble.text);
+            return (vec![Finding::bad(SUBJECT, text, fix)], None);
         }
     };
     let text = format!(
@@ -41,63 +38,54 @@ pub(super) fn findings(settings: &ServerSettings, toolchain: Option<&Toolchain>)
         let fix = "export LDWRAP_REMOTE_LOCAL=fallback".into();
         found.push(Finding::note(SUBJECT, text, Some(fix)));
     }
-    match toolchain {
-        Some(toolchain) => found.push(execution(&reached, settings, toolchain)),
-        None => found.push(Finding::note(
-            SUBJECT,
-            "execution is not tried: there is no clang to be run there",
-            None,
-        )),
-    }
-    reached.close();
-    found
+    (found, Some(reached))
 }
 
-/// Has a program executed: the workers' clang, or the smallest part of ours that runs.
-fn execution(reached: &Reached, settings: &ServerSettings, toolchain: &Toolchain) -> Finding {
-    let Some(clang) = &settings.clang else {
-        return match shipped_loader(toolchain) {
-            Err(why) => Finding::bad(
-                SUBJECT,
-                why,
-                "export LDWRAP_REMOTE_CLANG=FILE, the clang of the workers",
-            ),
-            Ok(None) => Finding::note(
-                SUBJECT,
-                "execution is not tried: clang is one program, and large",
-                None,
-            ),
-            Ok(Some(tool)) => match reached.execute(&with_platform(tool, settings)) {
-                Ok((_, time)) => Finding::ok(
-                    SUBJECT,
-                    format!("it executed a small program after {}", milliseconds(time)),
-                ),
-                Err(trouble) => not_executed(&trouble, settings),
-            },
-        };
+/// Has a program executed: the workers' own clang, which is to be that of `toolchain`, or the smallest part of that.
+pub(super) fn execution(server: &Reached, toolchain: Option<&Toolchain>) -> Finding {
+    let settings = &server.settings;
+    let Some(toolchain) = toolchain else {
+        let text = "execution is not tried: there is no clang to be run there";
+        return Finding::note(SUBJECT, text, None);
     };
-    let tool = Tool {
-        command: vec![clang.clone()],
-        banner: toolchain.banner.clone(),
-        build: None,
-        files: BTreeMap::new(),
-        platform: Vec::new(),
+    let tool = match &settings.clang {
+        Some(clang) => Ok(Some(Tool {
+            command: vec![clang.clone()],
+            banner: toolchain.banner.clone(),
+            build: None,
+            files: BTreeMap::new(),
+            platform: Vec::new(),
+        })),
+        None => shipped_loader(toolchain),
     };
-    match reached.execute(&with_platform(tool, settings)) {
-        Ok((banner, time)) if banner == toolchain.banner => {
-            let time = milliseconds(time);
-            Finding::ok(SUBJECT, format!("{clang} there is {banner}, after {time}"))
+    let tool = match tool {
+        Ok(Some(tool)) => tool,
+        Ok(None) => {
+            let text = "execution is not tried: clang is one program, and large";
+            return Finding::note(SUBJECT, text, None);
         }
-        Ok((banner, _)) => {
+        Err(why) => {
+            let fix = "export LDWRAP_REMOTE_CLANG=FILE, the clang of the workers";
+            return Finding::bad(SUBJECT, why, fix);
+        }
+    };
+    let platform = settings.platform.clone();
+    match (server.execute(&Tool { platform, ..tool }), &settings.clang) {
+        (Err(trouble), _) => not_executed(&trouble, settings),
+        (Ok((_, time)), None) => {
+            let text = format!("it executed a small program after {}", milliseconds(time));
+            Finding::ok(SUBJECT, text)
+        }
+        (Ok((said, time)), Some(clang)) if said == toolchain.banner => {
+            let text = format!("{clang} there is {said}, after {}", milliseconds(time));
+            Finding::ok(SUBJECT, text)
+        }
+        (Ok((said, _)), Some(clang)) => {
             let ours = &toolchain.banner;
-            let text = format!("{clang} there is {banner:?}, but ours is {ours:?}");
-            Finding::bad(
-                SUBJECT,
-                text,
-                "unset LDWRAP_REMOTE_CLANG, so that ours is sent",
-            )
+            let text = format!("{clang} there is {said:?}, but ours is {ours:?}");
+            let fix = "unset LDWRAP_REMOTE_CLANG, so that ours is sent";
+            Finding::bad(SUBJECT, text, fix)
         }
-        Err(trouble) => not_executed(&trouble, settings),
     }
 }
 
@@ -130,11 +118,6 @@ fn shipped_loader(toolchain: &Toolchain) -> Result<Option<Tool>, String> {
         build: None,
         platform: Vec::new(),
     }))
-}
-
-fn with_platform(tool: Tool, settings: &ServerSettings) -> Tool {
-    let platform = settings.platform.clone();
-    Tool { platform, ..tool }
 }
 
 /// What to do about a server that is of no use.

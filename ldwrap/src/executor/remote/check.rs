@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 #[derive(Debug)]
 pub(crate) struct Reached {
     server: Server,
-    settings: ServerSettings,
+    pub(crate) settings: ServerSettings,
     /// How long it took to connect and to be told what it can do.
     pub(crate) time: Duration,
     /// What it can do, for people.
