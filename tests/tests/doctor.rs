@@ -105,9 +105,9 @@ fn all_is_well() {
         transcript(
             s,
             &[],
-            "$ echo 'no object' >doctor; doctor
+            "$ echo 'no object' >doctor; LDWRAP_CACHE_SIZE=100M doctor
              ok   shim: /
-             ok   home/cache: 0 bytes of 10.0 GiB
+             ok   home/cache: 0 bytes of 100.0 MiB
              ok   : lld $N.
              ok   a small link was split: its object came from a cache the second time
              ok   bin/clang: ThinLTO links are split, by /usr/lib/llvm-$N/bin/ld.lld: objects come from the cache, and backends run in lld's own threads
@@ -297,6 +297,7 @@ fn settings_that_are_wrong() {
             $ LDWRAP_CONFIG=never.toml doctor
             BAD  LDWRAP_SPLIT=never
             -> remove split from never.toml, line 1
+            note ThinLTO links can be split, by /usr/lib/llvm-$N/bin/ld.lld, when what is BAD above is mended
             Links will not be split: 1 problem.
 
             $ LDWRAP_EXECUTOR=distributor doctor
@@ -426,6 +427,12 @@ fn the_link_of_a_command() {
             -> export LDWRAP_SPLIT=always
             Links will not be split: 1 problem.
 
+            $ LDWRAP_SPLIT=never doctor -- clang -flto=thin -fuse-ld=lld main.o
+            BAD  LDWRAP_SPLIT=never
+            -> unset LDWRAP_SPLIT
+            note this link is lld's alone: LDWRAP_SPLIT=never
+            Links will not be split: 1 problem.
+
             $ doctor -- clang -fuse-ld=lld native.o
             BAD  no bitcode
             -> compile with clang -flto=thin
@@ -508,12 +515,12 @@ fn servers_that_do_not_answer() {
             -> start the server
             Links will not be split: 1 problem.
 
-            $ LDWRAP_REMOTE=grpc://$SILENT doctor
+            $ LDWRAP_REMOTE_TIMEOUT=1 LDWRAP_REMOTE=grpc://$SILENT doctor
             BAD  no answer within 1 s
             -> export LDWRAP_REMOTE_TIMEOUT=10
             Links will be split, but not all is well: 1 problem.
 
-            $ LDWRAP_REMOTE=grpcs://$SILENT doctor
+            $ LDWRAP_REMOTE_TIMEOUT=1 LDWRAP_REMOTE=grpcs://$SILENT doctor
             BAD  no answer within 1 s
             -> export LDWRAP_REMOTE=grpc://127.0.0.1:
             Links will be split, but not all is well: 1 problem.
@@ -538,7 +545,7 @@ fn servers_that_do_not_answer() {
             -> bin/fails get
             Links will be split, but not all is well: 1 problem.
 
-            $ LDWRAP_REMOTE_CREDENTIAL_HELPER=$PWD/bin/hangs doctor
+            $ LDWRAP_REMOTE_TIMEOUT=1 LDWRAP_REMOTE_CREDENTIAL_HELPER=$PWD/bin/hangs doctor
             BAD  no credentials within 1 s
             -> bin/hangs get
             Links will be split, but not all is well: 1 problem.
@@ -554,7 +561,6 @@ fn servers_that_do_not_answer() {
             Links will be split, but not all is well: 1 problem.";
         let variables = [
             ("LDWRAP_REMOTE", dead.as_str()),
-            ("LDWRAP_REMOTE_TIMEOUT", "1"),
             ("SILENT", silent.as_str()),
         ];
         transcript(s, &variables, text);

@@ -22,29 +22,31 @@ use std::rc::Rc;
 /// Names of compilers, the one that is shown first. A version may follow: `clang-22`.
 const NAMES: [&str; 6] = ["clang", "clang++", "gcc", "g++", "cc", "c++"];
 
+/// What was found before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    pub(super) cache_is_usable: bool,
+    pub(super) server_answers: bool,
+    /// Whether no link is split, whatever the compiler.
+    pub(super) all_prevented: bool,
+}
+
 /// What is known of the compilers that were looked at.
 pub(super) struct Compilers<'a> {
     config: &'a Config,
     scratch: &'a Scratch,
-    cache_is_usable: bool,
-    server_answers: bool,
+    before: Before,
     llds: Vec<Rc<Lld>>,
     /// How many directories were made.
     dirs: usize,
 }
 
 impl<'a> Compilers<'a> {
-    pub(super) fn new(
-        config: &'a Config,
-        scratch: &'a Scratch,
-        cache_is_usable: bool,
-        server_answers: bool,
-    ) -> Self {
+    pub(super) fn new(config: &'a Config, scratch: &'a Scratch, before: Before) -> Self {
         Self {
             config,
             scratch,
-            cache_is_usable,
-            server_answers,
+            before,
             llds: Vec::new(),
             dirs: 0,
         }
@@ -123,14 +125,14 @@ impl<'a> Compilers<'a> {
         };
         let by = lld.path.display();
         let elsewhere = self.compiles_elsewhere(&lld);
-        let from = match (self.cache_is_usable, elsewhere) {
-            (true, _) => "objects come from the cache, and backends run",
-            (false, true) => "backends run",
-            (false, false) => {
-                let text = format!("{whose} by {by} gain nothing as long as the above is BAD");
-                found.push(Finding::note(&name, text, None));
-                return (found, false);
-            }
+        if self.before.all_prevented || !(self.before.cache_is_usable || elsewhere) {
+            let text = format!("{whose} can be split, by {by}, when what is BAD above is mended");
+            found.push(Finding::note(&name, text, None));
+            return (found, false);
+        }
+        let from = match self.before.cache_is_usable {
+            true => "objects come from the cache, and backends run",
+            false => "backends run",
         };
         let place = self.place(elsewhere);
         let text = format!("{whose} are split, by {by}: {from} {place}");
@@ -141,7 +143,7 @@ impl<'a> Compilers<'a> {
     /// Whether backends run outside an lld, as the settings want it.
     fn compiles_elsewhere(&self, lld: &Lld) -> bool {
         let remote = self.config.executor() == Executor::Remote;
-        lld.has_jobs && (self.server_answers || !remote)
+        lld.has_jobs && (self.before.server_answers || !remote)
     }
 
     fn place(&self, elsewhere: bool) -> String {
@@ -213,7 +215,10 @@ impl<'a> Compilers<'a> {
             Ok(bitcode) => *bitcode,
             Err(reason) => {
                 let text = format!("this link is lld's alone: {reason}");
-                found.push(Finding::bad(name, text, mend_reason(reason, self.config)));
+                found.push(match self.before.all_prevented {
+                    true => Finding::note(name, text, None),
+                    false => Finding::bad(name, text, mend_reason(reason, self.config)),
+                });
                 return false;
             }
         };
@@ -222,8 +227,8 @@ impl<'a> Compilers<'a> {
             let text = format!("no backend of this link runs outside lld: {why}");
             found.push(Finding::note(name, text, None));
         }
-        if !self.cache_is_usable && !elsewhere {
-            let text = "this link gains nothing: there is no cache, and lld compiles everything";
+        if self.before.all_prevented || !(self.before.cache_is_usable || elsewhere) {
+            let text = "this link can be split when what is BAD above is mended";
             found.push(Finding::note(name, text, None));
             return false;
         }

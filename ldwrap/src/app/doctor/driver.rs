@@ -162,22 +162,17 @@ fn kind(command: &[OsString]) -> CommandKind {
     let Some(name) = names.find(|name| !is_cache(name)) else {
         return CommandKind::Unknown;
     };
-    let is = |known: &[&[u8]]| name.split(|&b| b == b'-').any(|part| known.contains(&part));
-    if is(&[b"ld.lld", b"ld", b"ldwrap"]) {
-        CommandKind::Linker
-    } else if is(&[
-        b"clang",
-        b"clang++",
-        b"gcc",
-        b"g++",
-        b"cc",
-        b"c++",
-        b"gfortran",
-        b"flang",
-    ]) {
-        CommandKind::Driver
-    } else {
-        CommandKind::Unknown
+    // A target may stand before it, a version behind it.
+    let mut parts = name.rsplit(|&b| b == b'-').skip_while(|part| {
+        let number = |b: &u8| b.is_ascii_digit() || *b == b'.';
+        part.iter().all(number)
+    });
+    match parts.next() {
+        Some(b"ld.lld" | b"ld" | b"ldwrap") => CommandKind::Linker,
+        Some(b"clang" | b"clang++" | b"gcc" | b"g++" | b"cc" | b"c++" | b"gfortran" | b"flang") => {
+            CommandKind::Driver
+        }
+        _ => CommandKind::Unknown,
     }
 }
 
@@ -242,7 +237,8 @@ mod tests {
             ("/usr/bin/ld a.o", CommandKind::Linker),
             ("make all", CommandKind::Unknown),
             ("./build.sh", CommandKind::Unknown),
-            ("clang-format x", CommandKind::Driver),
+            ("clang-format x", CommandKind::Unknown),
+            ("22 x", CommandKind::Unknown),
             ("ccache", CommandKind::Unknown),
         ] {
             assert_eq!(kind(&command(line)), expected, "{line}");

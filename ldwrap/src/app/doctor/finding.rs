@@ -103,6 +103,11 @@ impl Checkup {
         show(&finding);
     }
 
+    /// Whether no link at all is split, as far as was found.
+    pub(super) fn all_prevented(&self) -> bool {
+        self.prevented
+    }
+
     pub(super) fn add_all(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for finding in findings {
             self.add(finding);

@@ -16,7 +16,7 @@ mod setup;
 
 use crate::executor::remote::check::Reached;
 use crate::sys::scratch::Scratch;
-use compilers::Compilers;
+use compilers::{Before, Compilers};
 use finding::{Checkup, Finding};
 use shim::config::{Config, Executor};
 use std::ffi::OsString;
@@ -33,7 +33,12 @@ pub fn run(command: &[OsString], config: &Config) -> bool {
         return checkup.conclude(&[]);
     };
     let server = reach_server(config, &mut checkup);
-    let mut compilers = Compilers::new(config, &scratch, cache_is_usable, server.is_some());
+    let found = Before {
+        cache_is_usable,
+        server_answers: server.is_some(),
+        all_prevented: checkup.all_prevented(),
+    };
+    let mut compilers = Compilers::new(config, &scratch, found);
     let tried = match command.is_empty() {
         true => compilers.in_path(&mut checkup),
         false => vec![compilers.command(command, &mut checkup)],

@@ -136,7 +136,8 @@ fn mend(trouble: &ServerTrouble, settings: &ServerSettings) -> String {
             (settings.timeout.as_secs() * 4).max(10)
         ),
         TroubleKind::NoCredentials => match (&settings.credential_helper, &settings.headers) {
-            (Some(helper), _) if trouble.text.contains(&*helper.to_string_lossy()) => format!(
+            (Some(helper), headers)
+                if headers.is_none() || trouble.text.contains(&*helper.to_string_lossy()) => format!(
                 "echo '{{\"uri\":\"{}\"}}' | {} get",
                 settings.endpoint,
                 crate::app::quoted(helper)
