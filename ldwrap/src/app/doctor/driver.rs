@@ -1,8 +1,8 @@
 //! Which linker a command runs, found out without linking anything.
 //!
 //! A compiler driver first shows what it would run (`-###`). If that is a link and nothing else, the command is run with
-//! `-Wl,--version` behind it: no linker that was ever seen links then, so that nothing is overwritten. A linker in our
-//! place leaves an answer instead ([`crate::app::probe`]).
+//! `-Wl,--version` behind it: no linker that was ever seen links then. A linker in our place leaves an answer instead
+//! ([`crate::app::probe`]). Drivers remove the output of a link that fails; so the command gets another one.
 
 use crate::app::probe::{Answer, LINKS_NOTHING};
 use crate::sys::process::{self, Role, first_error_line};
@@ -78,6 +78,8 @@ pub(super) fn probe(command: &[OsString], dir: &Path) -> Result<Reached, NotProb
     let mut run = Command::new(program);
     run.args(args)
         .arg(added)
+        .arg("-o")
+        .arg(dir.join("out"))
         .env(DOCTOR, &answer)
         .env("LDWRAP_REPORT", &report);
     let out = output(run, program, dir)?;

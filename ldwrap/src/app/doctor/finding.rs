@@ -1,7 +1,7 @@
 //! What the doctor finds, as lines for people, and the verdict.
 
 use std::fmt::Display;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 /// How good a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Checkup {
     /// Shows the verdict on all compilers. True if links will be split, and nothing is wrong.
     pub(super) fn conclude(&self, compilers: &[Tried]) -> bool {
         let (verdict, good) = self.verdict(compilers);
-        println!("{verdict}");
+        print(&format!("{verdict}\n"));
         good
     }
 
@@ -159,8 +159,13 @@ pub(super) struct Tried {
     splits: bool,
 }
 
+/// Where nobody reads it any more, the exit status still tells.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
 fn show(finding: &Finding) {
-    print!("{}", finding.shown(std::io::stdout().is_terminal()));
+    print(&finding.shown(io::stdout().is_terminal()));
 }
 
 #[cfg(test)]
