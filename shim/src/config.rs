@@ -141,6 +141,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// See [`crate::settings::VERIFY`].
     pub verify: Option<PathBuf>,
+    /// See [`crate::settings::DOCTOR`].
+    pub doctor: Option<PathBuf>,
     /// What of the above was set, in the order in which it was taken: the last of a setting holds.
     pub given: Vec<Given>,
     /// What was set and could not be understood, as sentences for the user.
@@ -167,6 +169,7 @@ impl Default for Config {
             keep: None,
             server: ServerSettings::default(),
             verify: None,
+            doctor: None,
             given: Vec::new(),
             complaints: Vec::new(),
             server_trouble: None,

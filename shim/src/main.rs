@@ -46,8 +46,11 @@ fn link(argv: Argv) -> String {
     };
     let config = read_settings::read();
 
-    // Logging, keeping and verifying are ldwrap's, which decides the same.
-    let talk = config.log.is_some() || config.keep.is_some() || config.verify.is_some();
+    // Logging, keeping, verifying and answering the doctor are ldwrap's, which decides the same.
+    let talk = config.log.is_some()
+        || config.keep.is_some()
+        || config.verify.is_some()
+        || config.doctor.is_some();
     let (reason, output) = match decide(argv.args(), &config, 1) {
         Decision::Forward { reason, output } if !talk => (reason, output),
         _ => match ldwrap() {

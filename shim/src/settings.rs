@@ -44,6 +44,9 @@ pub const CONFIG: &str = "LDWRAP_CONFIG";
 /// A directory for what the verification of each link found: set by `ldwrap verify` for the command that it
 /// runs, and by nobody else.
 pub const VERIFY: &str = "LDWRAP_VERIFY";
+/// A file for the answer of the linker that a command reaches: set by `ldwrap doctor` for the command that it runs, and
+/// by nobody else.
+pub const DOCTOR: &str = "LDWRAP_DOCTOR";
 /// How often a script in the place of lld has led back to us; set by ourselves ([`crate::lld::depth_for`]).
 pub const DEPTH: &str = "LDWRAP_DEPTH";
 /// How often scripts in the place of a compiler have been run; set by ourselves ([`crate::compiler::exec`]).

@@ -328,21 +328,7 @@ fn limits() {
 fn a_filter_that_is_refused() {
     each_llvm(|s| {
         sources(s);
-        s.write(
-            "refuse.c",
-            "#include <errno.h>\n#include <linux/filter.h>\n#include <linux/seccomp.h>\n\
-             #include <stddef.h>\n#include <sys/prctl.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n\
-             int main(int n, char **v) {\n\
-             struct sock_filter f[] = {\n\
-             BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),\n\
-             BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, 0, 1),\n\
-             BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),\n\
-             BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};\n\
-             struct sock_fprog p = {4, f};\n\
-             if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p)) return 90;\n\
-             execv(v[1], v + 1); return 91; }\n",
-        );
-        s.sh("clang-$N refuse.c -o refuse");
+        s.sh("clang-$N $FIXTURES/refuse.c -o refuse");
         let link = "./refuse $LD -shared -o $OUT main.o one.o";
         s.link_both_with(&[LENIENT], link)
             .same()

@@ -4,8 +4,17 @@ use shim::config::{Config, Executor};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// A sentence on each such thing.
-pub fn notes(config: &Config) -> Vec<String> {
+/// One such thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// What it is, without a full stop.
+    pub what: String,
+    /// What to do if it is not what its user wants.
+    pub fix: String,
+}
+
+/// All such things.
+pub fn notes(config: &Config) -> Vec<Advice> {
     let mut notes = Vec::new();
     notes.extend(unencrypted(config));
     if let Some(dir) = config.cache_dir.as_ref().filter(|_| config.cache_size > 0) {
@@ -20,7 +29,7 @@ pub fn notes(config: &Config) -> Vec<String> {
 }
 
 /// Credentials that everyone on the way can read.
-fn unencrypted(config: &Config) -> Option<String> {
+fn unencrypted(config: &Config) -> Option<Advice> {
     let server = &config.server;
     let named = [
         ("LDWRAP_REMOTE_HEADERS", &server.headers),
@@ -30,23 +39,30 @@ fn unencrypted(config: &Config) -> Option<String> {
     let host = server.endpoint.strip_prefix("http://")?;
     let here = ["localhost:", "127.", "[::1]:"];
     let leaves = !here.iter().any(|local| host.starts_with(local));
-    (config.executor() == Executor::Remote && leaves).then(|| {
-        format!("LDWRAP_REMOTE begins with grpc://, so that what {name} gives is sent unencrypted: say grpcs:// if the server has TLS")
+    (config.executor() == Executor::Remote && leaves).then(|| Advice {
+        what: format!(
+            "LDWRAP_REMOTE begins with grpc://, so that what {name} gives is sent unencrypted"
+        ),
+        fix: "say grpcs:// if the server has TLS".into(),
     })
 }
 
 /// Who but this user can write to a directory, if anyone.
-fn writers(dir: &Path) -> Option<String> {
+fn writers(dir: &Path) -> Option<Advice> {
     let metadata = std::fs::metadata(dir).ok()?;
     let dir = dir.display();
     let trust = "who can thereby change what your links produce";
     let owner = metadata.uid();
     if owner != nix::unistd::geteuid().as_raw() && owner != 0 {
-        Some(format!("{dir} belongs to user {owner}, {trust}"))
+        Some(Advice {
+            what: format!("{dir} belongs to user {owner}, {trust}"),
+            fix: "set LDWRAP_CACHE_DIR to a directory of your own".into(),
+        })
     } else if metadata.mode() & 0o022 != 0 {
-        Some(format!(
-            "{dir} can be written by other users, {trust}: chmod go-w {dir}"
-        ))
+        Some(Advice {
+            what: format!("{dir} can be written by other users, {trust}"),
+            fix: format!("chmod go-w {dir}"),
+        })
     } else {
         None
     }
@@ -63,12 +79,12 @@ mod tests {
         let mut config = Config::default();
         config.server.endpoint = "http://farm:1".into();
         config.executor = Some(Executor::Remote);
-        assert_eq!(notes(&config), Vec::<String>::new());
+        assert_eq!(notes(&config), []);
         config.server.headers = Some("headers".into());
-        assert!(notes(&config)[0].contains("LDWRAP_REMOTE_HEADERS"));
+        assert!(notes(&config)[0].what.contains("LDWRAP_REMOTE_HEADERS"));
         for safe in ["https://farm:1", "http://localhost:1", "http://127.0.0.1:1"] {
             config.server.endpoint = safe.into();
-            assert_eq!(notes(&config), Vec::<String>::new(), "{safe}");
+            assert_eq!(notes(&config), [], "{safe}");
         }
     }
 

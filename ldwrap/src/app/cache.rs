@@ -60,7 +60,7 @@ pub fn run(what: &CacheCommand, config: &Config) -> Result<(), String> {
 }
 
 /// A number of bytes for people.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["bytes", "KiB", "MiB"] {
         if value < 1024.0 {

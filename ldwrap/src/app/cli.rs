@@ -2,7 +2,7 @@
 
 use crate::app::cache::CacheCommand;
 use crate::app::{cache, compilers, doctor, manual, run, settings, verify};
-use crate::sys::{keep, signals};
+use crate::sys::signals;
 use clap::{CommandFactory, Parser, Subcommand};
 use shim::config::Config;
 use shim::kind::{HEAD_LEN, Kind, kind_of};
@@ -52,8 +52,16 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-    /// Check lld, clang, the kernel and the directories that a split needs
-    Doctor,
+    /// Say whether links will be split, and if not, why and what to do
+    ///
+    /// Looks at the settings, the cache, the server if there is one, and each compiler in PATH: does it reach the shim, by
+    /// which lld and clang, and can a small link be split? With a command, at the link that it makes; that is not
+    /// done, and nothing is written. The exit status is 0 if links will be split and nothing is wrong, otherwise 1.
+    Doctor {
+        /// The command of a link, such as clang -flto=thin -fuse-ld=lld a.o, or ld.lld a.o
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
     /// Show what is set, by which variable or file, and what that means
     Config {
         /// Show what is not set too
@@ -116,7 +124,7 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
             }
         },
         Command::Compilers { dir } => compilers::run(dir.as_deref()),
-        Command::Doctor => doctor::run(config),
+        Command::Doctor { command } => return Some(u8::from(!doctor::run(&command, config))),
         Command::Config { all } => settings::show(config, all),
         Command::Cache { what } => cache::run(&what, config),
         Command::Help { topic } => help(&topic),
@@ -205,9 +213,7 @@ fn help_of_command(words: &[String]) -> Result<String, String> {
 }
 
 fn env() -> Result<(), String> {
-    let mut dir = Vec::new();
-    keep::quote(super::shim_dir()?.as_os_str(), &mut dir);
-    let dir = String::from_utf8_lossy(&dir);
+    let dir = super::quoted(&super::shim_dir()?);
     println!("# clang and gcc look here for ld.lld first, when they link with -fuse-ld=lld.");
     println!("export COMPILER_PATH={dir}\"${{COMPILER_PATH:+:$COMPILER_PATH}}\"");
     println!("# rustc: ThinLTO by the linker, and clang's search for it rather than rustc's own.");

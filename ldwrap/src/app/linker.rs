@@ -1,6 +1,7 @@
 //! ldwrap as the linker: decide, watch lld, and where that fails, be the real lld.
 
 use crate::admit::{History, Limits};
+use crate::app::probe;
 use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
 use crate::executor::remote::Server;
@@ -41,6 +42,9 @@ const COUNTED: u64 = 64 << 20;
 /// run; a forwarded link is another program from then on.
 pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     let start = Instant::now();
+    if let Some(file) = &config.doctor {
+        return probe::answer(argv0, args, config, file);
+    }
     for complaint in &config.complaints {
         log::warn!("{complaint}");
         if std::io::stderr().is_terminal() {

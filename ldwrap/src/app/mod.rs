@@ -8,10 +8,12 @@ pub mod doctor;
 pub mod explain;
 pub mod linker;
 pub mod manual;
+pub(crate) mod probe;
 pub mod run;
 pub mod settings;
 pub mod verify;
 
+use crate::sys::keep;
 use std::path::{Path, PathBuf};
 
 /// Where the directory of the shim may be in a prefix: distributions differ. `scripts/install --libdir` takes these.
@@ -27,6 +29,13 @@ fn shim_dir() -> Result<PathBuf, String> {
         let (exe, dir) = (exe.display(), dir.display());
         format!("{dir} has no ld.lld; {exe} can be it: mkdir -p {dir} && ln -s {exe} {dir}/ld.lld")
     })
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let mut text = Vec::new();
+    keep::quote(path.as_os_str(), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The first of [`SHIM_DIRS`] in a prefix that has an `ld.lld`.

@@ -20,13 +20,7 @@ pub fn show(config: &Config, all: bool) -> Result<(), String> {
         println!("Nothing is set.");
     }
     println!();
-    let place = match config.executor() {
-        Executor::Local => "in lld's own threads".into(),
-        Executor::Clang => "in a clang process each, on this machine".into(),
-        Executor::Remote => format!("on {}, and in lld's own threads", config.server.endpoint),
-        Executor::Distributor => "in lld's own threads: distributor is not there yet".into(),
-    };
-    println!("Backends run {place}.");
+    println!("Backends run {}.", place(config));
     match (&config.cache_dir, config.cache_size) {
         (Some(dir), 1..) => println!("Objects are kept in {}.", dir.display()),
         (_, 0) => println!("No objects are kept."),
@@ -34,8 +28,8 @@ pub fn show(config: &Config, all: bool) -> Result<(), String> {
             "No objects are kept: there is no directory for them without HOME, XDG_CACHE_HOME or LDWRAP_CACHE_DIR."
         ),
     }
-    for note in advice::notes(config) {
-        println!("Note: {note}.");
+    for advice in advice::notes(config) {
+        println!("Note: {}: {}.", advice.what, advice.fix);
     }
     if config.complaints.is_empty() {
         return Ok(());
@@ -45,4 +39,14 @@ pub fn show(config: &Config, all: bool) -> Result<(), String> {
         println!("{complaint}");
     }
     Err("some settings are bad: see above".into())
+}
+
+/// Where backends run, as the settings say.
+pub(crate) fn place(config: &Config) -> String {
+    match config.executor() {
+        Executor::Local => "in lld's own threads".into(),
+        Executor::Clang => "in a clang process each, on this machine".into(),
+        Executor::Remote => format!("on {}, and in lld's own threads", config.server.endpoint),
+        Executor::Distributor => "in lld's own threads: distributor is not there yet".into(),
+    }
 }

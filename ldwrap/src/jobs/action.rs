@@ -137,11 +137,15 @@ impl Action {
 }
 
 impl Action {
-    /// Makes the Action that asks a compiler on the workers for its version. Not to be answered from a
-    /// cache: at that path there may be another one now.
-    #[must_use]
-    pub fn asking_version(tool: &Tool) -> Self {
+    /// Makes the Action that asks a program on the workers, or one that comes along, for its version. Not to be
+    /// answered from a cache: at that path there may be another one now. Fails for names that are not UTF-8.
+    pub fn asking_version(tool: &Tool) -> io::Result<Self> {
         let mut blobs = HashMap::new();
+        let mut root = Tree::default();
+        for (name, file) in &tool.files {
+            root.file(name, file.digest, file.executable)?;
+            blobs.insert(file.digest, Content::File(file.source.clone()));
+        }
         let mut put = |message: Vec<u8>| {
             let digest = Digest::of(&message);
             blobs.insert(digest, Content::Bytes(message));
@@ -158,13 +162,13 @@ impl Action {
         };
         let action = api::Action {
             command_digest: Some(put(command.encode_to_vec()).as_api()),
-            input_root_digest: Some(Tree::default().digest(&mut put).as_api()),
+            input_root_digest: Some(root.digest(&mut put).as_api()),
             do_not_cache: true,
             platform: Some(platform),
             ..api::Action::default()
         };
         let digest = put(action.encode_to_vec());
-        Self { digest, blobs }
+        Ok(Self { digest, blobs })
     }
 }
 

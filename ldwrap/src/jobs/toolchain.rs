@@ -170,6 +170,11 @@ impl Toolchain {
     }
 }
 
+/// The version that an lld says of itself, `22.1.8`.
+pub fn lld_version(lld: &Path) -> Result<String, ToolchainError> {
+    version_of(lld, LLD).map(|(version, _)| version)
+}
+
 /// The major version of an lld. Its dynamic section says it where it uses LLVM's library; else it is asked,
 /// and the answer is kept in the cache directory. `None` where it does not tell.
 pub fn lld_major(lld: &Path, cache_dir: Option<&Path>) -> Option<u32> {

@@ -32,24 +32,33 @@ pub(super) struct Client {
     executions: Executions,
     pub(super) uploads: Uploader,
     pub(super) downloads: Downloader,
-    /// Whether the server takes results that were made elsewhere (UpdateActionResult).
-    pub(super) accepts_results: bool,
+    pub(super) capabilities: Capabilities,
 }
 
 /// What a server can do.
-struct Capabilities {
+#[derive(Debug)]
+pub(super) struct Capabilities {
     blob_limits: BlobLimits,
-    accepts_results: bool,
+    /// Whether it takes results that were made elsewhere (UpdateActionResult).
+    pub(super) accepts_results: bool,
+    /// The digest functions that it names, as the API numbers them.
+    pub(super) digest_functions: Vec<i32>,
+    /// Bytes of blobs in a batch, as it says; 0 for any number.
+    pub(super) max_batch: i64,
 }
 
 impl Client {
     /// Connects and asks what the server can do. Fails if it cannot do what backends need.
     pub(super) async fn connect(settings: &ServerSettings) -> Result<Self, Status> {
-        let owned = settings.clone();
-        // Runs the user's credential helper, which may take long.
-        let credentials = tokio::task::spawn_blocking(move || Credentials::read(&owned)).await;
-        let credentials = credentials.unwrap_or_else(|e| Err(std::io::Error::other(e)));
-        let credentials = credentials.map_err(|e| invalid("credentials", &e))?;
+        let credentials = read_credentials(settings).await?;
+        Self::connect_with(settings, credentials).await
+    }
+
+    /// The same with credentials that were read.
+    pub(super) async fn connect_with(
+        settings: &ServerSettings,
+        credentials: Credentials,
+    ) -> Result<Self, Status> {
         let endpoint = endpoint(settings)?;
         let timeout = settings.timeout.min(CONNECT_TIMEOUT);
         let connections = |n| Connections::new(n, &endpoint, timeout, &credentials);
@@ -72,7 +81,7 @@ impl Client {
                 limits,
             ),
             downloads: Downloader::new(caller.clone(), connections(settings.connections), limits),
-            accepts_results: capabilities.accepts_results,
+            capabilities,
             short_calls,
             caller,
         })
@@ -162,6 +171,14 @@ impl Client {
     }
 }
 
+/// Reads the file of headers and runs the credential helper, which may take long.
+pub(super) async fn read_credentials(settings: &ServerSettings) -> Result<Credentials, Status> {
+    let owned = settings.clone();
+    let credentials = tokio::task::spawn_blocking(move || Credentials::read(&owned)).await;
+    let credentials = credentials.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+    credentials.map_err(|e| invalid("credentials", &e))
+}
+
 fn invalid(what: &str, e: &dyn std::fmt::Display) -> Status {
     Status::invalid_argument(format!("{what}: {e}"))
 }
@@ -229,7 +246,10 @@ async fn get_capabilities(
         blob_limits: BlobLimits::of(&cache),
         accepts_results: cache
             .action_cache_update_capabilities
+            .as_ref()
             .is_some_and(|u| u.update_enabled),
+        max_batch: cache.max_batch_total_size_bytes,
+        digest_functions: cache.digest_functions,
     })
 }
 

@@ -7,11 +7,12 @@
 //! here: a server never fails a link, and no core here waits for it for long.
 //!
 //! Each file uses only those above it: `calls` with `auth`, `connections`, `blobs`, `execution`, `client`, then
-//! `server`, `results` and `counts`, `remote_side`, `executor`.
+//! `server`, `results`, `check` and `counts`, `remote_side`, `executor`.
 
 mod auth;
 mod blobs;
 mod calls;
+pub(crate) mod check;
 mod client;
 mod connections;
 mod counts;

@@ -60,7 +60,7 @@ pub(super) async fn share_object(
     action: &Digest,
     object: Vec<u8>,
 ) -> Result<(), Status> {
-    if !client.accepts_results {
+    if !client.capabilities.accepts_results {
         return Ok(());
     }
     let digest = Digest::of(&object);
@@ -79,9 +79,12 @@ pub(super) async fn share_object(
     client.update_action_result(action, &result).await
 }
 
-/// Checks that the workers' own clang has this lld's version: another one would make other code.
-pub(super) async fn check_clang_version(client: &Client, tool: &Tool) -> Result<(), Status> {
-    let action = Action::asking_version(tool);
+/// Has a program executed that says its version: the result, and its standard output.
+pub(super) async fn ask_version(
+    client: &Client,
+    tool: &Tool,
+) -> Result<(Box<api::ActionResult>, String), Status> {
+    let action = Action::asking_version(tool)?;
     let (result, _) = client.execute(&action, 0, &|_| {}).await?;
     let mut output = result.stdout_raw.clone();
     if let (true, Some(digest)) = (output.is_empty(), &result.stdout_digest) {
@@ -89,7 +92,13 @@ pub(super) async fn check_clang_version(client: &Client, tool: &Tool) -> Result<
             (output, _) = client.downloads.fetch(&digest).await?;
         }
     }
-    let output = String::from_utf8_lossy(&output);
+    let output = String::from_utf8_lossy(&output).into_owned();
+    Ok((result, output))
+}
+
+/// Checks that the workers' own clang has this lld's version: another one would make other code.
+pub(super) async fn check_clang_version(client: &Client, tool: &Tool) -> Result<(), Status> {
+    let (result, output) = ask_version(client, tool).await?;
     let first = output.lines().next().unwrap_or_default();
     if first == tool.banner {
         return Ok(());

@@ -1,0 +1,178 @@
+//! What `ldwrap doctor` is told by the linker that a command reaches.
+//!
+//! Only the linker itself knows what the drivers before it have made of a command: its arguments, its environment, and
+//! which compiler called it. So the doctor runs the command with `LDWRAP_DOCTOR` naming a file, and with `--version`, with
+//! which any linker links nothing. Where the linker is ldwrap, it leaves here what it would do, and links nothing either.
+
+use crate::jobs::toolchain;
+use crate::link::eligibility;
+use serde_json::{Value, json};
+use shim::cmdline::CommandLine;
+use shim::config::{Config, Executor, Split};
+use shim::decide::{Decision, decide};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// The option with which every linker links nothing.
+pub(crate) const LINKS_NOTHING: &str = "--version";
+
+/// Bitcode is counted up to this (bytes).
+const COUNTED: u64 = 64 << 20;
+
+/// What a linker has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The real lld; an error says where it was looked for.
+    pub(crate) real: Result<PathBuf, String>,
+    /// Bytes of bitcode, as far as they were counted; an error says why the link is lld's alone.
+    pub(crate) bitcode: Result<u64, String>,
+    /// Why no jobs are made of it, if the settings ask for jobs.
+    pub(crate) no_jobs: Option<String>,
+}
+
+/// In ldwrap as the linker: leaves an answer in `file`. Gives the exit status.
+pub(crate) fn answer(argv0: &OsStr, args: &[OsString], config: &Config, file: &Path) -> u8 {
+    // What the doctor has added.
+    let added = args.iter().rposition(|arg| arg == LINKS_NOTHING);
+    let args: Vec<OsString> = args
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| Some(*n) != added)
+        .map(|(_, arg)| arg.clone())
+        .collect();
+    let real = shim::lld::find(argv0, config, std::env::var_os("PATH").as_deref());
+    let (bitcode, no_jobs) = match &real {
+        Ok(real) => plan(&args, real, config),
+        Err(_) => (Err(String::new()), None),
+    };
+    let answer = Answer {
+        real: real.map_err(|e| e.to_string()),
+        bitcode,
+        no_jobs,
+    };
+    match std::fs::write(file, answer.to_json().to_string()) {
+        Ok(()) => 0,
+        Err(e) => {
+            eprintln!("ldwrap: {}: {e}", file.display());
+            1
+        }
+    }
+}
+
+/// How much bitcode a link has, or why it is lld's alone; and why no jobs are made of it.
+fn plan(args: &[OsString], real: &Path, config: &Config) -> (Result<u64, String>, Option<String>) {
+    let bitcode = match decide(args.iter().map(OsString::as_os_str), config, COUNTED) {
+        Decision::Forward { reason, .. } => return (Err(reason), None),
+        Decision::Split { bitcode, .. } => bitcode,
+    };
+    let watched = || -> Result<(CommandLine, u32), String> {
+        let cmd = CommandLine::parse(args).map_err(|e| e.to_string())?;
+        let major = toolchain::lld_major(real, config.cache_dir.as_deref())
+            .ok_or_else(|| format!("cannot tell the version of {}", real.display()))?;
+        eligibility::watched(&cmd, major)?;
+        Ok((cmd, major))
+    };
+    let (cmd, major) = match watched() {
+        Ok(watched) => watched,
+        Err(reason) => return (Err(reason), None),
+    };
+    let jobs = || {
+        eligibility::jobs(args, &cmd, major)?;
+        match config.executor() == Executor::Remote && config.split == Split::Auto {
+            true => eligibility::server(bitcode),
+            false => Ok(()),
+        }
+    };
+    let no_jobs = match config.executor() {
+        Executor::Clang | Executor::Remote => jobs().err(),
+        Executor::Local | Executor::Distributor => None,
+    };
+    (Ok(bitcode), no_jobs)
+}
+
+impl Answer {
+    /// Reads what a linker has left; `None` if it has left nothing.
+    pub(crate) fn read(file: &Path) -> io::Result<Option<Self>> {
+        let text = match std::fs::read_to_string(file) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text?,
+        };
+        let value: Value = serde_json::from_str(&text)?;
+        Ok(Self::from_json(&value))
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            // A path is bytes.
+            "real": self.real.as_ref().ok().map(|p| p.as_os_str().as_bytes()),
+            "no_lld": self.real.as_ref().err(),
+            "bitcode": self.bitcode.as_ref().ok(),
+            "reason": self.bitcode.as_ref().err(),
+            "no_jobs": self.no_jobs,
+        })
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        let real = match value.get("real").and_then(Value::as_array) {
+            Some(bytes) => {
+                let byte = |b: &Value| b.as_u64().and_then(|b| u8::try_from(b).ok());
+                let bytes: Option<Vec<u8>> = bytes.iter().map(byte).collect();
+                Ok(PathBuf::from(OsString::from_vec(bytes?)))
+            }
+            None => Err(text("no_lld")?),
+        };
+        let bitcode = match value.get("bitcode").and_then(Value::as_u64) {
+            Some(bytes) => Ok(bytes),
+            None => Err(text("reason")?),
+        };
+        Some(Self {
+            real,
+            bitcode,
+            no_jobs: text("no_jobs"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_as_it_was_left() {
+        let left = Answer {
+            real: Ok(OsString::from_vec(b"/a \xff/ld.lld".to_vec()).into()),
+            bitcode: Ok(7),
+            no_jobs: Some("--lto-O0".into()),
+        };
+        let none = Answer {
+            real: Err("tried".into()),
+            bitcode: Err("no bitcode".into()),
+            no_jobs: None,
+        };
+        for answer in [left, none] {
+            let text = answer.to_json().to_string();
+            let value = serde_json::from_str(&text).unwrap();
+            assert_eq!(Answer::from_json(&value), Some(answer));
+        }
+        assert_eq!(Answer::from_json(&json!({"real": [300]})), None);
+        let gone = Path::new("/nonexistent/answer");
+        assert_eq!(Answer::read(gone).unwrap(), None);
+    }
+
+    #[test]
+    fn a_linker_leaves_what_it_would_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("answer");
+        let config = Config {
+            real_lld: Some("/nonexistent/ld.lld".into()),
+            ..Config::default()
+        };
+        let args = ["-o", "x", LINKS_NOTHING].map(OsString::from);
+        assert_eq!(answer(OsStr::new("ld.lld"), &args, &config, &file), 0);
+        let left = Answer::read(&file).unwrap().unwrap();
+        assert!(left.real.unwrap_err().contains("/nonexistent/ld.lld"));
+    }
+}
