@@ -147,13 +147,13 @@ fn the_shim_is_not_reached() {
             Links will not be split: 1 problem.
 
             $ COMPILER_PATH= DOCTOR=bare/bin/ldwrap doctor
-            BAD  bare/bin/ldwrap is not installed
-            -> scripts/install --prefix
+            BAD  bare/lib/ldwrap has no ld.lld
+            -> /bare/lib/ldwrap/ld.lld
             Links will not be split: 2 problems.
 
             $ DOCTOR=bare/bin/ldwrap doctor
-            BAD  bare/bin/ldwrap is not installed
-            -> scripts/install --prefix
+            BAD  bare/lib/ldwrap has no ld.lld
+            -> /bare/lib/ldwrap/ld.lld
             Links will be split, but not all is well: 1 problem.
 
             $ COMPILER_PATH=$PWD/alone doctor

@@ -213,7 +213,7 @@ fn help_of_command(words: &[String]) -> Result<String, String> {
 }
 
 fn env() -> Result<(), String> {
-    let dir = super::quoted(&super::shim_dir()?);
+    let dir = super::quoted(&super::shim_dir().map_err(|e| e.to_string())?);
     println!("# clang and gcc look here for ld.lld first, when they link with -fuse-ld=lld.");
     println!("export COMPILER_PATH={dir}\"${{COMPILER_PATH:+:$COMPILER_PATH}}\"");
     println!("# rustc: ThinLTO by the linker, and clang's search for it rather than rustc's own.");

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Makes the links in `dir`, by default the shim's own directory, removes those whose compiler is gone, and prints
 /// what it did.
 pub fn run(dir: Option<&Path>) -> Result<(), String> {
-    let shims = shim_dir()?;
+    let shims = shim_dir().map_err(|e| e.to_string())?;
     let dir = dir.unwrap_or(&shims);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let names = programs_in(&path, names_compiler);

@@ -19,15 +19,29 @@ use std::path::{Path, PathBuf};
 /// Where the directory of the shim may be in a prefix: distributions differ. `scripts/install --libdir` takes these.
 const SHIM_DIRS: [&str; 3] = ["lib/ldwrap", "lib64/ldwrap", "libexec/ldwrap"];
 
-/// The directory with `ld.lld` in the prefix that we are installed in; an error says how to make one.
-fn shim_dir() -> Result<PathBuf, String> {
-    let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
+/// Why there is no directory of the shim, and the line that makes one.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}: {fix}")]
+struct NoShim {
+    why: String,
+    fix: String,
+}
+
+/// The directory with `ld.lld` in the prefix that we are installed in.
+fn shim_dir() -> Result<PathBuf, NoShim> {
+    let exe = std::env::current_exe().map_err(|e| NoShim {
+        why: format!("cannot tell where ldwrap is: {e}"),
+        fix: "mount /proc".into(),
+    })?;
     let prefix = exe.parent().and_then(Path::parent);
     let prefix = prefix.unwrap_or(Path::new("/"));
     shim_dir_of(prefix).ok_or_else(|| {
         let dir = prefix.join(SHIM_DIRS[0]);
-        let (exe, dir) = (exe.display(), dir.display());
-        format!("{dir} has no ld.lld; {exe} can be it: mkdir -p {dir} && ln -s {exe} {dir}/ld.lld")
+        let why = format!("{} has no ld.lld", dir.display());
+        let (exe, dir) = (quoted(&exe), quoted(&dir));
+        // ldwrap is a linker, too.
+        let fix = format!("mkdir -p {dir} && ln -s {exe} {dir}/ld.lld");
+        NoShim { why, fix }
     })
 }
 

@@ -50,7 +50,7 @@ pub fn command(command: &[OsString], config: &Config) -> Result<ExitStatus, NotR
     let (program, args) = command
         .split_first()
         .ok_or_else(|| NotRun::ours("no command to run"))?;
-    let shims = shim_dir().map_err(NotRun::ours)?;
+    let shims = shim_dir().map_err(|e| NotRun::ours(e.to_string()))?;
     // From here on signals are the command's, so that we are there to remove the directory.
     let signals = Forwarded::block().map_err(NotRun::ours)?;
     let scratch = Scratch::new().map_err(NotRun::ours)?;

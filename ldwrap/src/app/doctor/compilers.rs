@@ -270,8 +270,9 @@ fn not_reached(
         let name = name.to_string_lossy();
         name.starts_with("ld") || name.contains("-ld")
     });
-    let Ok(dir) = shim_dir() else {
-        return (text, INSTALL.into());
+    let dir = match shim_dir() {
+        Ok(dir) => dir,
+        Err(missing) => return (text, missing.fix),
     };
     let fix = if is_linker {
         let name = program.file_name().unwrap_or_default();

@@ -30,7 +30,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     found.push(match shim_dir() {
         Ok(dir) => Finding::ok("shim", dir.display()),
         // One of another installation may be reached nevertheless.
-        Err(why) => Finding::bad("shim", why, INSTALL),
+        Err(missing) => Finding::bad("shim", missing.why, missing.fix),
     });
     found
 }
