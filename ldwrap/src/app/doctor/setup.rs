@@ -4,7 +4,7 @@ use super::finding::Finding;
 use crate::app::settings::place;
 use crate::app::{quoted, shim_dir};
 use shim::config::{Config, Executor, Origin, Split};
-use shim::settings::{SETTINGS, Setting, nearest};
+use shim::settings::Setting;
 use std::path::Path;
 
 const SUBJECT: &str = "settings";
@@ -120,7 +120,11 @@ fn mend(complaint: &str, value: impl Fn(&str) -> Option<String>) -> String {
             "unset {name}; ldwrap help {} says what it takes",
             setting.key()
         ),
-        None => match nearest(name, SETTINGS.iter().map(|setting| setting.name)) {
+        // "... is no setting: is it NAME?"
+        None => match rest
+            .rsplit_once("is it ")
+            .map(|(_, near)| near.trim_end_matches('?'))
+        {
             Some(near) if near != "LDWRAP_REMOTE" => {
                 format!("unset {name}; export {near}={}", quoted(Path::new(&value)))
             }
@@ -203,7 +207,6 @@ mod tests {
                 ("LDWRAP_SPILT", "always"),
                 "unset LDWRAP_SPILT; export LDWRAP_SPLIT=always",
             ),
-            (("LDWRAP_XYZZY", "1"), "unset LDWRAP_XYZZY"),
             (
                 ("LDWRAP_JOBS", "none"),
                 "unset LDWRAP_JOBS; ldwrap help jobs says what it takes",
@@ -239,6 +242,8 @@ mod tests {
             let mended: Vec<_> = config.complaints.iter().map(|c| mend(c, value)).collect();
             assert_eq!(mended, [fix], "{vars:?}");
         }
+        let unlike = "environment: LDWRAP_XYZZY is no setting: see ldwrap help settings";
+        assert_eq!(mend(unlike, |_| None), "unset LDWRAP_XYZZY");
         let in_file = mend(
             "/etc/ldwrap.toml:2: jbos is no setting: is it jobs?",
             |_| None,
