@@ -71,7 +71,7 @@ fn by_path_first() {
             &format!("{CLANG} -fuse-ld=lld"),
             &format!("{GCC} -fuse-ld=lld"),
             &format!("{GCC} -fuse-ld=lld").replace("gcc", "cc"),
-            &format!("{GCC} -fuse-ld=lld").replace("gcc", "x86_64-linux-gnu-gcc-12"),
+            &format!("{GCC} -fuse-ld=lld").replace("gcc", "x86_64-linux-gnu-gcc"),
             // Named with its version, also by a compiler that is called by its path.
             &format!("{CLANG} -fuse-ld=lld-$N"),
             &format!("/usr/bin/{CLANG} -fuse-ld=lld-$N"),
@@ -329,10 +329,7 @@ fn compilers_that_are_not_there_are_not_found() {
             "mkdir mine; echo >mine/gcc; $LDWRAP compilers --dir mine; ls mine",
         );
         assert!(stdout.contains("not a link of ours: gcc\n"), "{stdout}");
-        assert!(
-            stdout.ends_with("rustc\n") || stdout.contains("\nclang-22\n"),
-            "{stdout}"
-        );
+        assert!(stdout.contains("\nclang-22\n"), "{stdout}");
         assert_eq!(s.sh("readlink mine/clang-22"), format!("{shims}/ld.lld\n"));
 
         // So it is in ldwrap run, whose names are in front and gone afterwards.
