@@ -378,7 +378,10 @@ impl Setting {
 /// The known name that is nearest to one that is not known, if one is near.
 #[must_use]
 pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    let likeness = |known: &'n str| (strsim::jaro_winkler(name, known), known);
+    // What all names begin with says nothing.
+    let own = |name: &'n str| name.strip_prefix("LDWRAP_").unwrap_or(name);
+    let given = name.strip_prefix("LDWRAP_").unwrap_or(name);
+    let likeness = |known: &'n str| (strsim::jaro_winkler(given, own(known)), known);
     let alike = known
         .into_iter()
         .map(likeness)
@@ -508,6 +511,9 @@ mod tests {
         assert_eq!(nearest("JOB", known()), Some("JOBS"));
         assert_eq!(nearest("REMOTE_TIMOUT", known()), Some("REMOTE_TIMEOUT"));
         assert_eq!(nearest("XYZZY", known()), None);
+        let whole = ["LDWRAP_LOG", "LDWRAP_SPLIT"];
+        assert_eq!(nearest("LDWRAP_XYZZY", whole), None);
+        assert_eq!(nearest("LDWRAP_SPILT", whole), Some("LDWRAP_SPLIT"));
     }
 
     #[test]

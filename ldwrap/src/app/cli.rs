@@ -198,6 +198,8 @@ fn help(topic: &[String]) -> Result<(), String> {
 /// What clap says of a command, given by the words that lead to it; of all commands, if there are none.
 fn help_of_command(words: &[String]) -> Result<String, String> {
     let mut command = Cli::command();
+    // Usage is to begin with the whole of what is typed.
+    command.build();
     let mut found = &mut command;
     for word in words {
         let commands = found.get_subcommands().map(clap::Command::get_name);

@@ -20,7 +20,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -293,11 +294,17 @@ pub fn first_error_line(said: &str) -> &str {
 
 /// Runs a command to its end, with its output taken and nothing to read.
 pub fn output(command: Command, role: Role) -> io::Result<Output> {
-    output_of(command, role, &[])
+    output_of(command, role, &[], None)
 }
 
-/// The same with a little to read from its standard input, which it may ignore.
-pub fn output_of(mut command: Command, role: Role, input: &[u8]) -> io::Result<Output> {
+/// The same with a little to read from its standard input, which it may ignore. After the time limit, if there
+/// is one, it is killed, which is an error; what it has started may live on.
+pub fn output_of(
+    mut command: Command,
+    role: Role,
+    input: &[u8],
+    limit: Option<Duration>,
+) -> io::Result<Output> {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -306,35 +313,60 @@ pub fn output_of(mut command: Command, role: Role, input: &[u8]) -> io::Result<O
     keep::command(&command);
     let mut child = command.spawn()?;
     let stdin = child.stdin.take();
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let stdout = child.stdout.take().map(OwnedFd::from);
+    let stderr = child.stderr.take().map(OwnedFd::from);
     let mut running = Running::new(child, role);
     if let Some(mut stdin) = stdin.filter(|_| !input.is_empty()) {
         let _ = stdin.write_all(input);
     }
-    let drain = |pipe: Option<Box<dyn io::Read + Send>>| {
-        let mut bytes = Vec::new();
-        pipe.map_or(Ok(0), |mut p| p.read_to_end(&mut bytes))
-            .map(|_| bytes)
-    };
-    let (out, err) = std::thread::scope(|scope| {
-        let drain_stdout = || drain(stdout.map(|p| Box::new(p) as _));
-        let other = Builder::new().spawn_scoped(scope, drain_stdout);
-        let err = drain(stderr.map(|p| Box::new(p) as _));
-        (
-            other.and_then(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
-            }),
-            err,
-        )
-    });
+    let [stdout, stderr] = read_all([stdout, stderr], limit.map(|limit| Instant::now() + limit))?;
     let status = running.wait()?;
     Ok(Output {
         status,
-        stdout: out?,
-        stderr: err?,
+        stdout,
+        stderr,
     })
+}
+
+/// Reads pipes to their ends, or fails after `until`.
+fn read_all(pipes: [Option<OwnedFd>; 2], until: Option<Instant>) -> io::Result<[Vec<u8>; 2]> {
+    let mut pipes = pipes.map(|pipe| pipe.map(File::from));
+    let mut read = [const { Vec::new() }; 2];
+    let mut buffer = [0; 1 << 14];
+    loop {
+        let open = pipes.iter().flatten();
+        let mut fds: Vec<PollFd> = open
+            .map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN))
+            .collect();
+        if fds.is_empty() {
+            return Ok(read);
+        }
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        // Rounded up, so that time has run out when it is over.
+        let wait = left.map(|left| PollTimeout::try_from(left + Duration::from_millis(1)));
+        let wait = wait.and_then(Result::ok).unwrap_or(PollTimeout::NONE);
+        match poll(&mut fds, wait) {
+            Ok(0) if left.is_some() => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let mut ready = fds
+            .into_iter()
+            .map(|fd| fd.any() == Some(true))
+            .collect::<Vec<_>>()
+            .into_iter();
+        for (pipe, read) in pipes.iter_mut().zip(&mut read) {
+            let Some(file) = pipe else { continue };
+            if ready.next() == Some(true) {
+                match file.read(&mut buffer) {
+                    Ok(0) => *pipe = None,
+                    Ok(n) => read.extend_from_slice(buffer.get(..n).unwrap_or_default()),
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+    }
 }
 
 /// Makes the command's child what all our children are, see [`prepare_child`].

@@ -11,6 +11,7 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
@@ -91,7 +92,7 @@ impl Headers {
             }
         }
         if let Some(helper) = &settings.credential_helper {
-            headers.run_helper(helper, &settings.endpoint)?;
+            headers.run_helper(helper, &settings.endpoint, settings.timeout)?;
         }
         Ok(headers)
     }
@@ -106,13 +107,18 @@ impl Headers {
 
     /// Adds what a credential helper gives. The protocol is that of EngFlow's credential-helper-spec, which Bazel
     /// and others speak: `HELPER get`, a URI in JSON to its stdin, headers in JSON from its stdout.
-    fn run_helper(&mut self, helper: &Path, endpoint: &str) -> io::Result<()> {
+    fn run_helper(&mut self, helper: &Path, endpoint: &str, limit: Duration) -> io::Result<()> {
         let fail = |why: &str| io::Error::other(format!("{} {why}", helper.display()));
         let mut command = Command::new(helper);
         command.arg("get");
         let request = serde_json::json!({ "uri": endpoint }).to_string();
-        let out = process::output_of(command, Role::Tool, request.as_bytes())
-            .map_err(|e| fail(&format!("cannot be run: {e}")))?;
+        let out = process::output_of(command, Role::Tool, request.as_bytes(), Some(limit))
+            .map_err(|e| match e.kind() {
+                io::ErrorKind::TimedOut => fail(&format!(
+                    "did not answer within {limit:?} (LDWRAP_REMOTE_TIMEOUT)"
+                )),
+                _ => fail(&format!("cannot be run: {e}")),
+            })?;
         if !out.status.success() {
             let messages = String::from_utf8_lossy(&out.stderr);
             let error = process::first_error_line(&messages);
@@ -194,6 +200,25 @@ mod tests {
         let mut credentials = credentials;
         let request = credentials.call(Request::new(())).unwrap();
         assert_eq!(request.metadata().get("authorization").unwrap(), "two");
+    }
+
+    #[test]
+    fn a_helper_that_hangs_is_killed() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let helper = dir.path().join("helper");
+        // Its child keeps the pipes.
+        std::fs::write(&helper, "#!/bin/sh\nsleep 20\n").unwrap();
+        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let settings = ServerSettings {
+            credential_helper: Some(helper),
+            timeout: Duration::from_millis(200),
+            ..ServerSettings::default()
+        };
+        let begin = std::time::Instant::now();
+        let e = Headers::read(&settings).unwrap_err().to_string();
+        assert!(e.contains("did not answer within 200ms"), "{e}");
+        assert!(begin.elapsed() < Duration::from_secs(10));
     }
 
     #[test]
