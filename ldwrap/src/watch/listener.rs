@@ -14,9 +14,6 @@ const PATH_MAX: usize = 4096;
 /// So often an answer is tried.
 const TRIES: usize = 3;
 
-/// Why an older kernel's filter is of no use to us.
-const NO_ADDFD: &str = "it cannot answer a call with a file, which Linux can since 5.9";
-
 /// Hands a descriptor over and answers with it in one call (Linux 5.14; not in the libc crate).
 const ADDFD_FLAG_SEND: u32 = 2;
 /// `SECCOMP_IOCTL_NOTIF_SET_FLAGS` and its one flag (Linux 6.6): the child wakes us on its own
@@ -108,7 +105,7 @@ impl AsFd for Listener {
 
 impl Listener {
     /// Of the descriptor that the kernel gave for a filter. Fails where the kernel's notifications are
-    /// not of the size that we know, and where it cannot hand a descriptor over (docs/lld.md, "Kernels").
+    /// not of the size that we know.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         // SAFETY: all-zero values of this plain struct are valid.
         let mut sizes: libc::seccomp_notif_sizes = unsafe { mem::zeroed() };
@@ -128,12 +125,6 @@ impl Listener {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let listener = Self { fd };
-        // Without a descriptor to hand over it is refused in any case: how tells whether it is known.
-        if let Err(e) = listener.add_descriptor(0, -1, 0) {
-            if e.raw_os_error() != Some(libc::EBADF) {
-                return Err(io::Error::new(e.kind(), NO_ADDFD));
-            }
-        }
         // Older kernels don't have it.
         // SAFETY: the argument of this request is a number, passed as it is.
         let _ = unsafe { listener.ioctl(NOTIF_SET_FLAGS, SYNC_WAKE_UP as *mut c_void) };
@@ -194,7 +185,7 @@ impl Listener {
 
     /// Answers an `open` with a descriptor of ours, which the child gets a copy of.
     pub fn hand_over(&self, id: u64, fd: BorrowedFd<'_>) -> Result<(), Unanswered> {
-        let add = |flags: u32| self.add_descriptor(id, fd.as_raw_fd(), flags);
+        let add = |flags: u32| add_descriptor(self.fd.as_raw_fd(), id, fd.as_raw_fd(), flags);
         match retry(|| add(ADDFD_FLAG_SEND)) {
             Ok(_) => Ok(()),
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => match retry(|| add(0)) {
@@ -203,19 +194,6 @@ impl Listener {
             },
             Err(e) => ignore_gone(e),
         }
-    }
-
-    /// Gives the caller of the call `id` a copy of `descriptor`; gives the copy's number there.
-    fn add_descriptor(&self, id: u64, descriptor: RawFd, flags: u32) -> io::Result<c_int> {
-        let mut add = libc::seccomp_notif_addfd {
-            id,
-            flags,
-            srcfd: descriptor as u32,
-            newfd: 0,
-            newfd_flags: libc::O_CLOEXEC as u32,
-        };
-        // SAFETY: the ioctl reads one seccomp_notif_addfd.
-        unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_ADDFD, (&raw mut add).cast()) }
     }
 
     fn respond(&self, id: u64, val: i64, error: c_int, flags: u32) -> Result<(), Unanswered> {
@@ -248,6 +226,28 @@ impl Listener {
         let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), request, argument) };
         check(result.into()).map(|r| r as c_int)
     }
+}
+
+/// Whether calls that a filter reports can be answered with a descriptor, as they can since Linux 5.9 (docs/lld.md,
+/// "Kernels"). Async-signal-safe.
+pub(super) fn can_hand_over(listener: RawFd) -> bool {
+    // Without a descriptor to hand over it is refused in any case: how tells whether it is known.
+    let refused = add_descriptor(listener, 0, -1, 0);
+    refused.is_err_and(|e| e.raw_os_error() == Some(libc::EBADF))
+}
+
+/// Gives the caller of the call `id` a copy of `descriptor`; gives the copy's number there.
+fn add_descriptor(listener: RawFd, id: u64, descriptor: RawFd, flags: u32) -> io::Result<c_int> {
+    let mut add = libc::seccomp_notif_addfd {
+        id,
+        flags,
+        srcfd: descriptor as u32,
+        newfd: 0,
+        newfd_flags: libc::O_CLOEXEC as u32,
+    };
+    // SAFETY: the ioctl reads one seccomp_notif_addfd.
+    let result = unsafe { libc::ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw mut add) };
+    check(result.into()).map(|fd| fd as c_int)
 }
 
 /// An error of answering a call. One whose thread was interrupted or has ended needs no answer.

@@ -1,7 +1,7 @@
 //! Starts a program under a filter.
 
 use super::filter::{self, ReportedOpens};
-use super::listener::{Listener, check};
+use super::listener::{Listener, can_hand_over, check};
 use crate::sys::keep;
 use crate::sys::process;
 use libc::{c_void, sock_filter};
@@ -41,6 +41,9 @@ pub struct Watched {
     pub listener: Listener,
 }
 
+/// What the child says of a kernel that cannot hand over descriptors: no call that it makes fails so.
+const TOO_OLD: i32 = libc::EOPNOTSUPP;
+
 /// Starts `command` under a filter that reports these opens, renames and writes. The program is killed when
 /// the calling thread ends.
 pub fn spawn(mut command: Command, opens: ReportedOpens) -> Result<Watched, WatchError> {
@@ -50,7 +53,6 @@ pub fn spawn(mut command: Command, opens: ReportedOpens) -> Result<Watched, Watc
         return Err(refused(io::ErrorKind::Unsupported.into()));
     }
     let (ours, theirs) = UnixDatagram::pair().map_err(refused)?;
-    ours.set_nonblocking(true).map_err(refused)?;
     let socket = theirs.as_raw_fd();
     // SAFETY: the closure runs between fork and exec and makes only async-signal-safe calls
     // (prctl, sigprocmask, seccomp, sendmsg) on memory that is there already; it allocates nothing.
@@ -58,6 +60,10 @@ pub fn spawn(mut command: Command, opens: ReportedOpens) -> Result<Watched, Watc
         command.pre_exec(move || {
             process::prepare_child()?;
             let listener = install(&mut program)?;
+            if !can_hand_over(listener) {
+                // Before it becomes the program, which would fail in its own words.
+                return Err(io::Error::from_raw_os_error(TOO_OLD));
+            }
             send_fd(socket, listener)
         });
     }
@@ -68,7 +74,8 @@ pub fn spawn(mut command: Command, opens: ReportedOpens) -> Result<Watched, Watc
     match (child, fd.and_then(Listener::new)) {
         (Ok(child), Ok(listener)) => Ok(Watched { child, listener }),
         (Ok(mut child), Err(e)) => {
-            // Without a listener each of its calls fails; nothing was written yet.
+            // Where we cannot receive, or notifications have another size: it was not to be expected, and the program
+            // may have said that its calls fail.
             let _ = child.kill();
             let _ = child.wait();
             Err(refused(e))
@@ -77,6 +84,10 @@ pub fn spawn(mut command: Command, opens: ReportedOpens) -> Result<Watched, Watc
             program: command.get_program().to_string_lossy().into_owned(),
             error,
         }),
+        (Err(error), Err(_)) if error.raw_os_error() == Some(TOO_OLD) => {
+            let why = "it cannot answer a call with a file, which Linux can since 5.9";
+            Err(refused(io::Error::new(io::ErrorKind::Unsupported, why)))
+        }
         (Err(error), Err(_)) => Err(refused(error)),
     }
 }
@@ -139,7 +150,8 @@ fn receive_fd(socket: &UnixDatagram) -> io::Result<OwnedFd> {
     let mut byte = [0];
     let mut parts = [IoSliceMut::new(&mut byte)];
     let mut space = cmsg_space!(RawFd);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    // It has been sent, or never will be.
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
     match message.cmsgs()?.next() {
         Some(ControlMessageOwned::ScmRights(fds)) => match fds.as_slice() {
