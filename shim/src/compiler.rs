@@ -39,7 +39,9 @@ pub fn names_compiler(name: &OsStr) -> bool {
     })
 }
 
-fn without_version(name: &[u8]) -> &[u8] {
+/// A program's name without the version behind it, if there is one: `clang` of `clang-22`.
+#[must_use]
+pub fn without_version(name: &[u8]) -> &[u8] {
     let Some(dash) = name.iter().rposition(|&b| b == b'-') else {
         return name;
     };
@@ -150,7 +152,9 @@ impl Found {
     }
 }
 
-fn is_executable(metadata: &Metadata) -> bool {
+/// Whether a file is a program, as far as its kind and permissions tell.
+#[must_use]
+pub fn is_executable(metadata: &Metadata) -> bool {
     metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
 }
 

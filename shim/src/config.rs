@@ -69,6 +69,14 @@ pub struct ServerSettings {
     pub execution_timeout: Duration,
 }
 
+impl ServerSettings {
+    /// Scheme, host and port as `LDWRAP_REMOTE` has them.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.endpoint.replacen("http", "grpc", 1)
+    }
+}
+
 impl Default for ServerSettings {
     fn default() -> Self {
         Self {

@@ -38,6 +38,9 @@ const WITHOUT_LINK: &[(Id, &str)] = &[(Id::Help, "--help"), (Id::Version, "--ver
 /// How the reason of a command with one of these ends.
 pub const LINKS_NOTHING: &str = "links nothing";
 
+/// Bitcode is counted up to this (bytes) where it matters how large a link is: more is large too.
+pub const COUNTED: u64 = 64 << 20;
+
 /// A link of less bitcode than this (bytes) goes to lld alone: what starting ldwrap and watching lld costs
 /// would be a noticeable part of it (docs/watched-links.md, "What a link costs"). configure's links are among these.
 const WORTH_CACHING: u64 = 100 << 10;

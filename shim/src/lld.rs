@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::options;
 use crate::settings::DEPTH;
 use object::elf::{FileHeader32, FileHeader64};
-use object::read::elf::FileHeader;
+use object::read::elf::{FileHeader, SectionHeader};
 use object::{Endianness, ReadCache};
 use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::fs::File;
@@ -22,7 +22,7 @@ use std::slice::SliceIndex;
 const DIVERTED: &str = " (the diverted original)";
 
 /// The section that marks our own binaries.
-const MARK_SECTION: &str = ".note.ldwrap";
+const MARK_SECTION: &CStr = c".note.ldwrap";
 
 /// An ELF note: sizes of name and content, a type, and the name, padded to four bytes.
 #[repr(C)]
@@ -67,13 +67,22 @@ pub fn is_ours(path: &Path) -> bool {
 }
 
 fn marked<E: FileHeader<Endian = Endianness>>(data: &ReadCache<File>) -> bool {
+    /// Bytes of our sections' names are far fewer; a file that claims more is not read.
+    const MOST_NAMES: u64 = 1 << 16;
     let section = || -> object::Result<bool> {
         let header = E::parse(data)?;
         let endian = header.endian()?;
-        let sections = header.sections(endian, data)?;
-        Ok(sections
-            .section_by_name(endian, MARK_SECTION.as_bytes())
-            .is_some())
+        let sections = header.section_headers(endian, data)?;
+        // All names at once: this is in the way of each compile, and one by one they are two calls each.
+        let names = header.section_strings_index(endian, data)?;
+        let names = sections
+            .get(names.0)
+            .filter(|names| names.sh_size(endian).into() <= MOST_NAMES);
+        let names = names.map_or(Ok(&[][..]), |names| names.data(endian, data))?;
+        Ok(sections.iter().any(|section| {
+            let name = names.get(section.sh_name(endian) as usize..);
+            name.is_some_and(|name| name.starts_with(MARK_SECTION.to_bytes_with_nul()))
+        }))
     };
     section().unwrap_or(false)
 }

@@ -3,10 +3,11 @@
 //! A file of one line for each, and nothing is lost with it: a link that is not known is taken to be an
 //! ordinary one.
 
+use crate::sys::write_whole;
 use sha2::{Digest as _, Sha256};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -110,16 +111,13 @@ impl History {
         }) {
             return Ok(());
         }
-        let dir = self.0.parent().ok_or(io::ErrorKind::NotFound)?;
-        fs::create_dir_all(dir)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        writeln!(
-            file,
-            "{FORMAT} {} {} {} {}",
-            cost.peak, cost.base, cost.backend, fingerprint.0
-        )?;
-        file.persist(&self.0)?;
-        Ok(())
+        let Cost {
+            peak,
+            base,
+            backend,
+        } = cost;
+        let text = format!("{FORMAT} {peak} {base} {backend} {}\n", fingerprint.0);
+        write_whole(&self.0, &text)
     }
 }
 

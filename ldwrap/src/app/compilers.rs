@@ -5,12 +5,12 @@
 //! find it where it is not.
 
 use super::shim_dir;
-use shim::compiler::names_compiler;
+use shim::compiler::{is_executable, names_compiler};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// Makes the links in `dir`, by default the shim's own directory, removes those whose compiler is gone, and prints
@@ -54,8 +54,7 @@ pub(super) fn programs_in(path: &OsStr, wanted: impl Fn(&OsStr) -> bool) -> BTre
 }
 
 fn is_foreign_program(path: &Path) -> bool {
-    let runs = |m: fs::Metadata| m.is_file() && m.permissions().mode() & 0o111 != 0;
-    fs::metadata(path).is_ok_and(runs) && !shim::lld::is_ours(path)
+    fs::metadata(path).is_ok_and(|m| is_executable(&m)) && !shim::lld::is_ours(path)
 }
 
 /// What became of the links in a directory.

@@ -22,8 +22,8 @@ use crate::link::selftest;
 use crate::sys::keep;
 use crate::sys::signals::{self, Forwarded};
 use shim::cmdline::CommandLine;
-use shim::config::{Config, Executor, ServerSettings, Split};
-use shim::decide::{Decision, decide};
+use shim::config::{Config, Executor, ServerSettings};
+use shim::decide::{COUNTED, Decision, decide};
 use shim::lld::Argv;
 use shim::options::Id;
 use shim::report::Report;
@@ -34,9 +34,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Instant;
-
-/// Bitcode is counted up to this (bytes): more is large too.
-const COUNTED: u64 = 64 << 20;
 
 /// Links as `argv0 args...` asks for. Returns only where the link was split, or nothing could be
 /// run; a forwarded link is another program from then on.
@@ -158,8 +155,7 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
     let Request { args, config, .. } = *request;
     let cmd = &CommandLine::parse(args).map_err(|e| e.to_string())?;
     let dir = config.cache_dir.as_deref();
-    let major = toolchain::lld_major(request.real, dir)
-        .ok_or_else(|| format!("cannot tell the version of {}", request.real.display()))?;
+    let major = toolchain::lld_major(request.real, dir)?;
     let options = eligibility::watched(cmd, major)?;
     let cache = cache(config).map(Arc::new);
     let files = files(config);
@@ -218,10 +214,8 @@ fn jobs_place(
             JobsPlace::Server(Box::new(server.clone()))
         }
     };
-    eligibility::jobs(request.args, cmd, major).map_err(Failure::Declined)?;
-    if config.split == Split::Auto && matches!(place, JobsPlace::Server(_)) {
-        eligibility::server(request.bitcode).map_err(Failure::Declined)?;
-    }
+    eligibility::jobs(request.args, cmd, major, config, request.bitcode)
+        .map_err(Failure::Declined)?;
     Ok(Some(place))
 }
 

@@ -8,18 +8,15 @@ use crate::jobs::toolchain;
 use crate::link::eligibility;
 use serde_json::{Value, json};
 use shim::cmdline::CommandLine;
-use shim::config::{Config, Executor, Split};
-use shim::decide::{Decision, decide};
+use shim::config::{Config, Executor};
+use shim::decide::{COUNTED, Decision, decide};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// The option with which every linker links nothing.
-pub(crate) const LINKS_NOTHING: &str = "--version";
-
-/// Bitcode is counted up to this (bytes).
-const COUNTED: u64 = 64 << 20;
+pub(crate) const SHOW_VERSION: &str = "--version";
 
 /// What a linker has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +32,7 @@ pub(crate) struct Answer {
 /// In ldwrap as the linker: leaves an answer in `file`. Gives the exit status.
 pub(crate) fn answer(argv0: &OsStr, args: &[OsString], config: &Config, file: &Path) -> u8 {
     // What the doctor has added.
-    let added = args.iter().rposition(|arg| arg == LINKS_NOTHING);
+    let added = args.iter().rposition(|arg| arg == SHOW_VERSION);
     let args: Vec<OsString> = args
         .iter()
         .enumerate()
@@ -69,8 +66,7 @@ fn plan(args: &[OsString], real: &Path, config: &Config) -> (Result<u64, String>
     };
     let watched = || -> Result<(CommandLine, u32), String> {
         let cmd = CommandLine::parse(args).map_err(|e| e.to_string())?;
-        let major = toolchain::lld_major(real, config.cache_dir.as_deref())
-            .ok_or_else(|| format!("cannot tell the version of {}", real.display()))?;
+        let major = toolchain::lld_major(real, config.cache_dir.as_deref())?;
         eligibility::watched(&cmd, major)?;
         Ok((cmd, major))
     };
@@ -78,15 +74,10 @@ fn plan(args: &[OsString], real: &Path, config: &Config) -> (Result<u64, String>
         Ok(watched) => watched,
         Err(reason) => return (Err(reason), None),
     };
-    let jobs = || {
-        eligibility::jobs(args, &cmd, major)?;
-        match config.executor() == Executor::Remote && config.split == Split::Auto {
-            true => eligibility::server(bitcode),
-            false => Ok(()),
-        }
-    };
     let no_jobs = match config.executor() {
-        Executor::Clang | Executor::Remote => jobs().err(),
+        Executor::Clang | Executor::Remote => {
+            eligibility::jobs(args, &cmd, major, config, bitcode).err()
+        }
         Executor::Local | Executor::Distributor => None,
     };
     (Ok(bitcode), no_jobs)
@@ -170,7 +161,7 @@ mod tests {
             real_lld: Some("/nonexistent/ld.lld".into()),
             ..Config::default()
         };
-        let args = ["-o", "x", LINKS_NOTHING].map(OsString::from);
+        let args = ["-o", "x", SHOW_VERSION].map(OsString::from);
         assert_eq!(answer(OsStr::new("ld.lld"), &args, &config, &file), 0);
         let left = Answer::read(&file).unwrap().unwrap();
         assert!(left.real.unwrap_err().contains("/nonexistent/ld.lld"));

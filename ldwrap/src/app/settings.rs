@@ -46,11 +46,7 @@ pub(crate) fn place(config: &Config) -> String {
     match config.executor() {
         Executor::Local => "in lld's own threads".into(),
         Executor::Clang => "in a clang process each, on this machine".into(),
-        Executor::Remote => {
-            // As it is written in a setting.
-            let server = config.server.endpoint.replacen("http", "grpc", 1);
-            format!("on {server}, and in lld's own threads")
-        }
+        Executor::Remote => format!("on {}, and in lld's own threads", config.server.address()),
         Executor::Distributor => "in lld's own threads: distributor is not there yet".into(),
     }
 }

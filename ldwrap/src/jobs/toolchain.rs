@@ -176,8 +176,13 @@ pub fn lld_version(lld: &Path) -> Result<String, ToolchainError> {
 }
 
 /// The major version of an lld. Its dynamic section says it where it uses LLVM's library; else it is asked,
-/// and the answer is kept in the cache directory. `None` where it does not tell.
-pub fn lld_major(lld: &Path, cache_dir: Option<&Path>) -> Option<u32> {
+/// and the answer is remembered. An error says of which file it cannot be told.
+pub fn lld_major(lld: &Path, cache_dir: Option<&Path>) -> Result<u32, String> {
+    find_major(lld, cache_dir)
+        .ok_or_else(|| format!("cannot tell the version of {}", lld.display()))
+}
+
+fn find_major(lld: &Path, cache_dir: Option<&Path>) -> Option<u32> {
     if let Some(major) = needed_llvm(lld) {
         return Some(major);
     }
@@ -332,7 +337,7 @@ fn clang_candidates(lld: &Path, config: &Config) -> Vec<PathBuf> {
             .is_some_and(|n| n.as_bytes().starts_with(b"clang"))
     };
     found.extend(shim::lld::compiler().filter(is_clang));
-    let major = lld_major(lld, config.cache_dir.as_deref());
+    let major = lld_major(lld, config.cache_dir.as_deref()).ok();
     let name = major.map(|n| OsString::from(format!("clang-{n}")));
     for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
         for name in name.as_deref().into_iter().chain([OsStr::new("clang")]) {

@@ -15,6 +15,7 @@ use crate::link::lookup_dir::{LookupDir, NOWHERE};
 use crate::sys::process::few_threads;
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
+use shim::config::{Config, Executor, Split};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -39,8 +40,25 @@ pub fn watched(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
     Ok(options)
 }
 
+/// Why no jobs are made of a link that the settings want them of: `Err` is the reason. `bitcode` is how much it has
+/// (bytes).
+pub fn jobs(
+    args: &[OsString],
+    cmd: &CommandLine,
+    major: u32,
+    config: &Config,
+    bitcode: u64,
+) -> Result<(), String> {
+    can_be_jobs(args, cmd, major)?;
+    let remote = config.executor() == Executor::Remote;
+    if remote && config.split == Split::Auto && bitcode < WORTH_SENDING {
+        return Err("too little bitcode for a server's round trips".into());
+    }
+    Ok(())
+}
+
 /// Why a link cannot be made into jobs, as far as its command line tells: `Err` is the reason.
-pub fn jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), String> {
+fn can_be_jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), String> {
     Codegen::of(cmd, major)?;
     check_paths(cmd)?;
     if let Some(most) = few_threads() {
@@ -102,14 +120,6 @@ fn check_paths(cmd: &CommandLine) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Why a link is not sent to a server: it has too few bytes of bitcode.
-pub fn server(bitcode: u64) -> Result<(), String> {
-    match bitcode {
-        WORTH_SENDING.. => Ok(()),
-        _ => Err("too little bitcode for a server's round trips".into()),
-    }
 }
 
 /// Why no jobs are made of a link, now that lld's release is known and `cmd` is read by its own grammar.

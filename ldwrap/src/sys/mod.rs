@@ -24,3 +24,13 @@ pub(crate) fn map(path: &Path) -> io::Result<Mmap> {
     // SAFETY: the map is only read, and for as long as lld itself has the file mapped.
     unsafe { Mmap::map(&file) }
 }
+
+/// Writes a file that is there whole or not at all; its directory is made if need be.
+pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::NotFound)?;
+    std::fs::create_dir_all(dir)?;
+    let new = tempfile::NamedTempFile::new_in(dir)?;
+    std::fs::write(new.path(), text)?;
+    new.persist(path)?;
+    Ok(())
+}

@@ -4,7 +4,7 @@
 //! [`user_dir`]: a build without a home directory makes many links, too.
 
 use super::user_dir::user_dir;
-use std::io;
+use super::write_whole;
 use std::path::{Path, PathBuf};
 
 /// Where records of one kind are.
@@ -38,24 +38,17 @@ impl Records {
     /// Keeps a record. Where it cannot be kept the next link finds out again.
     pub fn write(&self, name: &str, text: &str) {
         if let Some(dir) = &self.cache {
-            match write(&dir.join(self.kind), name, text) {
+            match write_whole(&dir.join(self.kind).join(name), text) {
                 Ok(()) => return,
                 Err(e) => log::info!("cannot write {}/{}: {e}", dir.display(), self.kind),
             }
         }
-        if let Err(e) = user_dir().and_then(|dir| write(&dir.join(self.kind), name, text)) {
+        if let Err(e) =
+            user_dir().and_then(|dir| write_whole(&dir.join(self.kind).join(name), text))
+        {
             log::warn!("cannot remember what was found out ({}): {e}", self.kind);
         }
     }
-}
-
-/// Writes a file that is there whole or not at all.
-fn write(dir: &Path, name: &str, text: &str) -> io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let new = tempfile::NamedTempFile::new_in(dir)?;
-    std::fs::write(new.path(), text)?;
-    new.persist(dir.join(name))?;
-    Ok(())
 }
 
 #[cfg(test)]

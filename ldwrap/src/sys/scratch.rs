@@ -2,7 +2,7 @@
 
 use crate::sys::keep;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, Permissions};
+use std::fs::{DirEntry, File, Metadata, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -195,28 +195,27 @@ fn lock(dir: &Path) -> Option<Flock<File>> {
 
 /// Removes scratch directories of this user that nobody uses any more.
 fn sweep(parent: &Path) {
-    // SAFETY: it has no preconditions and cannot fail.
-    let user = unsafe { libc::geteuid() };
-    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-        let ours = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
-        let path = entry.path();
-        // Not one that is just being made, nor another directory of such a name.
-        if ours {
-            if let Ok(metadata) = entry.metadata() {
-                if metadata.is_dir()
-                    && metadata.uid() == user
-                    && metadata.modified().ok().and_then(|t| t.elapsed().ok()) > Some(SETTLED)
-                    && path.join("i").join(LEVEL).is_dir()
-                {
-                    if let Some(_unused) = lock(&path) {
-                        if let Err(e) = remove(&path) {
-                            log::info!("cannot remove {}: {e}", path.display());
-                        }
-                    }
-                }
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    for path in entries.filter(is_settled_scratch).map(|entry| entry.path()) {
+        if let Some(_unused) = lock(&path) {
+            if let Err(e) = remove(&path) {
+                log::info!("cannot remove {}: {e}", path.display());
             }
         }
     }
+}
+
+/// Whether an entry is a scratch directory of this user: not one that is just being made, nor another directory of
+/// such a name.
+fn is_settled_scratch(entry: &DirEntry) -> bool {
+    let is_settled = |metadata: Metadata| {
+        metadata.is_dir()
+            && metadata.uid() == nix::unistd::geteuid().as_raw()
+            && metadata.modified().ok().and_then(|t| t.elapsed().ok()) > Some(SETTLED)
+    };
+    entry.file_name().as_bytes().starts_with(PREFIX.as_bytes())
+        && entry.metadata().is_ok_and(is_settled)
+        && entry.path().join("i").join(LEVEL).is_dir()
 }
 
 /// Removes a directory and all below it, following no links.

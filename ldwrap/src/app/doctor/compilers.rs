@@ -11,10 +11,10 @@ use crate::app::{quoted, shim_dir};
 use crate::jobs::toolchain::Toolchain;
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
+use shim::compiler::{is_executable, names_compiler};
 use shim::config::{Config, Executor};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
@@ -327,15 +327,12 @@ fn find(path: &OsStr) -> Vec<PathBuf> {
             .collect();
         names.sort();
         for (_, file) in names {
-            let executable = |file: &PathBuf| {
-                let metadata = std::fs::metadata(file);
-                metadata.is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-            };
-            let real = file.canonicalize().ok().filter(executable);
+            let runs = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|m| is_executable(&m));
+            let real = file.canonicalize().ok().filter(runs);
             // A cache of compiles is one file by many names.
-            let real = real.map(|real| match real.file_name().and_then(rank_of_real) {
-                Some(()) => real,
-                None => file.clone(),
+            let real = real.map(|real| match real.file_name().is_some_and(names_compiler) {
+                true => real,
+                false => file.clone(),
             });
             if real.is_some_and(|real| known.insert(real)) {
                 found.push(file);
@@ -357,13 +354,6 @@ fn rank(name: &OsStr) -> Option<(usize, u32)> {
     Some((kind, version))
 }
 
-/// Whether a real file is a compiler by its name: `clang`, `x86_64-linux-gnu-gcc-12`.
-fn rank_of_real(name: &OsStr) -> Option<()> {
-    let name = name.to_str()?;
-    let mut parts = name.split('-');
-    parts.any(|part| NAMES.contains(&part)).then_some(())
-}
-
 /// The major version of a clang; `None` for another compiler.
 fn clang_major(compiler: &Path) -> Option<u32> {
     let mut command = Command::new(compiler);
@@ -377,7 +367,7 @@ fn clang_major(compiler: &Path) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn each_compiler_is_found_once() {

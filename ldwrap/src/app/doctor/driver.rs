@@ -4,9 +4,10 @@
 //! `-Wl,--version` behind it: no linker that was ever seen links then. A linker in our place leaves an answer instead
 //! ([`crate::app::probe`]). Drivers remove the output of a link that fails; so the command gets another one.
 
-use crate::app::probe::{Answer, LINKS_NOTHING};
+use crate::app::probe::{Answer, SHOW_VERSION};
 use crate::sys::process::{self, Role, first_error_line};
 use serde_json::Value;
+use shim::compiler::without_version;
 use shim::settings::DOCTOR;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -61,9 +62,9 @@ pub(super) fn probe(command: &[OsString], dir: &Path) -> Result<Reached, NotProb
     let (linker, added) = match kind(command) {
         CommandKind::Driver => (
             linker_of(program, args, dir)?,
-            format!("-Wl,{LINKS_NOTHING}"),
+            format!("-Wl,{SHOW_VERSION}"),
         ),
-        CommandKind::Linker => (program.to_string_lossy().into(), LINKS_NOTHING.to_owned()),
+        CommandKind::Linker => (program.to_string_lossy().into(), SHOW_VERSION.to_owned()),
         CommandKind::Unknown => {
             let name = program.to_string_lossy();
             return Err(NotProbed::new(
@@ -165,11 +166,7 @@ fn kind(command: &[OsString]) -> CommandKind {
         return CommandKind::Unknown;
     };
     // A target may stand before it, a version behind it.
-    let mut parts = name.rsplit(|&b| b == b'-').skip_while(|part| {
-        let number = |b: &u8| b.is_ascii_digit() || *b == b'.';
-        part.iter().all(number)
-    });
-    match parts.next() {
+    match without_version(&name).rsplit(|&b| b == b'-').next() {
         Some(b"ld.lld" | b"ld" | b"ldwrap") => CommandKind::Linker,
         Some(b"clang" | b"clang++" | b"gcc" | b"g++" | b"cc" | b"c++" | b"gfortran" | b"flang") => {
             CommandKind::Driver

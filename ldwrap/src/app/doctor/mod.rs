@@ -4,7 +4,7 @@
 //! written to the cache, a program is executed on the server. One line a finding; behind each that is bad, the line that
 //! mends it.
 //!
-//! Each file uses only those above it: `finding`, then `setup`, `cache`, `server`, `lld`, `compilers`, and this.
+//! Each file uses only those above it: `finding`, then `setup`, `cache`, `server`, `lld`, `driver`, `compilers`, and this.
 
 mod cache;
 mod compilers;
@@ -14,7 +14,7 @@ mod lld;
 mod server;
 mod setup;
 
-use crate::executor::remote::check::Reached;
+use crate::executor::remote::check::ReachedServer;
 use crate::sys::process;
 use crate::sys::scratch::Scratch;
 use compilers::{Before, Compilers};
@@ -87,7 +87,7 @@ fn try_links(
 }
 
 /// The server, if backends are to run on one and it answers.
-fn reach_server(config: &Config, checkup: &mut Checkup) -> Option<Reached> {
+fn reach_server(config: &Config, checkup: &mut Checkup) -> Option<ReachedServer> {
     if config.executor() != Executor::Remote {
         return None;
     }

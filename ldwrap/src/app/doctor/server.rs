@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use crate::cache::files::FileDigests;
-use crate::executor::remote::check::{self, Reached, ServerTrouble, TroubleKind};
+use crate::executor::remote::check::{self, ReachedServer, ServerTrouble, TroubleKind};
 use crate::executor::tuning::SERVER_PATIENCE;
 use crate::jobs::action::Tool;
 use crate::jobs::shipped;
@@ -14,7 +14,7 @@ use std::time::Duration;
 const SUBJECT: &str = "server";
 
 /// Connects to the server: what was found, and the server if it answers.
-pub(super) fn reach(settings: &ServerSettings) -> (Vec<Finding>, Option<Reached>) {
+pub(super) fn reach(settings: &ServerSettings) -> (Vec<Finding>, Option<ReachedServer>) {
     let url = url(settings);
     let reached = match check::reach(settings) {
         Ok(reached) => reached,
@@ -42,7 +42,7 @@ pub(super) fn reach(settings: &ServerSettings) -> (Vec<Finding>, Option<Reached>
 }
 
 /// Has a program executed: the workers' own clang, which is to be that of `toolchain`, or the smallest part of that.
-pub(super) fn execution(server: &Reached, toolchain: Option<&Toolchain>) -> Finding {
+pub(super) fn execution(server: &ReachedServer, toolchain: Option<&Toolchain>) -> Finding {
     let settings = &server.settings;
     let Some(toolchain) = toolchain else {
         let text = "execution is not tried: there is no clang to be run there";
@@ -166,10 +166,9 @@ fn mend(trouble: &ServerTrouble, settings: &ServerSettings) -> String {
 
 /// The server as `LDWRAP_REMOTE` has it.
 fn url(settings: &ServerSettings) -> String {
-    let endpoint = settings.endpoint.replacen("http", "grpc", 1);
     match settings.path.as_str() {
-        "" => endpoint,
-        path => format!("{endpoint}/{path}"),
+        "" => settings.address(),
+        path => format!("{}/{path}", settings.address()),
     }
 }
 

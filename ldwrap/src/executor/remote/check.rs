@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 /// A server that answers.
 #[derive(Debug)]
-pub(crate) struct Reached {
+pub(crate) struct ReachedServer {
     server: Server,
     pub(crate) settings: ServerSettings,
     /// How long it took to connect and to be told what it can do.
@@ -65,7 +65,7 @@ impl From<Status> for ServerTrouble {
 }
 
 /// Connects to a server and asks what it can do, within the time limit of a call.
-pub(crate) fn reach(settings: &ServerSettings) -> Result<Reached, ServerTrouble> {
+pub(crate) fn reach(settings: &ServerSettings) -> Result<ReachedServer, ServerTrouble> {
     let mut server = Server::later().map_err(|text| ServerTrouble {
         kind: TroubleKind::Other,
         text,
@@ -89,7 +89,7 @@ pub(crate) fn reach(settings: &ServerSettings) -> Result<Reached, ServerTrouble>
         Ok(client) => {
             let capabilities = describe(&client);
             server.client = Some(client);
-            Ok(Reached {
+            Ok(ReachedServer {
                 server,
                 settings: settings.clone(),
                 time: begin.elapsed(),
@@ -104,7 +104,7 @@ pub(crate) fn reach(settings: &ServerSettings) -> Result<Reached, ServerTrouble>
     }
 }
 
-impl Reached {
+impl ReachedServer {
     /// Has a program executed that says its version, and gives the first line of it and the time that it took. Its
     /// files are sent along, if it has any.
     pub(crate) fn execute(&self, tool: &Tool) -> Result<(String, Duration), ServerTrouble> {
