@@ -288,6 +288,21 @@ impl Session {
             .env("LDWRAP_REPORT", self.report_path());
     }
 
+    /// The same with the settings that a user has who has made none.
+    pub fn use_shim_by_default(&self, c: &mut Command) {
+        self.use_shim(c);
+        for name in [
+            "LDWRAP_SPLIT",
+            "LDWRAP_EXECUTOR",
+            "LDWRAP_STRICT",
+            "LDWRAP_JOBS",
+            "LDWRAP_CACHE_SIZE",
+            "LDWRAP_REPORT",
+        ] {
+            c.env_remove(name);
+        }
+    }
+
     pub(crate) fn report_path(&self) -> PathBuf {
         self.root().join("report.json")
     }

@@ -77,17 +77,7 @@ fn doctor(s: &Session, variables: &[(&str, &str)], command: &str) -> String {
     let mut c = s.bash(&format!(
         "doctor() {{ PATH=$PWD/bin \"${{DOCTOR:-$LDWRAP}}\" doctor \"$@\"; }}; {command}"
     ));
-    s.use_shim(&mut c);
-    for name in [
-        "LDWRAP_SPLIT",
-        "LDWRAP_EXECUTOR",
-        "LDWRAP_STRICT",
-        "LDWRAP_JOBS",
-        "LDWRAP_CACHE_SIZE",
-        "LDWRAP_REPORT",
-    ] {
-        c.env_remove(name);
-    }
+    s.use_shim_by_default(&mut c);
     c.env("LDWRAP_CACHE_DIR", s.root().join("home/cache"))
         .env("OTHER", if s.llvm == 19 { "16" } else { "19" })
         .envs(variables.iter().copied());
@@ -524,6 +514,10 @@ fn servers_that_do_not_answer() {
             BAD  no answer within 1 s
             -> export LDWRAP_REMOTE=grpc://127.0.0.1:
             Links will be split, but not all is well: 1 problem.
+
+            $ LDWRAP_REMOTE_TIMEOUT=1 LDWRAP_REMOTE=grpc://192.0.2.1:1 LDWRAP_REMOTE_HEADERS=h LDWRAP_CACHE_SIZE=0 doctor
+            note server: LDWRAP_REMOTE begins with grpc://, so that what LDWRAP_REMOTE_HEADERS gives is sent unencrypted
+            -> say grpcs://
 
             $ LDWRAP_REMOTE=http://farm:1 doctor
             BAD  expected grpc://

@@ -30,6 +30,11 @@ fn link(dir: &str) -> String {
     format!("cd {dir}; clang-$N -O2 -flto=thin -fuse-ld=lld -o ../$OUT *.o")
 }
 
+/// A server's URL, and the path of its workers' own clang.
+fn places(server: &Server, s: &Session) -> (String, String) {
+    (server.url(), format!("/usr/bin/clang-{}", s.llvm))
+}
+
 /// A number in the report, by its JSON pointer.
 fn number(both: &LinkPair<'_>, pointer: &str) -> u64 {
     let found = both.report().pointer(pointer).and_then(Value::as_u64);
@@ -43,7 +48,7 @@ fn a_server_compiles_and_remembers() {
     each_llvm_with_shim(|s| {
         sources(s, "one");
         sources(s, "another/checkout");
-        let (url, clang) = (server.url(), format!("/usr/bin/clang-{}", s.llvm));
+        let (url, clang) = places(&server, s);
         let env = [
             ("LDWRAP_REMOTE", url.as_str()),
             ("LDWRAP_REMOTE_CLANG", &clang),
@@ -106,7 +111,7 @@ fn both_at_once() {
     let server = Server::start(SYSTEM);
     each_llvm_with_shim(|s| {
         sources(s, "one");
-        let (url, clang) = (server.url(), format!("/usr/bin/clang-{}", s.llvm));
+        let (url, clang) = places(&server, s);
         let env = [
             ("LDWRAP_REMOTE", url.as_str()),
             ("LDWRAP_REMOTE_CLANG", &clang),
@@ -268,7 +273,7 @@ fn what_clang_cannot_be_told_is_cached_here() {
     let server = Server::start(SYSTEM);
     each_llvm_with_shim(|s| {
         sources(s, "one");
-        let (url, clang) = (server.url(), format!("/usr/bin/clang-{}", s.llvm));
+        let (url, clang) = places(&server, s);
         let dir = s.root().join("home/objects").display().to_string();
         let env = [
             ("LDWRAP_REMOTE", url.as_str()),

@@ -16,17 +16,7 @@ const LINK: &str = "clang-$N -flto=thin -fuse-ld=lld main.o two.o -o $OUT";
 /// Runs a command of our tool; gives its standard output and standard error, and whether it succeeded.
 fn tool(s: &Session, command: &str) -> (String, String, bool) {
     let mut c = s.bash(command);
-    s.use_shim(&mut c);
-    for name in [
-        "LDWRAP_SPLIT",
-        "LDWRAP_EXECUTOR",
-        "LDWRAP_STRICT",
-        "LDWRAP_JOBS",
-        "LDWRAP_CACHE_SIZE",
-        "LDWRAP_REPORT",
-    ] {
-        c.env_remove(name);
-    }
+    s.use_shim_by_default(&mut c);
     let out = c.output().expect("bash");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&out.stdout), text(&out.stderr), out.status.success())

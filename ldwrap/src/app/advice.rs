@@ -13,23 +13,8 @@ pub struct Advice {
     pub fix: String,
 }
 
-/// All such things.
-pub fn notes(config: &Config) -> Vec<Advice> {
-    let mut notes = Vec::new();
-    notes.extend(unencrypted(config));
-    if let Some(dir) = config.cache_dir.as_ref().filter(|_| config.cache_size > 0) {
-        // Objects are found by name: who can write to either can exchange one.
-        notes.extend(
-            [dir.join("objects"), dir.clone()]
-                .iter()
-                .find_map(|dir| writers(dir)),
-        );
-    }
-    notes
-}
-
-/// Credentials that everyone on the way can read.
-fn unencrypted(config: &Config) -> Option<Advice> {
+/// Of the server: credentials that everyone on the way can read.
+pub fn on_server(config: &Config) -> Option<Advice> {
     let server = &config.server;
     let named = [
         ("LDWRAP_REMOTE_HEADERS", &server.headers),
@@ -45,6 +30,17 @@ fn unencrypted(config: &Config) -> Option<Advice> {
         ),
         fix: "say grpcs:// if the server has TLS".into(),
     })
+}
+
+/// Of the cache: who else can write to it.
+pub fn on_cache(config: &Config) -> Option<Advice> {
+    let dir = config
+        .cache_dir
+        .as_ref()
+        .filter(|_| config.cache_size > 0)?;
+    // Objects are found by name: who can write to either can exchange one.
+    let dirs = [dir.join("objects"), dir.clone()];
+    dirs.iter().find_map(|dir| writers(dir))
 }
 
 /// Who but this user can write to a directory, if anyone.
@@ -79,12 +75,13 @@ mod tests {
         let mut config = Config::default();
         config.server.endpoint = "http://farm:1".into();
         config.executor = Some(Executor::Remote);
-        assert_eq!(notes(&config), []);
+        assert_eq!(on_server(&config), None);
         config.server.headers = Some("headers".into());
-        assert!(notes(&config)[0].what.contains("LDWRAP_REMOTE_HEADERS"));
+        let advice = on_server(&config).unwrap();
+        assert!(advice.what.contains("LDWRAP_REMOTE_HEADERS"));
         for safe in ["https://farm:1", "http://localhost:1", "http://127.0.0.1:1"] {
             config.server.endpoint = safe.into();
-            assert_eq!(notes(&config), [], "{safe}");
+            assert_eq!(on_server(&config), None, "{safe}");
         }
     }
 
@@ -106,7 +103,7 @@ mod tests {
             (dir.path(), 0o1777, true),
         ] {
             set_permissions(path, Permissions::from_mode(mode)).unwrap();
-            assert_eq!(!notes(&config).is_empty(), noted, "{mode:o}");
+            assert_eq!(on_cache(&config).is_some(), noted, "{mode:o}");
         }
     }
 }

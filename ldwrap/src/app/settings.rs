@@ -28,7 +28,10 @@ pub fn show(config: &Config, all: bool) -> Result<(), String> {
             "No objects are kept: there is no directory for them without HOME, XDG_CACHE_HOME or LDWRAP_CACHE_DIR."
         ),
     }
-    for advice in advice::notes(config) {
+    for advice in [advice::on_server(config), advice::on_cache(config)]
+        .into_iter()
+        .flatten()
+    {
         println!("Note: {}: {}.", advice.what, advice.fix);
     }
     if config.complaints.is_empty() {

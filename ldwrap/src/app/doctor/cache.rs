@@ -42,9 +42,8 @@ pub(super) fn findings(config: &Config) -> (Vec<Finding>, bool) {
             false
         }
     };
-    for advice in advice::notes(config) {
-        found.push(Finding::note(SUBJECT, advice.what, Some(advice.fix)));
-    }
+    let advice = advice::on_cache(config);
+    found.extend(advice.map(|advice| Finding::note(SUBJECT, advice.what, Some(advice.fix))));
     (found, usable)
 }
 

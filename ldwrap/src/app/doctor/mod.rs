@@ -93,6 +93,7 @@ fn reach_server(config: &Config, checkup: &mut Checkup) -> Option<ReachedServer>
     }
     // Why there is none has been told with the settings.
     let settings = config.server().ok()?;
+    checkup.add_all(server::advice(config));
     let (findings, reached) = server::reach(settings);
     checkup.add_all(findings);
     reached

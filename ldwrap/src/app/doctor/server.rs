@@ -1,17 +1,24 @@
 //! Whether the server answers, takes our credentials and executes, and how long that takes.
 
 use super::finding::Finding;
+use crate::app::advice;
 use crate::cache::files::FileDigests;
 use crate::executor::remote::check::{self, ReachedServer, ServerTrouble, TroubleKind};
 use crate::executor::tuning::SERVER_PATIENCE;
 use crate::jobs::action::Tool;
 use crate::jobs::shipped;
 use crate::jobs::toolchain::Toolchain;
-use shim::config::ServerSettings;
+use shim::config::{Config, ServerSettings};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 const SUBJECT: &str = "server";
+
+/// What works, and may yet not be wanted.
+pub(super) fn advice(config: &Config) -> Option<Finding> {
+    let advice = advice::on_server(config)?;
+    Some(Finding::note(SUBJECT, advice.what, Some(advice.fix)))
+}
 
 /// Connects to the server: what was found, and the server if it answers.
 pub(super) fn reach(settings: &ServerSettings) -> (Vec<Finding>, Option<ReachedServer>) {

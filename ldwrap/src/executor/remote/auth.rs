@@ -55,6 +55,10 @@ impl Credentials {
     }
 }
 
+/// A helper is killed so long after the time limit: who waits for a connection has given up by then, and said so.
+/// Where calls wait for credentials that are read again, nothing else ends that.
+const HELPER_GRACE: Duration = Duration::from_secs(1);
+
 /// Headers as they were read. Their values are not printed.
 #[derive(Clone, Default, PartialEq)]
 pub(super) struct Headers {
@@ -112,7 +116,8 @@ impl Headers {
         let mut command = Command::new(helper);
         command.arg("get");
         let request = serde_json::json!({ "uri": endpoint }).to_string();
-        let out = process::output_of(command, Role::Tool, request.as_bytes(), Some(limit))
+        let killed_after = Some(limit + HELPER_GRACE);
+        let out = process::output_of(command, Role::Tool, request.as_bytes(), killed_after)
             .map_err(|e| match e.kind() {
                 io::ErrorKind::TimedOut => fail(&format!(
                     "did not answer within {limit:?} (LDWRAP_REMOTE_TIMEOUT)"

@@ -73,8 +73,7 @@ pub(crate) fn reach(settings: &ServerSettings) -> Result<ReachedServer, ServerTr
     let limit = settings.timeout;
     let begin = Instant::now();
     let connected = server.runtime.block_on(async {
-        let late = || format!("no credentials within {} s", limit.as_secs());
-        let credentials = within(limit, late, read_credentials(settings)).await;
+        let credentials = read_credentials(settings).await;
         let credentials = credentials.map_err(|status| ServerTrouble {
             kind: TroubleKind::NoCredentials,
             text: status.message().to_owned(),

@@ -6,7 +6,7 @@
 
 use super::auth::Credentials;
 use super::blobs::{BlobLimits, Downloader, Uploader};
-use super::calls::{Caller, TLS_ALERT, connection_closed, root_cause};
+use super::calls::{Caller, TLS_ALERT, connection_closed, root_cause, within};
 use super::connections::Connections;
 use super::execution::{ExecutionEnd, ExecutionStage, Executions};
 use crate::executor::tuning::{
@@ -171,12 +171,17 @@ impl Client {
     }
 }
 
-/// Reads the file of headers and runs the credential helper, which may take long.
+/// Reads the file of headers and runs the credential helper, within the time limit of a call.
 pub(super) async fn read_credentials(settings: &ServerSettings) -> Result<Credentials, Status> {
     let owned = settings.clone();
-    let credentials = tokio::task::spawn_blocking(move || Credentials::read(&owned)).await;
-    let credentials = credentials.unwrap_or_else(|e| Err(std::io::Error::other(e)));
-    credentials.map_err(|e| invalid("credentials", &e))
+    let limit = settings.timeout;
+    let late = || format!("no credentials within {} s", limit.as_secs());
+    let read = async {
+        let credentials = tokio::task::spawn_blocking(move || Credentials::read(&owned)).await;
+        let credentials = credentials.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+        credentials.map_err(|e| invalid("credentials", &e))
+    };
+    within(limit, late, read).await
 }
 
 fn invalid(what: &str, e: &dyn std::fmt::Display) -> Status {
