@@ -7,10 +7,12 @@ use crate::sys::process::{self, Role};
 use crate::sys::sync::ignore_poison;
 use serde_json::Value;
 use shim::config::ServerSettings;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::service::Interceptor;
@@ -18,7 +20,14 @@ use tonic::{Request, Status};
 
 /// The headers of every call, shared by all connections.
 #[derive(Debug, Clone)]
-pub(super) struct Credentials(Arc<RwLock<Headers>>);
+pub(super) struct Credentials(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    headers: RwLock<Headers>,
+    /// Held while headers are read again, which may take a helper's whole time limit: other calls go on meanwhile.
+    renewing: Mutex<()>,
+}
 
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -33,31 +42,36 @@ impl Credentials {
     /// Reads the file and runs the helper that the settings name, if any.
     pub(super) fn read(settings: &ServerSettings) -> io::Result<Self> {
         let headers = Headers::read(settings)?;
-        Ok(Self(Arc::new(RwLock::new(headers))))
+        Ok(Self(Arc::new(Shared {
+            headers: RwLock::new(headers),
+            renewing: Mutex::default(),
+        })))
     }
 
     /// The headers that calls are sent with at the moment.
     pub(super) fn current(&self) -> Headers {
-        let headers = ignore_poison(self.0.read());
-        headers.clone()
+        ignore_poison(self.0.headers.read()).clone()
     }
 
     /// Whether there are other headers than those that a server `refused`. Reads file and helper again, unless
     /// another call has done so since.
     pub(super) fn renew(&self, settings: &ServerSettings, refused: &Headers) -> bool {
-        let mut headers = ignore_poison(self.0.write());
-        if *headers == *refused {
+        let _renewing = ignore_poison(self.0.renewing.lock());
+        if self.current() == *refused {
             if let Ok(read) = Headers::read(settings) {
-                *headers = read;
+                *ignore_poison(self.0.headers.write()) = read;
             }
         }
-        *headers != *refused
+        self.current() != *refused
     }
 }
 
 /// A helper is killed so long after the time limit: who waits for a connection has given up by then, and said so.
 /// Where calls wait for credentials that are read again, nothing else ends that.
 const HELPER_GRACE: Duration = Duration::from_secs(1);
+
+/// Most bytes of the file with headers: far more than any server takes.
+const MAX_HEADERS: u64 = 1 << 20;
 
 /// Headers as they were read. Their values are not printed.
 #[derive(Clone, Default, PartialEq)]
@@ -78,7 +92,7 @@ impl Headers {
         let mut headers = Self::default();
         if let Some(file) = &settings.headers {
             let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", file.display()));
-            let text = std::fs::read_to_string(file).map_err(named)?;
+            let text = read_small_file(file).map_err(named)?;
             for (n, line) in text.lines().enumerate() {
                 let line = line.trim();
                 if line.is_empty() || line.starts_with('#') {
@@ -142,6 +156,26 @@ impl Headers {
         }
         Ok(())
     }
+}
+
+/// The text of a regular file of reasonable size. It is read again when a server refuses what it says, and a FIFO
+/// could be waited for without end.
+fn read_small_file(path: &Path) -> io::Result<String> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        let text =
+            "it is no regular file; a command can be asked by LDWRAP_REMOTE_CREDENTIAL_HELPER";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let mut text = String::new();
+    if file.take(MAX_HEADERS + 1).read_to_string(&mut text)? as u64 > MAX_HEADERS {
+        let text = format!("it is larger than {MAX_HEADERS} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -208,8 +242,47 @@ mod tests {
     }
 
     #[test]
+    fn while_headers_are_read_again_calls_have_the_old_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = settings(dir.path());
+        std::fs::write(dir.path().join("headers"), "authorization: one").unwrap();
+        let credentials = Credentials::read(&settings).unwrap();
+        let first = credentials.current();
+        let helper = dir.path().join("helper");
+        std::fs::write(&helper, "#!/bin/sh\nsleep 20\n").unwrap();
+        std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
+        settings.credential_helper = Some(helper);
+        settings.timeout = Duration::from_secs(1);
+        std::thread::scope(|scope| {
+            let renewed = scope.spawn(|| credentials.renew(&settings, &first));
+            while credentials.0.renewing.try_lock().is_ok() {
+                std::thread::yield_now();
+            }
+            assert!(credentials.current() == first);
+            assert!(!renewed.is_finished());
+            assert!(!renewed.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn headers_are_a_small_regular_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("headers");
+        let settings = settings(dir.path());
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let e = Headers::read(&settings).unwrap_err().to_string();
+        assert!(e.contains("no regular file"), "{e}");
+        std::fs::remove_file(&file).unwrap();
+        let size = usize::try_from(MAX_HEADERS).unwrap();
+        std::fs::write(&file, "#".repeat(size + 1)).unwrap();
+        let e = Headers::read(&settings).unwrap_err().to_string();
+        assert!(e.contains("larger"), "{e}");
+        std::fs::write(&file, "#".repeat(size)).unwrap();
+        Headers::read(&settings).unwrap();
+    }
+
+    #[test]
     fn a_helper_that_hangs_is_killed() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let helper = dir.path().join("helper");
         // Its child keeps the pipes.
