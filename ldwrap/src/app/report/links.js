@@ -17,7 +17,8 @@ function showLinks() {
   const modules = sum(split, (link) => link.modules || 0);
   const hits = sum(split, (link) => (link.cache ? link.cache.hits || 0 : 0));
   const left = links.length - split.length;
-  const parts = [`${plural(links.length, "link")}: ${count(split.length)} through ldwrap, ${count(left)} left to lld.`];
+  const parts = [left ? `${plural(links.length, "link")}: ${count(split.length)} through ldwrap, ${count(left)} left to lld.`
+    : `${plural(links.length, "link")}, all of them through ldwrap.`];
   if (modules) parts.push(`${plural(modules, "module")}, ${count(hits)} of them (${share(hits, modules)}) from a cache.`);
   if (split.length) parts.push(`${time(sum(split, (link) => (link.total_ms || 0) * 1e3))} in links through ldwrap.`);
   byId("all-summary").textContent = parts.join(" ");
@@ -30,12 +31,17 @@ function showLinks() {
   showLinkTable(links);
 }
 
+/** Where the backends of a link ran. */
+const executor = ({ executor: name }) =>
+  name === undefined ? null : { local: "lld's threads", clang: "clang, here", remote: "server and lld" }[name] || name;
+
 function showLinkTable(links) {
   const why = (link) => [link.reason, link.remote && link.remote.trouble, ...(link.complaints || [])].filter(Boolean);
   const columns = [
     { title: "Output", kind: "text", value: (link) => link.output || "(unknown)" },
     { title: "No.", kind: "number", value: (link) => link.number },
     { title: "Outcome", kind: "text", value: outcome },
+    { title: "Backends", kind: "text", value: executor },
     { title: "Modules", kind: "number", value: (link) => known(link.modules) },
     { title: "From a cache", kind: "number", value: (link) => known(link.cache && link.cache.hits) },
     { title: "Made by server", kind: "number", value: (link) => known(link.remote && link.remote.executed) },

@@ -16,17 +16,20 @@ function unitOf(kind, largest) {
 }
 const fixed = (n, digits) => n.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-const PAGE = 100;
+/** How many rows are shown at first, and how many more at a time. */
+const FIRST = 25;
+const MORE = 100;
 
 /**
  * A table that sorts by any column, and filters. Columns: {title, kind: "text" | "number" | "time" | "bytes", value(row),
- * colour(row)}; a value that is null is unknown, and comes last. options: {label, what: [one, many], empty, sort: [column,
+ * colour(row)}; a value that is null is unknown, and comes last; a column of
+ * nothing else is left out. options: {label, what: [one, many], empty, sort: [column,
  * descending], filter, choices: {label, column, of(row)}, select(row)}: with select, the first column's cells are buttons.
  */
 class Table {
   constructor(place, columns, rows, options) {
-    Object.assign(this, { place, rows, options, shown: PAGE, selected: null });
-    this.columns = columns.filter(({ kind, value }) => kind === "text" || rows.some((row) => value(row) !== null));
+    Object.assign(this, { place, rows, options, shown: FIRST, selected: null });
+    this.columns = columns.filter(({ value }) => rows.some((row) => value(row) !== null));
     for (const column of this.columns) {
       column.unit = unitOf(column.kind, column.kind === "text" ? 0 : most(rows, (row) => column.value(row) || 0));
     }
@@ -77,7 +80,7 @@ class Table {
   }
 
   changed() {
-    this.shown = PAGE;
+    this.shown = FIRST;
     this.update();
   }
 
@@ -129,8 +132,8 @@ class Table {
       });
       return made;
     };
-    const offers = left <= 0 ? [] : [button(`Show ${count(Math.min(left, PAGE))} more`, this.shown + PAGE)];
-    if (left > PAGE) offers.push(button(`Show all ${count(this.found.length)} ${many}`, Infinity));
+    const offers = left <= 0 ? [] : [button(`Show ${count(Math.min(left, MORE))} more`, this.shown + MORE)];
+    if (left > MORE) offers.push(button(`Show all ${count(this.found.length)} ${many}`, Infinity));
     this.more.replaceChildren(...offers);
   }
 
@@ -139,7 +142,7 @@ class Table {
     const cells = this.columns.map((column, at) => {
       const value = column.value(row);
       if (value === null) return element("td", { className: column.kind === "text" ? "none" : "number none" }, "–");
-      if (column.kind !== "text") return element("td", { className: "number" }, column.unit.text(value));
+      if (column.kind !== "text") return element("td", { className: value ? "number" : "number none" }, value ? column.unit.text(value) : "0");
       const colour = column.colour ? swatch(column.colour(row)) : null;
       if (at || !this.options.select) return element("td", { className: at ? "text" : "text main" }, colour, value);
       const button = element("button", { type: "button", className: "plain" }, value);

@@ -29,6 +29,7 @@ const share = (part, whole) => {
 
 /** Microseconds for people. */
 function time(us) {
+  if (us === 0) return "0";
   if (us < 1e3) return `${us} µs`;
   if (us < 1e4) return `${(us / 1e3).toFixed(1)} ms`;
   if (us < 1e6) return `${Math.round(us / 1e3)} ms`;
@@ -47,9 +48,14 @@ function bytes(n) {
 
 const SOURCES = {
   cache: { text: "from a cache", colour: "--cache" },
-  lld: { text: "compiled by lld", colour: "--lld" },
-  clang: { text: "compiled by clang, here", colour: "--clang" },
   remote: { text: "from the server", colour: "--remote" },
+  clang: { text: "compiled by clang, here", colour: "--clang" },
+  lld: { text: "compiled by lld", colour: "--lld" },
+};
+/** Names of sources, in the table's order. */
+const sourcesInOrder = (names) => {
+  const known = Object.keys(SOURCES);
+  return [...new Set(names)].sort((a, b) => known.indexOf(a) - known.indexOf(b));
 };
 const source = (name) =>
   Object.hasOwn(SOURCES, name) ? SOURCES[name] : { text: name === null ? "not said" : name, colour: "--other" };
@@ -100,7 +106,7 @@ function showPhases(place, totals) {
   const longest = most(totals, ([, us]) => us) || 1;
   const rows = totals.flatMap(([name, us]) => {
     const bar = element("div");
-    bar.style.width = `${(us / longest) * 100}%`;
+    bar.style.width = us ? `max(1px, ${(us / longest) * 100}%)` : "0";
     bar.style.background = `var(${phase(name).colour})`;
     return [
       element("div", {}, phase(name).text),

@@ -52,18 +52,22 @@ class LinkView {
     this.showWaits();
     this.showModules();
     this.showLegend();
-    this.select(null);
+    this.select(this.longest());
+  }
+
+  longest() {
+    return this.backends.reduce((a, b) => (a && a.length >= b.length ? a : b), null);
   }
 
   showFacts() {
     const { trace, backends } = this;
-    const from = new Map();
-    for (const { source: name } of backends) from.set(name, (from.get(name) || 0) + 1);
-    const longest = backends.reduce((a, b) => (a && a.length >= b.length ? a : b), null);
+    const from = sourcesInOrder(backends.map(({ source }) => source))
+      .map((name) => [name, backends.filter(({ source }) => source === name).length]);
+    const longest = this.longest();
     const facts = [
       ["Time", time(trace.total_us)],
       ["Modules", count(backends.length)],
-      ...[...from].map(([name, n]) => [capital(source(name).text), `${count(n)} (${share(n, backends.length)})`]),
+      ...from.map(([name, n]) => [capital(source(name).text), `${count(n)} (${share(n, backends.length)})`]),
       ["Time of all backends", time(sum(backends.filter(({ source }) => source !== "cache"), ({ length }) => length))],
       ["Longest module", longest ? time(longest.length) : "–"],
     ];
@@ -73,8 +77,7 @@ class LinkView {
   }
 
   showLegend() {
-    const names = [...new Set(this.backends.map(({ source }) => source))];
-    const entries = names.map(source);
+    const entries = sourcesInOrder(this.backends.map(({ source }) => source)).map(source);
     if (this.events.some(({ kind }) => kind === WAIT)) entries.push({ text: "waiting", colour: "--wait" });
     legend(byId("legend"), entries);
   }
