@@ -13,7 +13,7 @@ const NUMBERS: [&str; 3] = ["modules", "compiled_by_lld", "total_ms"];
 
 /// The same within `cache` and `remote`.
 const COUNTS: [(&str, &[&str]); 2] = [
-    ("cache", &["hits", "misses"]),
+    ("cache", &["hits", "misses", "saved_ms"]),
     (
         "remote",
         &["hits", "executed", "local", "bytes_up", "bytes_down"],

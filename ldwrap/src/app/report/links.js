@@ -21,6 +21,8 @@ function showLinks() {
     : `${plural(links.length, "link")}, all of them through ldwrap.`];
   if (modules) parts.push(`${plural(modules, "module")}, ${count(hits)} of them (${share(hits, modules)}) from a cache.`);
   if (split.length) parts.push(`${time(sum(split, (link) => (link.total_ms || 0) * 1e3))} in links through ldwrap.`);
+  const saved = sum(split, (link) => (link.cache && link.cache.saved_ms) || 0);
+  if (saved) parts.push(`Compiling what came from a cache once took ${time(saved * 1e3)}.`);
   byId("all-summary").textContent = parts.join(" ");
   showHistory(split.slice(-60), split.length);
   const totals = new Map();
@@ -49,6 +51,7 @@ function showLinkTable(links) {
     { title: "Sent", kind: "bytes", value: (link) => known(link.remote && link.remote.bytes_up) },
     { title: "Received", kind: "bytes", value: (link) => known(link.remote && link.remote.bytes_down) },
     { title: "Time", kind: "time", value: (link) => (isSplit(link) && link.total_ms !== undefined ? link.total_ms * 1e3 : null) },
+    { title: "Saved", kind: "time", value: (link) => (link.cache && link.cache.saved_ms !== undefined ? link.cache.saved_ms * 1e3 : null) },
     { title: "Reason", kind: "text", value: (link) => why(link).join("; ") || null },
   ];
   links.forEach((link, n) => { link.number = n + 1; });

@@ -17,7 +17,8 @@ function showTraces() {
     section.before(byId("all"));
     return;
   }
-  const name = ({ output, file, total_us }) => `${output || file}, ${time(total_us)}`;
+  const name = ({ output, file, total_us, started_us: began }) =>
+    [output || file, time(total_us), ...(began ? [moment(began)] : [])].join(", ");
   byId("link").replaceChildren(...traces.map((trace, n) => element("option", { value: n }, name(trace))));
   byId("link").addEventListener("change", (event) => showTrace(Number(event.target.value)));
   byId("choose").hidden = traces.length < 2;

@@ -65,7 +65,7 @@ const WAITS = {
   token: "a token of the build's jobserver",
   memory: "free memory",
   server: "the server",
-  remote: "the server",
+  clang: "a clang process",
   turn: "its turn among large links",
 };
 const waitName = (name) => (Object.hasOwn(WAITS, name) ? WAITS[name] : name);
@@ -86,6 +86,9 @@ const inOrder = (names) => {
 };
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** A moment, in microseconds since 1970, as the clock of who reads shows it. */
+const moment = (us) => new Date(us / 1e3).toLocaleString("sv-SE");
 
 /** A module's name without its directories. */
 const shortName = (name) => name.slice(name.lastIndexOf("/", name.length - 2) + 1);

@@ -3,7 +3,8 @@
 
 const BACKEND = 0, PHASE = 1, WAIT = 2;
 
-/** Events of a trace as objects: {kind, name, thread, start, length, module, source, bytes, waited, waitedFor, imports}. */
+/** Events of a trace as objects: {kind, name, thread, start, length, module, source, bytes, waited, waitedFor, imports,
+ * unfinished}. */
 function eventsOf(trace) {
   const name = (n) => known(trace.names[n]);
   return trace.events.map(([kind, n, thread, start, length, more]) => ({
@@ -12,6 +13,7 @@ function eventsOf(trace) {
     module: kind === BACKEND ? name(n) : name(more.module),
     source: name(more.source),
     bytes: known(more.bytes),
+    unfinished: more.unfinished === true,
     waited: known(more.waited_us),
     waitedFor: name(more.for),
     imports: Array.isArray(more.imports) ? more.imports.map(name) : known(more.imports),
@@ -72,6 +74,8 @@ class LinkView {
       ["Longest module", longest ? time(longest.length) : "–"],
     ];
     if (trace.lld) facts.push(["lld", trace.lld]);
+    if (trace.started_us) facts.push(["Started", moment(trace.started_us)]);
+    if (trace.not_recorded) facts.push(["Not recorded", plural(trace.not_recorded, "event")]);
     byId("facts").replaceChildren(...facts.map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   }
@@ -128,6 +132,7 @@ class LinkView {
     if (event.kind === BACKEND) said.unshift(source(event.source).text);
     if (event.kind === WAIT && event.module) said.push(event.module);
     if (event.waited) said.push(`waited ${time(event.waited)}${event.waitedFor ? ` for ${waitName(event.waitedFor)}` : ""}`);
+    if (event.unfinished) said.push("not finished when lld ended");
     if (event.bytes !== null) said.push(`object of ${bytes(event.bytes)}`);
     const parts = [element("div", { className: "name" }, title), element("div", {}, said.join(" · "))];
     if (event.kind !== BACKEND) return parts;

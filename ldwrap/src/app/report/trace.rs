@@ -51,6 +51,8 @@ pub(super) fn read(value: &Value, file: &str) -> Option<Trace> {
         "file": file,
         "output": output,
         "lld": text("lld"),
+        "started_us": other("started_us").and_then(number),
+        "not_recorded": other("dropped").and_then(number),
         "total_us": other("total_us").and_then(number).unwrap_or(length),
         "threads": threads.json(),
         "names": names.list,
@@ -120,6 +122,9 @@ fn row(event: &Value, names: &mut Names, threads: &mut Threads) -> Result<Option
         if let Some(value) = text(name) {
             details.insert(name.into(), names.number(value).into());
         }
+    }
+    if arg("unfinished") == Some(&Value::Bool(true)) {
+        details.insert("unfinished".into(), true.into());
     }
     match arg("imports") {
         Some(Value::Array(list)) => {
@@ -227,20 +232,23 @@ mod tests {
             {"ph": "X", "cat": "wait", "name": "wait", "ts": 1010, "dur": 5, "pid": 7, "tid": 2,
              "args": {"module": "a.o", "for": "slot"}},
             {"ph": "X", "cat": "backend", "name": "a.o", "ts": 1015.4, "dur": 80, "pid": 7, "tid": 2,
-             "args": {"module": "a.o", "source": "lld", "bytes": 99, "waited_us": 5, "imports": ["b.o", 3]}},
+             "args": {"module": "a.o", "source": "lld", "bytes": 99, "waited_us": 5, "imports": ["b.o", 3],
+                      "unfinished": true}},
             {"ph": "X", "cat": "backend", "name": "b.o", "ts": 1100, "dur": 20, "pid": 7, "tid": 3,
              "args": {"imports": 4}},
-        ], "otherData": {"output": "app", "total_us": 600, "lld": "22.1.8"}});
+        ], "otherData": {"output": "app", "total_us": 600, "lld": "22.1.8", "started_us": 1_000_000}});
         let trace = read(&value, "app-1.json").unwrap();
         assert_eq!((trace.events, trace.skipped), (4, 0));
         let expected = json!({
         "file": "app-1.json", "output": "app", "lld": "22.1.8", "total_us": 600,
+        "started_us": 1_000_000, "not_recorded": null,
         "threads": ["thread 1", "lld 1", "thread 3"],
         "names": ["backends", "slot", "a.o", "lld", "b.o"],
         "events": [
             [1, 0, 0, 0, 500, {}],
             [2, 1, 1, 10, 5, {"for": 1, "module": 2}],
-            [0, 2, 1, 15, 80, {"source": 3, "module": 2, "bytes": 99, "waited_us": 5, "imports": [4]}],
+            [0, 2, 1, 15, 80, {"source": 3, "module": 2, "bytes": 99, "waited_us": 5, "imports": [4],
+                "unfinished": true}],
             [0, 4, 2, 100, 20, {"imports": 4}],
         ]});
         assert_eq!(trace.json, expected);
