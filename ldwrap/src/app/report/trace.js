@@ -66,11 +66,12 @@ class LinkView {
     const from = sourcesInOrder(backends.map(({ source }) => source))
       .map((name) => [name, backends.filter(({ source }) => source === name).length]);
     const longest = this.longest();
+    const compiling = sum(backends.filter(({ source }) => source !== "cache"), ({ length }) => length);
     const facts = [
       ["Time", time(trace.total_us)],
       ["Modules", count(backends.length)],
       ...from.map(([name, n]) => [capital(source(name).text), `${count(n)} (${share(n, backends.length)})`]),
-      ["Time of all backends", time(sum(backends.filter(({ source }) => source !== "cache"), ({ length }) => length))],
+      ...(compiling ? [["Compiling, all modules", time(compiling)]] : []),
       ["Longest module", longest ? time(longest.length) : "–"],
     ];
     if (trace.lld) facts.push(["lld", trace.lld]);

@@ -1,7 +1,7 @@
 //! A trace (`LDWRAP_TRACE`) as the page has it: the events that the page draws, each a row of numbers, and every name once.
 //!
-//! Traces are in Chrome's trace event format (docs/report.md, "Traces"). Names repeat in waits and imports, and a large
-//! link has ten thousands of events: rows with numbers of names keep the page small and quick to read.
+//! Traces are in Chrome's trace event format. Names repeat in waits and imports, and a large link has ten thousands of
+//! events: rows with numbers of names keep the page small and quick to read.
 
 use super::link::number;
 use serde_json::{Map, Value, json};
