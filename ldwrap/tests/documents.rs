@@ -84,3 +84,81 @@ fn tables_of_settings() {
         );
     }
 }
+
+/// The strings of a source file, without its tests, comments and byte strings: `\` at the end of a line joins lines.
+fn strings(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let code = lines.collect::<Vec<_>>().join("\n");
+    let pieces: Vec<&str> = code.split('"').collect();
+    let texts = pieces
+        .chunks_exact(2)
+        .filter(|pair| !pair[0].ends_with('b'));
+    let words = texts.map(|pair| pair[1].replace('\\', " "));
+    words
+        .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+/// What troubleshooting.md has to have of a reason: what stands between the values that it is filled with, without the
+/// option that it begins with.
+fn fixed_parts(reason: &str) -> Vec<String> {
+    let behind_option = match reason.split_once(": ") {
+        Some((option, why)) if option.starts_with('-') => why,
+        _ => reason,
+    };
+    let parts = behind_option.split('{');
+    let parts = parts.map(|part| part.split_once('}').map_or(part, |(_, behind)| behind));
+    let parts = parts.map(|part| part.trim_matches([' ', ':', ';', ',']).to_owned());
+    parts.filter(|part| part.len() > 3).collect()
+}
+
+/// Every reason that the code can give for leaving a link to lld, or for making no jobs of it, is explained.
+#[test]
+fn reasons_are_explained() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let read = |file: &str| fs::read_to_string(top.join(file)).unwrap();
+    let explained = read("docs/troubleshooting.md");
+    let mut reasons = Vec::new();
+    for file in [
+        "shim/src/decide.rs",
+        "shim/src/effects.rs",
+        "shim/src/inputs/error.rs",
+        "shim/src/archive/error.rs",
+        "ldwrap/src/link/eligibility.rs",
+        "ldwrap/src/link/old_lld.rs",
+        "ldwrap/src/jobs/codegen/mod.rs",
+        "ldwrap/src/jobs/codegen/files.rs",
+        "ldwrap/src/jobs/codegen/llvm_options.rs",
+    ] {
+        let found = strings(&read(file));
+        reasons.extend(found.into_iter().filter(|text| text.contains(' ')));
+    }
+    // In these, only what an error says.
+    for file in [
+        "ldwrap/src/jobs/failure.rs",
+        "ldwrap/src/jobs/toolchain.rs",
+        "ldwrap/src/watch/listener.rs",
+        "ldwrap/src/watch/spawn.rs",
+    ] {
+        let text = read(file);
+        let errors = text
+            .lines()
+            .filter(|line| line.trim_start().starts_with("#[error("));
+        reasons.extend(errors.flat_map(strings));
+    }
+    assert!(reasons.len() > 70, "{}", reasons.len());
+    let mut missing = Vec::new();
+    for reason in reasons {
+        let parts = fixed_parts(&reason);
+        if !parts.iter().all(|part| explained.contains(part)) {
+            missing.push(reason);
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "docs/troubleshooting.md lacks {missing:#?}"
+    );
+}

@@ -28,6 +28,7 @@
 //! - `LDWRAP_TEST_FIXTURES`: test the fixtures alone. lld takes the place of ldwrap, and nothing is
 //!   asserted about splitting; for a new LLVM version, or a new test.
 
+pub mod browser;
 mod link;
 mod llvm;
 pub mod remote;

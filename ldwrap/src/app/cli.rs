@@ -1,9 +1,9 @@
 //! `ldwrap` as our tool: which arguments are ours, and the subcommands.
 
 use crate::app::cache::CacheCommand;
-use crate::app::{cache, compilers, doctor, manual, run, settings, verify};
+use crate::app::{cache, compilers, doctor, manual, report, run, settings, verify};
 use crate::sys::signals;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use shim::config::Config;
 use shim::kind::{HEAD_LEN, Kind, kind_of};
 use shim::settings::{SETTINGS, Setting, nearest};
@@ -73,6 +73,11 @@ enum Command {
         #[command(subcommand)]
         what: CacheCommand,
     },
+    /// Show links on an HTML page: where the time went, what came from a cache, which modules were slow, what waited
+    ///
+    /// The page holds all that it shows and asks nothing of the network. A line or event that cannot be read is left out,
+    /// and the page and standard error say so.
+    Report(ReportOptions),
     /// Run a command, and do each of its links twice, by lld alone and split: are they equal?
     ///
     /// The command gets the files that lld alone writes. Output, side files, messages and exit status of both links are
@@ -98,6 +103,17 @@ enum Command {
         #[arg(value_enum)]
         part: manual::Part,
     },
+}
+
+/// What a page is made of, and where it goes.
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// Reports (LDWRAP_REPORT), traces (LDWRAP_TRACE) or directories of traces; without any, those that the settings name
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where to write the page; otherwise to standard output, if that is no terminal
+    #[arg(short, long, value_name = "PAGE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Runs what `args` ask of our tool, and returns its exit status; `None` when they are a linker's.
@@ -127,6 +143,7 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
         Command::Doctor { command } => return Some(u8::from(!doctor::run(&command, config))),
         Command::Config { all } => settings::show(config, all),
         Command::Cache { what } => cache::run(&what, config),
+        Command::Report(options) => report::run(&options, config),
         Command::Help { topic } => help(&topic),
         Command::Document { part } => manual::print(part, &Cli::command()),
         Command::Verify { keep, command } => {
@@ -185,9 +202,11 @@ fn is_object(path: &Path) -> bool {
 fn help(topic: &[String]) -> Result<(), String> {
     let text = match topic {
         [one] if one == "settings" => manual::settings(),
-        [one] => match Setting::named(one) {
-            Some(setting) => manual::setting(setting),
-            None => help_of_command(topic)?,
+        // A name may be both.
+        [one] => match (Setting::named(one), help_of_command(topic)) {
+            (Some(setting), Ok(command)) => format!("{command}\n{}", manual::setting(setting)),
+            (Some(setting), Err(_)) => manual::setting(setting),
+            (None, command) => command?,
         },
         _ => help_of_command(topic)?,
     };

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod linker;
 pub mod manual;
 pub(crate) mod probe;
+pub mod report;
 pub mod run;
 pub mod settings;
 pub mod verify;
