@@ -79,8 +79,9 @@ pub fn command(command: &[OsString], config: &Config) -> Result<ExitStatus, NotR
     Ok(status)
 }
 
-/// Puts linkers and compilers that are ours first, wherever the command looks for them; `bin` is to hold them.
-fn set_paths(run: &mut Command, shims: &Path, bin: &Path) -> io::Result<()> {
+/// Puts linkers and compilers that are ours first, wherever the command looks for them: the `ld.lld` in `shims`, and links
+/// to it in `bin`, which is made.
+pub(super) fn set_paths(run: &mut Command, shims: &Path, bin: &Path) -> io::Result<()> {
     let is_linker = |name: &OsStr| name == "ld.lld" || shim::lld::major_of_name(name).is_some();
     let [path, compiler_path] =
         ["PATH", "COMPILER_PATH"].map(|name| std::env::var_os(name).unwrap_or_default());

@@ -6,7 +6,8 @@
 //! second time split. What was found is left in a directory, and shown at the end: build systems show
 //! a linker's own words or don't.
 
-use crate::app::explain;
+use crate::app::run::set_paths;
+use crate::app::{explain, shim_dir};
 use crate::sys::process::{self, Role, Running};
 use serde_json::{Value, json};
 use shim::cmdline::CommandLine;
@@ -36,13 +37,8 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
     let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
     process::watch_signals().map_err(|e| format!("signals: {e}"))?;
     let done = process::with_scratch(|scratch| -> io::Result<_> {
-        let (bin, found) = (scratch.file("bin"), scratch.file("found"));
-        fs::create_dir(&bin)?;
+        let found = scratch.file("found");
         fs::create_dir(&found)?;
-        symlink(&exe, bin.join("ld.lld"))?;
-        for major in shim::lld::MAJORS {
-            symlink(&exe, bin.join(format!("ld.lld-{major}")))?;
-        }
         let mut run = if is_linker(program) {
             let mut run = Command::new(&exe);
             run.arg0(program);
@@ -59,13 +55,13 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
             Command::new(program)
         };
         run.args(args).env(VERIFY, &found);
-        // clang and gcc look there first (docs/lld.md, "Finding the linker"); others in PATH.
-        for name in ["COMPILER_PATH", "PATH"] {
-            let others = std::env::var_os(name).unwrap_or_default();
-            let all = std::iter::once(bin.clone()).chain(std::env::split_paths(&others));
-            let all = all.filter(|dir| !dir.as_os_str().is_empty());
-            run.env(name, std::env::join_paths(all).map_err(io::Error::other)?);
-        }
+        // Without the shim ldwrap takes its place.
+        let shims = shim_dir().or_else(|_| {
+            let dir = scratch.file("lib");
+            fs::create_dir(&dir)?;
+            symlink(&exe, dir.join("ld.lld")).map(|()| dir)
+        })?;
+        set_paths(&mut run, &shims, &scratch.file("bin"))?;
         process::prepare(&mut run);
         let child = run.spawn().map_err(|e| {
             io::Error::new(
