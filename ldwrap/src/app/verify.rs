@@ -21,7 +21,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -35,6 +35,7 @@ const MAX_OBJECTS: usize = 5;
 pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Result<bool, String> {
     let (program, args) = command.split_first().ok_or("no command to verify")?;
     let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
+    let shims = shim_dir().map_err(|e| e.to_string())?;
     process::watch_signals().map_err(|e| format!("signals: {e}"))?;
     let done = process::with_scratch(|scratch| -> io::Result<_> {
         let found = scratch.file("found");
@@ -55,13 +56,7 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
             Command::new(program)
         };
         run.args(args).env(VERIFY, &found);
-        // Without the shim ldwrap takes its place.
-        let shims = shim_dir().or_else(|_| {
-            let dir = scratch.file("lib");
-            fs::create_dir(&dir)?;
-            symlink(&exe, dir.join("ld.lld")).map(|()| dir)
-        })?;
-        set_paths(&mut run, &shims, &scratch.file("bin"))?;
+        set_paths(&mut run, &shims)?;
         process::prepare(&mut run);
         let child = run.spawn().map_err(|e| {
             io::Error::new(
