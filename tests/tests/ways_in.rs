@@ -130,6 +130,25 @@ fn by_ldwrap_run() {
     });
 }
 
+/// As `cargo install` leaves it: ldwrap in the shim's place.
+#[test]
+fn without_the_shim() {
+    once(|s| {
+        sources(s);
+        s.sh("cd ../p/lib/ldwrap; rm ld.lld*; ln -s ../../bin/ldwrap ld.lld");
+        let run = format!("{}/bin/ldwrap run --", s.prefix().display());
+        let env = [("RUN", run.as_str()), ("COMPILER_PATH", "")];
+        let run_link = format!("${{RUN:-}} {CLANG} -fuse-ld=lld 2>/dev/null");
+        splits(s, &env, &run_link);
+        splits(s, &[], &format!("{CLANG} -fuse-ld=lld"));
+        let path = path(s);
+        splits(s, &env, &run_link);
+        for command in [CLANG, GCC] {
+            splits(s, &only_path(&path), &format!("{command} -fuse-ld=lld"));
+        }
+    });
+}
+
 #[test]
 fn through_scripts_and_cleared_environments() {
     once(|s| {
