@@ -1,13 +1,15 @@
 //! `ldwrap`: the linker, and our tool.
 //!
 //! Called under a linker's name (the shim hands links over that way) or with linker arguments, it
-//! links; with a subcommand as first argument it is our tool.
+//! links; with a subcommand as first argument it is our tool. Where it is installed without the shim
+//! (`cargo install`) it has compilers' names too ([`shim::compiler`]).
 //!
 //! C's `main` rather than Rust's, which would change SIGPIPE's disposition before we could see it; lld
 //! is to have it as we were given it.
 
 #![no_main]
 
+use shim::compiler;
 use shim::lld::Argv;
 use shim::read_settings;
 use std::ffi::{OsStr, OsString, c_char, c_int};
@@ -25,21 +27,26 @@ pub unsafe extern "C" fn main(_argc: c_int, argv: *const *const c_char) -> c_int
     // SAFETY: the C runtime's own argv.
     let argv = unsafe { Argv::of_main(argv) };
     // A panic, which would be a bug of ours, must not cross into C.
-    catch_unwind(AssertUnwindSafe(|| run(&argv))).unwrap_or(101)
+    catch_unwind(AssertUnwindSafe(|| run(argv))).unwrap_or(101)
 }
 
-fn run(argv: &Argv) -> c_int {
+fn run(argv: Argv) -> c_int {
     let argv0 = match argv.argv0() {
         none if none.is_empty() => OsString::from("ldwrap"),
         argv0 => argv0.to_os_string(),
     };
+    let name = Path::new(&argv0).file_name().unwrap_or_default();
+    if compiler::names_compiler(name) {
+        let failure = compiler::exec(argv, ldwrap::app::shim_dir().ok().as_deref());
+        eprintln!("ldwrap: {}", failure.message);
+        return failure.status;
+    }
     let args: Vec<OsString> = argv.args().map(OsStr::to_os_string).collect();
     let config = read_settings::read();
     if let Some(filter) = &config.log {
         env_logger::Builder::new().parse_filters(filter).init();
     }
-    let under_our_name = Path::new(&argv0).file_name().is_some_and(|n| n == "ldwrap");
-    if under_our_name {
+    if name == "ldwrap" {
         if let Some(code) = ldwrap::app::cli::run(&args, &config) {
             return code.into();
         }

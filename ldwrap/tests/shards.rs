@@ -6,7 +6,20 @@ use ldwrap::jobs::bitcode::shard::Shard;
 use std::path::Path;
 use std::process::Command;
 
-const LLVMS: [u32; 4] = [14, 16, 19, 22];
+/// The LLVM versions to test: those that `LDWRAP_LLVM` names, or those of Debian's packages that are installed.
+fn llvms() -> Vec<u32> {
+    let versions: Vec<u32> = match std::env::var("LDWRAP_LLVM") {
+        Ok(list) => list
+            .split_whitespace()
+            .map(|n| n.parse().expect("LDWRAP_LLVM has versions of LLVM"))
+            .collect(),
+        Err(_) => shim::lld::MAJORS
+            .filter(|n| Path::new(&format!("/usr/lib/llvm-{n}/bin/llvm-bcanalyzer")).exists())
+            .collect(),
+    };
+    assert!(!versions.is_empty(), "no LLVM to test with");
+    versions
+}
 
 fn run(command: &mut Command) -> String {
     let out = command
@@ -91,7 +104,7 @@ fn outside_paths(lines: &[String]) -> Vec<&str> {
 
 #[test]
 fn a_rewritten_shard_keeps_every_record_and_gains_the_new_ones() {
-    for llvm in LLVMS {
+    for llvm in llvms() {
         let dir = tempfile::tempdir().unwrap();
         for (name, bytes) in shards(llvm, dir.path()) {
             let shard = Shard::parse(&bytes).unwrap();
@@ -146,7 +159,7 @@ fn a_rewritten_shard_keeps_every_record_and_gains_the_new_ones() {
 
 #[test]
 fn modules_are_read_as_llvm_nm_reads_them() {
-    for llvm in LLVMS {
+    for llvm in llvms() {
         let dir = tempfile::tempdir().unwrap();
         shards(llvm, dir.path());
         for name in ["a.o", "b.o", "c.o"] {
@@ -182,7 +195,7 @@ fn modules_are_read_as_llvm_nm_reads_them() {
 
 #[test]
 fn regular_lto_is_told_from_thin() {
-    for llvm in LLVMS {
+    for llvm in llvms() {
         let dir = tempfile::tempdir().unwrap();
         let source = "struct A { virtual int f(); int g(); }; int A::f() { return 1; }\n\
                       int A::g() { return f(); }";
@@ -222,7 +235,11 @@ fn regular_lto_is_told_from_thin() {
 #[test]
 fn damaged_bitcode_is_refused_or_read() {
     let dir = tempfile::tempdir().unwrap();
-    let mut seeds: Vec<Vec<u8>> = shards(19, dir.path()).into_iter().map(|(_, b)| b).collect();
+    let newest = llvms().into_iter().max().expect("some LLVM");
+    let mut seeds: Vec<Vec<u8>> = shards(newest, dir.path())
+        .into_iter()
+        .map(|(_, b)| b)
+        .collect();
     seeds.push(std::fs::read(dir.path().join("b.o")).unwrap());
     let mut random = fastrand::Rng::with_seed(1);
     let mut accepted = 0;

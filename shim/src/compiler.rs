@@ -63,11 +63,12 @@ pub struct Failure {
 }
 
 /// Becomes the compiler by whose name we were called, with arguments as they came; returns only what went wrong.
+/// `shims` is the directory with our `ld.lld`.
 ///
 /// `PATH` loses the directories in which that name is ours: ccache, or a script, looks there for the next program of
 /// its own name. `argv[0]` is the path of what was found, by which gcc finds its own files.
 #[must_use]
-pub fn exec(argv: Argv) -> Failure {
+pub fn exec(argv: Argv, shims: Option<&Path>) -> Failure {
     let name = Path::new(argv.argv0()).file_name().unwrap_or_default();
     let path = std::env::var_os("PATH");
     let own = std::fs::metadata("/proc/self/exe").ok();
@@ -88,10 +89,9 @@ pub fn exec(argv: Argv) -> Failure {
     let program = found.program;
     let mut variables = Vec::new();
     variables.extend(found.path.map(|path| ("PATH", path)));
-    let exe = std::env::current_exe().ok();
-    if let Some(dir) = exe.as_deref().and_then(Path::parent) {
+    if let Some(shims) = shims {
         let others = std::env::var_os("COMPILER_PATH").unwrap_or_default();
-        variables.extend(with_directory(dir, &others).map(|all| ("COMPILER_PATH", all)));
+        variables.extend(with_directory(shims, &others).map(|all| ("COMPILER_PATH", all)));
     }
     if is_script(&program) {
         let depth = std::env::var(COMPILER_DEPTH).ok();

@@ -28,7 +28,8 @@ pub unsafe extern "C" fn main(_argc: c_int, argv: *const *const c_char) -> c_int
     let argv = unsafe { Argv::of_main(argv) };
     let name = Path::new(argv.argv0()).file_name().unwrap_or_default();
     let (status, message) = if compiler::names_compiler(name) {
-        let failure = compiler::exec(argv);
+        let exe = std::env::current_exe().ok();
+        let failure = compiler::exec(argv, exe.as_deref().and_then(Path::parent));
         (failure.status, failure.message)
     } else {
         (1, link(argv))

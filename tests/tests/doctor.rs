@@ -407,6 +407,14 @@ fn the_link_of_a_command() {
             ok   this link is split, by
             Links will be split.
 
+            $ doctor -- clang -fuse-ld=lld main.o native.o $(printf ' -Wl,--defsym=%s=1' {10000..14000})
+            ok   clang: this link is split, by
+            Links will be split.
+
+            $ printf ' -Wl,--defsym=%s=1' {1..9} >args; doctor -- gcc -fuse-ld=lld main.o @args
+            ok   gcc: this link is split, by
+            Links will be split.
+
             $ LDWRAP_EXECUTOR=clang doctor -- clang -fuse-ld=lld -Wl,--lto-O0 main.o
             note no backend of this link runs outside lld
             ok   backends run in lld's own threads

@@ -67,6 +67,14 @@ fn links_that_are_equal() {
         );
         assert_eq!(s.sh("./a.out"), "90\n");
         assert!(s.exists("map") && s.exists("deps"));
+        // Compilers that see nothing but PATH are found as by ldwrap run.
+        s.sh("../p/bin/ldwrap compilers");
+        says(
+            s,
+            "-- env -u COMPILER_PATH clang-$N -flto=thin -fuse-ld=lld -o a.out main.o sum.o",
+            true,
+            &[EQUAL],
+        );
         // lld's own, by each of its names, and in a response file.
         s.write("args", "-shared -o a.out main.o sum.o");
         for linker in ["ld.lld-$N", "/usr/lib/llvm-$N/bin/ld.lld", "$LD", "$LDWRAP"] {

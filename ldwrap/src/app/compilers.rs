@@ -19,7 +19,7 @@ pub fn run(dir: Option<&Path>) -> Result<(), String> {
     let shims = shim_dir().map_err(|e| e.to_string())?;
     let dir = dir.unwrap_or(&shims);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let names = programs_in(&path, names_compiler);
+    let names = compilers_in(&path);
     let done = Links::in_dir(dir, &shims)
         .and_then(|links| links.refresh(&names))
         .map_err(|e| format!("{}: {e}", dir.display()))?;
@@ -38,14 +38,15 @@ pub fn run(dir: Option<&Path>) -> Result<(), String> {
     Ok(())
 }
 
-/// The names of the programs in the directories of `path`, ourselves excepted, for which `wanted` holds. Relative
+/// The names of the compilers in the directories of `path`, ourselves excepted. Relative
 /// directories are passed over: elsewhere they are others.
-pub(super) fn programs_in(path: &OsStr, wanted: impl Fn(&OsStr) -> bool) -> BTreeSet<OsString> {
+fn compilers_in(path: &OsStr) -> BTreeSet<OsString> {
     let mut names = BTreeSet::new();
     for dir in std::env::split_paths(path).filter(|dir| dir.is_absolute()) {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            if wanted(&name) && !names.contains(&name) && is_foreign_program(&entry.path()) {
+            if names_compiler(&name) && !names.contains(&name) && is_foreign_program(&entry.path())
+            {
                 names.insert(name);
             }
         }
@@ -146,10 +147,7 @@ mod tests {
         symlink("/nonexistent", at("g++")).unwrap();
         fs::write(at("c++"), "not executable").unwrap();
         let path = std::env::join_paths([Path::new("/nonexistent"), root.path()]).unwrap();
-        assert_eq!(
-            programs_in(&path, names_compiler),
-            names(&["clang-22", "gcc"])
-        );
+        assert_eq!(compilers_in(&path), names(&["clang-22", "gcc"]));
     }
 
     #[test]

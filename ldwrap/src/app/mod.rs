@@ -23,13 +23,13 @@ const SHIM_DIRS: [&str; 3] = ["lib/ldwrap", "lib64/ldwrap", "libexec/ldwrap"];
 /// Why there is no directory of the shim, and the line that makes one.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}: {fix}")]
-struct NoShim {
+pub struct NoShim {
     why: String,
     fix: String,
 }
 
 /// The directory with `ld.lld` in the prefix that we are installed in.
-fn shim_dir() -> Result<PathBuf, NoShim> {
+pub fn shim_dir() -> Result<PathBuf, NoShim> {
     let exe = std::env::current_exe().map_err(|e| NoShim {
         why: format!("cannot tell where ldwrap is: {e}"),
         fix: "mount /proc".into(),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor};
 use shim::decide::{COUNTED, Decision, decide};
+use shim::response::{self, Quoting};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -31,14 +32,7 @@ pub(crate) struct Answer {
 
 /// In ldwrap as the linker: leaves an answer in `file`. Gives the exit status.
 pub(crate) fn answer(argv0: &OsStr, args: &[OsString], config: &Config, file: &Path) -> u8 {
-    // What the doctor has added.
-    let added = args.iter().rposition(|arg| arg == SHOW_VERSION);
-    let args: Vec<OsString> = args
-        .iter()
-        .enumerate()
-        .filter(|(n, _)| Some(*n) != added)
-        .map(|(_, arg)| arg.clone())
-        .collect();
+    let args = without_added(args);
     let real = shim::lld::find(argv0, config, std::env::var_os("PATH").as_deref());
     let (bitcode, no_jobs) = match &real {
         Ok(real) => plan(&args, real, config),
@@ -56,6 +50,21 @@ pub(crate) fn answer(argv0: &OsStr, args: &[OsString], config: &Config, file: &P
             1
         }
     }
+}
+
+/// The arguments without what the doctor has added. clang passes a long command line on in a response file, and gcc one
+/// that it was given in such a file.
+fn without_added(args: &[OsString]) -> Vec<OsString> {
+    let is_added = |arg: &OsString| arg == SHOW_VERSION;
+    let mut args = args.to_vec();
+    if !args.iter().any(is_added) {
+        // Drivers use GNU's quoting. What cannot be read is found out, and said, later.
+        args = response::expand(&args, Quoting::Gnu).unwrap_or(args);
+    }
+    if let Some(added) = args.iter().rposition(is_added) {
+        args.remove(added);
+    }
+    args
 }
 
 /// How much bitcode a link has, or why it is lld's alone; and why no jobs are made of it.
@@ -151,6 +160,27 @@ mod tests {
         assert_eq!(Answer::from_json(&json!({"real": [300]})), None);
         let gone = Path::new("/nonexistent/answer");
         assert_eq!(Answer::read(gone).unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_added_is_left_out_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("args");
+        std::fs::write(&file, "-o \"a b\"\n--version c.o --version -lc").unwrap();
+        let at = format!("@{}", file.display());
+        for (args, expected) in [
+            (
+                &["-o", "x", SHOW_VERSION, "-lc"][..],
+                &["-o", "x", "-lc"][..],
+            ),
+            (&[&at], &["-o", "a b", SHOW_VERSION, "c.o", "-lc"]),
+            // It is behind what the user has in files.
+            (&[&at, SHOW_VERSION], &[&at]),
+            (&["@/nonexistent"], &["@/nonexistent"]),
+        ] {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            assert_eq!(without_added(&args), expected);
+        }
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! `ldwrap run -- COMMAND`: one command with its links through ldwrap, and nothing to set or install for it.
 //!
-//! All that a build looks for by name is in one private directory, first in `PATH`: the shim by the names of the
-//! linkers and compilers that are in `PATH` (`shim::compiler`). The shim's own directory is first in `COMPILER_PATH`,
-//! for compilers that are called by their paths. Links report to a file of ours, from which the last two lines are
-//! made.
+//! The shim's directory is first in `COMPILER_PATH`, for compilers, and in `PATH`, for those who call linkers by name; the
+//! compilers' names that are there (`shim::compiler`) serve builds that keep nothing but `PATH`. Links report to a file of
+//! ours, from which the last two lines are made.
 
-use super::compilers::programs_in;
 use super::shim_dir;
 use crate::sys::process;
 use crate::sys::scratch::Scratch;
@@ -13,17 +11,16 @@ use crate::sys::signals::Forwarded;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
-use shim::compiler::{names_compiler, with_directory};
+use shim::compiler::with_directory;
 use shim::config::Config;
 use shim::decide::{LINKS_NOTHING, TOO_SMALL};
 use shim::report;
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
@@ -57,7 +54,7 @@ pub fn command(command: &[OsString], config: &Config) -> Result<ExitStatus, NotR
     let reports = scratch.file("reports");
     let mut run = Command::new(program);
     run.args(args).env("LDWRAP_REPORT", &reports);
-    set_paths(&mut run, &shims, &scratch.file("bin")).map_err(NotRun::ours)?;
+    set_paths(&mut run, &shims).map_err(NotRun::ours)?;
     process::prepare(&mut run);
     let child = run.spawn().map_err(|e| NotRun {
         status: match e.kind() {
@@ -79,20 +76,16 @@ pub fn command(command: &[OsString], config: &Config) -> Result<ExitStatus, NotR
     Ok(status)
 }
 
-/// Puts linkers and compilers that are ours first, wherever the command looks for them; `bin` is to hold them.
-fn set_paths(run: &mut Command, shims: &Path, bin: &Path) -> io::Result<()> {
-    let is_linker = |name: &OsStr| name == "ld.lld" || shim::lld::major_of_name(name).is_some();
-    let [path, compiler_path] =
-        ["PATH", "COMPILER_PATH"].map(|name| std::env::var_os(name).unwrap_or_default());
-    fs::create_dir(bin)?;
-    for name in programs_in(&path, |name| names_compiler(name) || is_linker(name)) {
-        symlink(shims.join("ld.lld"), bin.join(name))?;
+/// Puts the shim's directory first, wherever the command looks for linkers and compilers. No directory that is gone
+/// afterwards: CMake keeps the paths of the programs that it finds, and a build goes on with them.
+pub(super) fn set_paths(run: &mut Command, shims: &Path) -> io::Result<()> {
+    for name in ["PATH", "COMPILER_PATH"] {
+        let all = std::env::var_os(name).unwrap_or_default();
+        // Wherever it was: another directory of the list may have an ld.lld too.
+        let others = std::env::split_paths(&all).filter(|dir| dir != shims);
+        let others = std::env::join_paths(others).map_err(io::Error::other)?;
+        run.envs(with_directory(shims, &others).map(|all| (name, all)));
     }
-    run.envs(with_directory(bin, &path).map(|all| ("PATH", all)));
-    // First, wherever it was: another directory of the list may have an ld.lld too.
-    let others = std::env::split_paths(&compiler_path).filter(|dir| dir != shims);
-    let others = std::env::join_paths(others).map_err(io::Error::other)?;
-    run.envs(with_directory(shims, &others).map(|all| ("COMPILER_PATH", all)));
     Ok(())
 }
 

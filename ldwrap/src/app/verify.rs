@@ -6,7 +6,8 @@
 //! second time split. What was found is left in a directory, and shown at the end: build systems show
 //! a linker's own words or don't.
 
-use crate::app::explain;
+use crate::app::run::set_paths;
+use crate::app::{explain, shim_dir};
 use crate::sys::process::{self, Role, Running};
 use serde_json::{Value, json};
 use shim::cmdline::CommandLine;
@@ -20,7 +21,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -34,15 +35,11 @@ const MAX_OBJECTS: usize = 5;
 pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Result<bool, String> {
     let (program, args) = command.split_first().ok_or("no command to verify")?;
     let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
+    let shims = shim_dir().map_err(|e| e.to_string())?;
     process::watch_signals().map_err(|e| format!("signals: {e}"))?;
     let done = process::with_scratch(|scratch| -> io::Result<_> {
-        let (bin, found) = (scratch.file("bin"), scratch.file("found"));
-        fs::create_dir(&bin)?;
+        let found = scratch.file("found");
         fs::create_dir(&found)?;
-        symlink(&exe, bin.join("ld.lld"))?;
-        for major in shim::lld::MAJORS {
-            symlink(&exe, bin.join(format!("ld.lld-{major}")))?;
-        }
         let mut run = if is_linker(program) {
             let mut run = Command::new(&exe);
             run.arg0(program);
@@ -59,13 +56,7 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
             Command::new(program)
         };
         run.args(args).env(VERIFY, &found);
-        // clang and gcc look there first (docs/lld.md, "Finding the linker"); others in PATH.
-        for name in ["COMPILER_PATH", "PATH"] {
-            let others = std::env::var_os(name).unwrap_or_default();
-            let all = std::iter::once(bin.clone()).chain(std::env::split_paths(&others));
-            let all = all.filter(|dir| !dir.as_os_str().is_empty());
-            run.env(name, std::env::join_paths(all).map_err(io::Error::other)?);
-        }
+        set_paths(&mut run, &shims)?;
         process::prepare(&mut run);
         let child = run.spawn().map_err(|e| {
             io::Error::new(
