@@ -14,7 +14,7 @@ use crate::jobs::toolchain::{self, Toolchain};
 use crate::link::attribution::AttributionRule;
 use crate::link::code_options::CodeOptions;
 use crate::link::eligibility;
-use crate::link::engine::{self, Link, LinkOutcome, NotWatched};
+use crate::link::engine::{self, Link, LinkOutcome, NotWatched, ObjectReceiver};
 use crate::link::exchange::Exchange;
 use crate::link::jobs_thread::{self, JobsRequest, JobsSummary};
 use crate::link::rerun;
@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Instant;
@@ -76,6 +77,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
                 real: &real,
                 config,
                 bitcode,
+                objects: None,
             };
             match link_watched(&request) {
                 Ok(done) => return finish(config, &output, &done, start),
@@ -132,13 +134,31 @@ fn keep_link(
 
 /// A link that is to be split.
 #[derive(Clone, Copy)]
-struct Request<'a> {
-    argv0: &'a OsStr,
-    args: &'a [OsString],
-    real: &'a Path,
-    config: &'a Config,
+pub(crate) struct Request<'a> {
+    /// `argv[0]` as lld is to see it.
+    pub(crate) argv0: &'a OsStr,
+    /// The rest.
+    pub(crate) args: &'a [OsString],
+    /// The real lld.
+    pub(crate) real: &'a Path,
+    /// The settings.
+    pub(crate) config: &'a Config,
     /// Bytes, as far as they were counted.
-    bitcode: u64,
+    pub(crate) bitcode: u64,
+    /// Who takes the objects, where these are wanted and no output.
+    pub(crate) objects: Option<&'a dyn ObjectReceiver>,
+}
+
+/// Does a link for its objects, and reports it as that of `output`. Returns how its lld ended, which says little where it was ended
+/// because all objects were there; an error is why there is no more than was taken.
+pub(crate) fn link_for_objects(
+    request: &Request<'_>,
+    output: &str,
+) -> Result<ExitStatus, NotWatched> {
+    let start = Instant::now();
+    let outcome = link_watched(request)?;
+    report_outcome(request.config, output, &outcome, start)?;
+    Ok(outcome.done.status)
 }
 
 /// How a link was done.
@@ -175,15 +195,25 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
         bitcode: request.bitcode,
         exchange: None,
         signals: Some(&signals),
-        quiet: false,
+        quiet: request.objects.is_some(),
+        objects: request.objects,
     };
     let outcome = match jobs_place(request, cmd, major) {
         Ok(Some(place)) => link_with_jobs(request, &place, &link, options)?,
-        none => Outcome {
-            done: engine::run(&link, options)?,
-            supplied: None,
-            failure: none.err(),
-        },
+        none => {
+            let nobody = nobody_elsewhere(request)?;
+            Outcome {
+                done: engine::run(
+                    &Link {
+                        exchange: nobody.as_ref().map(|exchange| (exchange, 0)),
+                        ..link
+                    },
+                    options,
+                )?,
+                supplied: None,
+                failure: none.err(),
+            }
+        }
     };
     if let Some(Err(e)) = cache.map(|cache| cache.finish_link()) {
         log::warn!("the cache cannot be counted: {e}");
@@ -192,6 +222,16 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
         log::info!("the digests of files cannot be remembered: {e}");
     }
     Ok(outcome)
+}
+
+/// What tells modules apart where objects are taken, and nobody makes any elsewhere.
+fn nobody_elsewhere(request: &Request<'_>) -> Result<Option<Exchange>, String> {
+    if request.objects.is_none() {
+        return Ok(None);
+    }
+    let exchange = Exchange::new(None).map_err(|e| format!("no event descriptor: {e}"))?;
+    exchange.end(None);
+    Ok(Some(exchange))
 }
 
 /// Where the jobs of a link are to be done, if jobs are to be made of it; an error is why they are not,
@@ -436,6 +476,19 @@ fn refuse(output: &str, reason: &str) -> u8 {
 
 /// Reports a link, and ends as its lld has ended.
 fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u8 {
+    match report_outcome(config, output, outcome, start) {
+        Ok(()) => signals::end_as(outcome.done.status),
+        Err(reason) => refuse(output, &reason),
+    }
+}
+
+/// Reports a link; an error is why it is one under `LDWRAP_STRICT`.
+fn report_outcome(
+    config: &Config,
+    output: &str,
+    outcome: &Outcome,
+    start: Instant,
+) -> Result<(), String> {
     let Outcome { done, supplied, .. } = outcome;
     let modules = done.hits + done.compiled + done.given;
     let mut remote = supplied.as_ref().and_then(|s| s.remote.clone());
@@ -447,7 +500,7 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
     let failed = outcome.failure.as_ref().filter(|f| !f.is_declined());
     if let Some(failed) = failed {
         if config.strict && done.status.success() {
-            return refuse(output, &failed.to_string());
+            return Err(failed.to_string());
         }
     }
     let reason = outcome.failure.as_ref().map(Failure::to_string);
@@ -457,7 +510,7 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
     if modules == 0 {
         let why = "lld looked for no object: no module of ThinLTO took part";
         report_forward(config, output, why, start);
-        signals::end_as(done.status);
+        return Ok(());
     }
     let trouble = remote.as_ref().and_then(|r| r.trouble.clone());
     if let Some(why) = trouble.or_else(|| failed.map(Failure::to_string)) {
@@ -501,7 +554,7 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
             ..Report::default()
         },
     );
-    signals::end_as(done.status)
+    Ok(())
 }
 
 fn report(config: &Config, mut report: Report) {

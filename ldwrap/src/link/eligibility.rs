@@ -75,6 +75,17 @@ fn can_be_jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), S
     if !LookupDir::of(cmd).can_be_made() {
         return Err("the directory of --thinlto-cache-dir cannot be written".into());
     }
+    match read_once(args, cmd) {
+        Some(name) => Err(format!(
+            "{} can perhaps be read only once, which is lld's to do",
+            name.to_string_lossy()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A file that the command line names and that can perhaps be read only once, if there is one.
+pub fn read_once(args: &[OsString], cmd: &CommandLine) -> Option<OsString> {
     let responses = args
         .iter()
         .filter_map(|arg| arg.as_bytes().strip_prefix(b"@"));
@@ -83,16 +94,9 @@ fn can_be_jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), S
         .inputs()
         .chain(values)
         .chain(responses.map(OsStr::from_bytes));
-    match named
-        .into_iter()
-        .find(|name| can_be_read_once(Path::new(name)))
-    {
-        Some(name) => Err(format!(
-            "{} can perhaps be read only once, which is lld's to do",
-            name.to_string_lossy()
-        )),
-        None => Ok(()),
-    }
+    let mut named = named.into_iter();
+    let found = named.find(|name| can_be_read_once(Path::new(name)));
+    found.map(OsStr::to_owned)
 }
 
 /// Whether a name may stand for something else when it is opened again: a pipe, or a descriptor.

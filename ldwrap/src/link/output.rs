@@ -70,6 +70,15 @@ impl Output {
         }))
     }
 
+    /// Shows on standard error what a thread of a quiet lld writes.
+    pub fn show(&self, thread: u32, address: u64, length: u64) {
+        let mut bytes = vec![0; length.min(MOST_WRITTEN) as usize];
+        if let Ok(n) = watch::read_memory(thread, address, &mut bytes) {
+            bytes.truncate(n);
+            let _ = write_all(1, &bytes);
+        }
+    }
+
     /// lld has ended: the rest, and the map (none where there is none).
     pub fn finish(&mut self, map: Option<&Path>, is_key: impl Fn(&[u8]) -> bool) {
         let Some(names) = &self.names else {

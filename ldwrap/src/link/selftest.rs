@@ -160,6 +160,7 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<LinkOu
                 exchange: there.then_some((&exchange, jobs)),
                 signals: None,
                 quiet: true,
+                objects: None,
             },
             options,
         );
