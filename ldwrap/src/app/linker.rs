@@ -5,7 +5,7 @@ use crate::app::probe;
 use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
 use crate::executor::remote::Server;
-use crate::executor::tuning::SERVER_PATIENCE;
+use crate::executor::tuning::{MOST_DISTRIBUTED, SERVER_PATIENCE};
 use crate::jobs::action::Tool;
 use crate::jobs::failure::Failure;
 use crate::jobs::shipped;
@@ -16,7 +16,7 @@ use crate::link::code_options::CodeOptions;
 use crate::link::eligibility;
 use crate::link::engine::{self, Link, LinkOutcome, NotWatched, ObjectReceiver};
 use crate::link::exchange::Exchange;
-use crate::link::jobs_thread::{self, JobsRequest, JobsSummary};
+use crate::link::jobs_thread::{self, JobsPlace, JobsRequest, JobsSummary};
 use crate::link::rerun;
 use crate::link::selftest;
 use crate::sys::keep;
@@ -240,18 +240,19 @@ fn jobs_place(
     request: &Request<'_>,
     cmd: &CommandLine,
     major: u32,
-) -> Result<Option<JobsPlace>, Failure> {
+) -> Result<Option<Place>, Failure> {
     let config = request.config;
     let place = match config.executor() {
         Executor::Local => return Ok(None),
         Executor::Distributor => {
-            let why = "LDWRAP_EXECUTOR=distributor is not there yet";
-            return Err(Failure::Failed(why.into()));
+            let command = config.distributor();
+            let command = command.map_err(|why| Failure::Failed(why.into()))?;
+            Place::Distributor(command.to_vec())
         }
-        Executor::Clang => JobsPlace::Here,
+        Executor::Clang => Place::Here,
         Executor::Remote => {
             let server = config.server().map_err(|why| Failure::Failed(why.into()))?;
-            JobsPlace::Server(Box::new(server.clone()))
+            Place::Server(Box::new(server.clone()))
         }
     };
     eligibility::jobs(request.args, cmd, major, config, request.bitcode)
@@ -260,28 +261,31 @@ fn jobs_place(
 }
 
 /// Where jobs are done.
-enum JobsPlace {
+enum Place {
     /// As clang processes on this machine.
     Here,
     /// On a server.
     Server(Box<ServerSettings>),
+    /// By a program with its first arguments.
+    Distributor(Vec<OsString>),
 }
 
 /// Links beside a thread that makes jobs and has them done elsewhere.
 fn link_with_jobs(
     request: &Request<'_>,
-    place: &JobsPlace,
+    place: &Place,
     link: &Link<'_>,
     options: CodeOptions,
 ) -> Result<Outcome, NotWatched> {
     let (patience, jobs) = match place {
-        JobsPlace::Here => (None, default_jobs(request.config, Some(link.cmd))),
-        JobsPlace::Server(server) => (
+        Place::Here => (None, default_jobs(request.config, Some(link.cmd))),
+        Place::Server(server) => (
             (!server.fallback_only).then_some(SERVER_PATIENCE),
             server.jobs,
         ),
+        Place::Distributor(_) => (Some(SERVER_PATIENCE), MOST_DISTRIBUTED),
     };
-    let remote = matches!(place, JobsPlace::Server(_));
+    let remote = !matches!(place, Place::Here);
     let exchange = Exchange::new(patience).map_err(|e| format!("no event descriptor: {e}"))?;
     let by_order = AttributionRule::of(link.major) == AttributionRule::ByTaskOrder;
     // What was linked here before is mostly in the cache.
@@ -321,15 +325,15 @@ fn link_with_jobs(
 /// Makes the jobs of a link and has them done.
 fn make_jobs(
     request: &Request<'_>,
-    place: &JobsPlace,
+    place: &Place,
     by_order: bool,
     exchange: &Exchange,
 ) -> Result<JobsSummary, Failure> {
     let Request { args, config, .. } = *request;
     let reached = match place {
-        JobsPlace::Here => None,
-        JobsPlace::Server(settings) if settings.fallback_only => Some(Server::later()),
-        JobsPlace::Server(settings) => {
+        Place::Here | Place::Distributor(_) => None,
+        Place::Server(settings) if settings.fallback_only => Some(Server::later()),
+        Place::Server(settings) => {
             // lld is not started before there is an index where lookups are known by their order.
             let begin = Instant::now();
             let late = || by_order && begin.elapsed() > SERVER_PATIENCE;
@@ -360,13 +364,19 @@ fn make_jobs(
         selftest::run(&toolchain, threads)?;
         toolchain.record_self_test();
     }
-    let server = match place {
-        JobsPlace::Server(server) => Some((
-            server.as_ref(),
-            Arc::new(store(&toolchain, config, server)?),
-        )),
-        JobsPlace::Here => None,
+    let store = match place {
+        Place::Here => None,
+        Place::Server(server) => Some(store(&toolchain, config, server)?),
+        Place::Distributor(_) => {
+            // Its own compiler, by whatever path.
+            let named = ServerSettings {
+                clang: Some("clang".into()),
+                ..ServerSettings::default()
+            };
+            Some(store(&toolchain, config, &named)?)
+        }
     };
+    let store = store.map(Arc::new);
     let supplied = jobs_thread::make_jobs(
         &JobsRequest {
             argv0: request.argv0,
@@ -374,14 +384,20 @@ fn make_jobs(
             cmd,
             toolchain: &toolchain,
             threads,
-            remote: server.as_ref().map(|(settings, store)| (*settings, store)),
+            place: match (place, &store) {
+                (Place::Server(settings), Some(store)) => JobsPlace::Server(settings, store),
+                (Place::Distributor(command), Some(store)) => {
+                    JobsPlace::Distributor(command, store)
+                }
+                _ => JobsPlace::Clang,
+            },
             save_objects: config.save_objects.as_deref(),
             max_failures: jobs_thread::MAX_FAILURES,
         },
         reached,
         exchange,
     )?;
-    if let Some((_, store)) = server {
+    if let Some(store) = store {
         store.finish_link();
     }
     Ok(supplied)
@@ -535,7 +551,8 @@ fn report_outcome(
             clang: version,
             reason: reason.unwrap_or_default(),
             executor: Some(match (supplied, config.executor()) {
-                (None, _) | (_, Executor::Local | Executor::Distributor) => "local",
+                (None, _) | (_, Executor::Local) => "local",
+                (Some(_), Executor::Distributor) => "distributor",
                 (Some(_), Executor::Clang) => "clang",
                 (Some(_), Executor::Remote) => "remote",
             }),

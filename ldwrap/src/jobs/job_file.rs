@@ -86,12 +86,6 @@ impl JobEntry {
         self.inputs.first().map_or("", String::as_str)
     }
 
-    /// Its shard.
-    #[must_use]
-    pub fn shard(&self) -> &str {
-        self.inputs.get(1).map_or("", String::as_str)
-    }
-
     /// Its object.
     #[must_use]
     pub fn object(&self) -> &str {
@@ -138,10 +132,7 @@ mod tests {
         let file = JobFile::parse(EXAMPLE.as_bytes()).unwrap();
         assert_eq!(file.args[0], "/usr/bin/clang");
         let job = &file.jobs[0];
-        assert_eq!(
-            (job.module(), job.shard(), job.object()),
-            ("t1.o", "t1.o.thinlto.bc", "t1.native.o")
-        );
+        assert_eq!((job.module(), job.object()), ("t1.o", "t1.native.o"));
         assert_eq!(JobFile::parse(file.to_string().as_bytes()), Ok(file));
     }
 

@@ -50,11 +50,14 @@ pub fn jobs(
     bitcode: u64,
 ) -> Result<(), String> {
     can_be_jobs(args, cmd, major)?;
-    let remote = config.executor() == Executor::Remote;
-    if remote && config.split == Split::Auto && bitcode < WORTH_SENDING {
-        return Err("too little bitcode for a server's round trips".into());
+    if config.split == Split::Always || bitcode >= WORTH_SENDING {
+        return Ok(());
     }
-    Ok(())
+    match config.executor() {
+        Executor::Remote => Err("too little bitcode for a server's round trips".into()),
+        Executor::Distributor => Err("too little bitcode to be distributed".into()),
+        Executor::Local | Executor::Clang => Ok(()),
+    }
 }
 
 /// Why a link cannot be made into jobs, as far as its command line tells: `Err` is the reason.

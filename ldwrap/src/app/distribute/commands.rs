@@ -7,7 +7,7 @@ use crate::sys::parallel;
 use crate::sys::process::{self, Role};
 use shim::cmdline::{CommandLine, Occurrence};
 use shim::effects::{Effect, effect};
-use shim::options::{Id, TABLE};
+use shim::options::{Id, TABLE, ValueKind};
 use std::io::Write;
 use std::process::Command;
 
@@ -81,11 +81,10 @@ fn lost_options(cmd: &CommandLine) -> Vec<String> {
     };
     let shown = |option: &Occurrence| {
         let spelling = TABLE.iter().find(|spelling| spelling.id == option.id);
-        let name = spelling.map_or("", |spelling| spelling.name);
-        let space = if option.value.is_empty() || name.ends_with(['=', '-']) {
-            ""
-        } else {
-            " "
+        let (name, space) = match spelling {
+            Some(s) if s.value_kind == ValueKind::Separate => (s.name, " "),
+            Some(s) => (s.name, ""),
+            None => ("", ""),
         };
         format!("--{name}{space}{}", option.value.to_string_lossy())
     };
