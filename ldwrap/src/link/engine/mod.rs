@@ -417,7 +417,7 @@ impl Engine<'_> {
             } => {
                 self.backends.taint(thread);
                 if self.link.objects.is_some() && self.backends.compiles(thread) {
-                    self.output.show(thread, address, length);
+                    self.output.note(thread, address, length);
                 }
                 let stream = usize::from(stream != libc::STDOUT_FILENO);
                 let is_key = |key: &[u8]| self.keys.contains(key);

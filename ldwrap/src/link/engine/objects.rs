@@ -90,7 +90,8 @@ impl Engine<'_> {
         let Some(made) = self.backends.made(thread).filter(|made| made.key == key) else {
             return;
         };
-        if let Some(object) = &object {
+        let good = self.output.show_noted(thread);
+        if let Some(object) = object.as_ref().filter(|_| good) {
             self.take(&made.module, object);
         }
         let object = object.filter(|_| made.pure);
