@@ -69,15 +69,19 @@ fn told(both: &LinkPair<'_>, executor: &str, hits: u64, misses: u64) {
     }
 }
 
-/// The first link with an lld and a clang tests these: once for each cache directory, and not while others wait for it.
+/// The first links with an lld and a clang test these, and read them: once for each cache directory.
 fn test_the_toolchain(s: &Session, env: &[(&str, &str)]) {
-    let env = [
-        env,
-        &[("LDWRAP_EXECUTOR", "clang"), ("LDWRAP_CACHE_SIZE", "0")],
-    ]
-    .concat();
     let link = format!("{} {OBJECTS}", LINK.replace("$DISTRIBUTE ", ""));
-    s.link_both_with(&env, &link).splits();
+    let program = distributor("");
+    for executor in ["clang", "distributor"] {
+        let place = [
+            ("LDWRAP_EXECUTOR", executor),
+            ("LDWRAP_DISTRIBUTOR", &program),
+            ("LDWRAP_CACHE_SIZE", "0"),
+            ("DISTRIBUTOR_SEEN", ""),
+        ];
+        s.link_both_with(&[env, &place].concat(), &link).same();
+    }
 }
 
 /// Modules that declare what others define: a link in which distributed backends of LLVM's generate other code.

@@ -193,6 +193,14 @@ mod tests {
         CommandLine::parse(&tokenize_gnu(text.as_bytes())).unwrap()
     }
     #[test]
+    fn an_empty_distributor_undoes_those_before_it() {
+        let has = |line| parse(line).has(Id::ThinltoDistributor);
+        assert!(has("--thinlto-distributor=d a.o"));
+        assert!(!has("--thinlto-distributor=d a.o --thinlto-distributor="));
+        assert!(has("--thinlto-distributor= --thinlto-distributor=d"));
+    }
+
+    #[test]
     fn output_kinds() {
         for (text, kind) in [
             ("a.o", OutputKind::Executable),
