@@ -1,6 +1,7 @@
 //! What the user set, as the program uses it. [`crate::settings`] says what each means, [`crate::read_settings`] reads
 //! them.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -139,6 +140,8 @@ pub struct Config {
     pub jobs: Option<usize>,
     pub memory: Option<u64>,
     pub executor: Option<Executor>,
+    /// The program that does the jobs of [`Executor::Distributor`], with its first arguments.
+    pub distributor: Vec<OsString>,
     pub cache_dir: Option<PathBuf>,
     pub cache_size: u64,
     pub strict: bool,
@@ -168,6 +171,7 @@ impl Default for Config {
             jobs: None,
             memory: None,
             executor: None,
+            distributor: Vec::new(),
             cache_dir: None,
             cache_size: 10 << 30,
             strict: false,
@@ -194,6 +198,14 @@ impl Config {
             true => Executor::Remote,
             false => Executor::Local,
         })
+    }
+
+    /// The distributor to be used, a program with its first arguments; an error says why there is none.
+    pub fn distributor(&self) -> Result<&[OsString], &str> {
+        match self.distributor.as_slice() {
+            [] => Err("LDWRAP_DISTRIBUTOR names no program"),
+            command => Ok(command),
+        }
     }
 
     /// The server to be used; an error says why there is none.

@@ -74,7 +74,7 @@ const SERVER: Setting = Setting {
 };
 
 /// Every setting.
-pub static SETTINGS: [Setting; 27] = [
+pub static SETTINGS: [Setting; 28] = [
     Setting {
         name: "LDWRAP_SPLIT",
         value: "auto|always|never",
@@ -140,7 +140,8 @@ pub static SETTINGS: [Setting; 27] = [
         default: "(remote where LDWRAP_REMOTE is set, else local)",
         help: "where backends run",
         more: "local: in lld's own threads. clang: on this machine, a process each. remote: on the server that \
-               LDWRAP_REMOTE names, and in lld's own threads. distributor is not there yet, and is as local.",
+               LDWRAP_REMOTE names, and in lld's own threads. distributor: by the program that LDWRAP_DISTRIBUTOR \
+               names, and in lld's own threads.",
         take: |c, v| {
             let executor = match v.as_bytes() {
                 b"local" => Executor::Local,
@@ -150,6 +151,23 @@ pub static SETTINGS: [Setting; 27] = [
                 _ => return false,
             };
             put(&mut c.executor, Some(executor))
+        },
+        ..LINKS
+    },
+    Setting {
+        name: "LDWRAP_DISTRIBUTOR",
+        value: "COMMAND",
+        default: "(none)",
+        help: "a DTLTO distributor, with its arguments: the program that runs backends under LDWRAP_EXECUTOR=distributor",
+        more: "It is run once for a link, with a file of jobs in the format of lld 21 and later behind its arguments, for \
+               lld 14 and later. Words are separated by spaces.",
+        take: |c, v| {
+            let words = v.as_bytes().split(u8::is_ascii_whitespace);
+            let words = words.filter(|word| !word.is_empty());
+            c.distributor = words
+                .map(|word| OsStr::from_bytes(word).to_owned())
+                .collect();
+            !c.distributor.is_empty()
         },
         ..LINKS
     },

@@ -291,8 +291,8 @@ fn settings_that_are_wrong() {
             Links will not be split: 1 problem.
 
             $ LDWRAP_EXECUTOR=distributor doctor
-            BAD  distributor is not there yet
-            -> unset LDWRAP_EXECUTOR
+            BAD  LDWRAP_DISTRIBUTOR names no program
+            -> export LDWRAP_DISTRIBUTOR=PROGRAM
             Links will be split, but not all is well: 1 problem.
 
             $ LDWRAP_EXECUTOR=remote doctor

@@ -1,7 +1,7 @@
 //! `ldwrap` as our tool: which arguments are ours, and the subcommands.
 
 use crate::app::cache::CacheCommand;
-use crate::app::{cache, compilers, doctor, manual, report, run, settings, verify};
+use crate::app::{cache, compilers, distribute, doctor, manual, report, run, settings, verify};
 use crate::sys::signals;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use shim::config::Config;
@@ -91,6 +91,15 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
+    /// Compile the backends of a link that lld 21 or later distributes: ldwrap as its distributor
+    ///
+    /// lld runs it: clang -flto=thin -fuse-ld=lld -fthinlto-distributor=/path/to/ldwrap -Xthinlto-distributor=distribute; or, with lld's own
+    /// options, --thinlto-distributor=/path/to/ldwrap --thinlto-distributor-arg=distribute. Objects come from the cache or are made as the
+    /// settings say, equal to those of a link without a distributor.
+    Distribute {
+        /// The file in which lld describes the backends
+        file: PathBuf,
+    },
     /// Explain a command, a setting (such as jobs), or all settings
     Help {
         /// The command or setting; 'settings' for all of them
@@ -144,6 +153,7 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
         Command::Config { all } => settings::show(config, all),
         Command::Cache { what } => cache::run(&what, config),
         Command::Report(options) => report::run(&options, config),
+        Command::Distribute { file } => return Some(distribute::run(&file, config)),
         Command::Help { topic } => help(&topic),
         Command::Document { part } => manual::print(part, &Cli::command()),
         Command::Verify { keep, command } => {

@@ -5,7 +5,7 @@ use crate::app::probe;
 use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
 use crate::executor::remote::Server;
-use crate::executor::tuning::SERVER_PATIENCE;
+use crate::executor::tuning::{MOST_DISTRIBUTED, SERVER_PATIENCE};
 use crate::jobs::action::Tool;
 use crate::jobs::failure::Failure;
 use crate::jobs::shipped;
@@ -14,9 +14,9 @@ use crate::jobs::toolchain::{self, Toolchain};
 use crate::link::attribution::AttributionRule;
 use crate::link::code_options::CodeOptions;
 use crate::link::eligibility;
-use crate::link::engine::{self, Link, LinkOutcome, NotWatched};
+use crate::link::engine::{self, Link, LinkOutcome, NotWatched, ObjectReceiver};
 use crate::link::exchange::Exchange;
-use crate::link::jobs_thread::{self, JobsRequest, JobsSummary};
+use crate::link::jobs_thread::{self, JobsPlace, JobsRequest, JobsSummary};
 use crate::link::rerun;
 use crate::link::selftest;
 use crate::sys::keep;
@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Instant;
@@ -76,6 +77,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
                 real: &real,
                 config,
                 bitcode,
+                objects: None,
             };
             match link_watched(&request) {
                 Ok(done) => return finish(config, &output, &done, start),
@@ -132,13 +134,31 @@ fn keep_link(
 
 /// A link that is to be split.
 #[derive(Clone, Copy)]
-struct Request<'a> {
-    argv0: &'a OsStr,
-    args: &'a [OsString],
-    real: &'a Path,
-    config: &'a Config,
+pub(crate) struct Request<'a> {
+    /// `argv[0]` as lld is to see it.
+    pub(crate) argv0: &'a OsStr,
+    /// The rest.
+    pub(crate) args: &'a [OsString],
+    /// The real lld.
+    pub(crate) real: &'a Path,
+    /// The settings.
+    pub(crate) config: &'a Config,
     /// Bytes, as far as they were counted.
-    bitcode: u64,
+    pub(crate) bitcode: u64,
+    /// Who takes the objects, where these are wanted and no output.
+    pub(crate) objects: Option<&'a dyn ObjectReceiver>,
+}
+
+/// Does a link for its objects, and reports it as that of `output`. Returns how its lld ended, which says little where it was ended
+/// because all objects were there; an error is why there is no more than was taken.
+pub(crate) fn link_for_objects(
+    request: &Request<'_>,
+    output: &str,
+) -> Result<ExitStatus, NotWatched> {
+    let start = Instant::now();
+    let outcome = link_watched(request)?;
+    report_outcome(request.config, output, &outcome, start)?;
+    Ok(outcome.done.status)
 }
 
 /// How a link was done.
@@ -175,15 +195,25 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
         bitcode: request.bitcode,
         exchange: None,
         signals: Some(&signals),
-        quiet: false,
+        quiet: request.objects.is_some(),
+        objects: request.objects,
     };
     let outcome = match jobs_place(request, cmd, major) {
         Ok(Some(place)) => link_with_jobs(request, &place, &link, options)?,
-        none => Outcome {
-            done: engine::run(&link, options)?,
-            supplied: None,
-            failure: none.err(),
-        },
+        none => {
+            let nobody = nobody_elsewhere(request)?;
+            Outcome {
+                done: engine::run(
+                    &Link {
+                        exchange: nobody.as_ref().map(|exchange| (exchange, 0)),
+                        ..link
+                    },
+                    options,
+                )?,
+                supplied: None,
+                failure: none.err(),
+            }
+        }
     };
     if let Some(Err(e)) = cache.map(|cache| cache.finish_link()) {
         log::warn!("the cache cannot be counted: {e}");
@@ -194,24 +224,35 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
     Ok(outcome)
 }
 
+/// What tells modules apart where objects are taken, and nobody makes any elsewhere.
+fn nobody_elsewhere(request: &Request<'_>) -> Result<Option<Exchange>, String> {
+    if request.objects.is_none() {
+        return Ok(None);
+    }
+    let exchange = Exchange::new(None).map_err(|e| format!("no event descriptor: {e}"))?;
+    exchange.end(None);
+    Ok(Some(exchange))
+}
+
 /// Where the jobs of a link are to be done, if jobs are to be made of it; an error is why they are not,
 /// though they were asked for.
 fn jobs_place(
     request: &Request<'_>,
     cmd: &CommandLine,
     major: u32,
-) -> Result<Option<JobsPlace>, Failure> {
+) -> Result<Option<Place>, Failure> {
     let config = request.config;
     let place = match config.executor() {
         Executor::Local => return Ok(None),
         Executor::Distributor => {
-            let why = "LDWRAP_EXECUTOR=distributor is not there yet";
-            return Err(Failure::Failed(why.into()));
+            let command = config.distributor();
+            let command = command.map_err(|why| Failure::Failed(why.into()))?;
+            Place::Distributor(command.to_vec())
         }
-        Executor::Clang => JobsPlace::Here,
+        Executor::Clang => Place::Here,
         Executor::Remote => {
             let server = config.server().map_err(|why| Failure::Failed(why.into()))?;
-            JobsPlace::Server(Box::new(server.clone()))
+            Place::Server(Box::new(server.clone()))
         }
     };
     eligibility::jobs(request.args, cmd, major, config, request.bitcode)
@@ -220,28 +261,31 @@ fn jobs_place(
 }
 
 /// Where jobs are done.
-enum JobsPlace {
+enum Place {
     /// As clang processes on this machine.
     Here,
     /// On a server.
     Server(Box<ServerSettings>),
+    /// By a program with its first arguments.
+    Distributor(Vec<OsString>),
 }
 
 /// Links beside a thread that makes jobs and has them done elsewhere.
 fn link_with_jobs(
     request: &Request<'_>,
-    place: &JobsPlace,
+    place: &Place,
     link: &Link<'_>,
     options: CodeOptions,
 ) -> Result<Outcome, NotWatched> {
     let (patience, jobs) = match place {
-        JobsPlace::Here => (None, default_jobs(request.config, Some(link.cmd))),
-        JobsPlace::Server(server) => (
+        Place::Here => (None, default_jobs(request.config, Some(link.cmd))),
+        Place::Server(server) => (
             (!server.fallback_only).then_some(SERVER_PATIENCE),
             server.jobs,
         ),
+        Place::Distributor(_) => (Some(SERVER_PATIENCE), MOST_DISTRIBUTED),
     };
-    let remote = matches!(place, JobsPlace::Server(_));
+    let remote = !matches!(place, Place::Here);
     let exchange = Exchange::new(patience).map_err(|e| format!("no event descriptor: {e}"))?;
     let by_order = AttributionRule::of(link.major) == AttributionRule::ByTaskOrder;
     // What was linked here before is mostly in the cache.
@@ -281,15 +325,15 @@ fn link_with_jobs(
 /// Makes the jobs of a link and has them done.
 fn make_jobs(
     request: &Request<'_>,
-    place: &JobsPlace,
+    place: &Place,
     by_order: bool,
     exchange: &Exchange,
 ) -> Result<JobsSummary, Failure> {
     let Request { args, config, .. } = *request;
     let reached = match place {
-        JobsPlace::Here => None,
-        JobsPlace::Server(settings) if settings.fallback_only => Some(Server::later()),
-        JobsPlace::Server(settings) => {
+        Place::Here | Place::Distributor(_) => None,
+        Place::Server(settings) if settings.fallback_only => Some(Server::later()),
+        Place::Server(settings) => {
             // lld is not started before there is an index where lookups are known by their order.
             let begin = Instant::now();
             let late = || by_order && begin.elapsed() > SERVER_PATIENCE;
@@ -320,13 +364,19 @@ fn make_jobs(
         selftest::run(&toolchain, threads)?;
         toolchain.record_self_test();
     }
-    let server = match place {
-        JobsPlace::Server(server) => Some((
-            server.as_ref(),
-            Arc::new(store(&toolchain, config, server)?),
-        )),
-        JobsPlace::Here => None,
+    let store = match place {
+        Place::Here => None,
+        Place::Server(server) => Some(store(&toolchain, config, server)?),
+        Place::Distributor(_) => {
+            // Its own compiler, by whatever path.
+            let named = ServerSettings {
+                clang: Some("clang".into()),
+                ..ServerSettings::default()
+            };
+            Some(store(&toolchain, config, &named)?)
+        }
     };
+    let store = store.map(Arc::new);
     let supplied = jobs_thread::make_jobs(
         &JobsRequest {
             argv0: request.argv0,
@@ -334,14 +384,20 @@ fn make_jobs(
             cmd,
             toolchain: &toolchain,
             threads,
-            remote: server.as_ref().map(|(settings, store)| (*settings, store)),
+            place: match (place, &store) {
+                (Place::Server(settings), Some(store)) => JobsPlace::Server(settings, store),
+                (Place::Distributor(command), Some(store)) => {
+                    JobsPlace::Distributor(command, store)
+                }
+                _ => JobsPlace::Clang,
+            },
             save_objects: config.save_objects.as_deref(),
             max_failures: jobs_thread::MAX_FAILURES,
         },
         reached,
         exchange,
     )?;
-    if let Some((_, store)) = server {
+    if let Some(store) = store {
         store.finish_link();
     }
     Ok(supplied)
@@ -436,6 +492,19 @@ fn refuse(output: &str, reason: &str) -> u8 {
 
 /// Reports a link, and ends as its lld has ended.
 fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u8 {
+    match report_outcome(config, output, outcome, start) {
+        Ok(()) => signals::end_as(outcome.done.status),
+        Err(reason) => refuse(output, &reason),
+    }
+}
+
+/// Reports a link; an error is why it is one under `LDWRAP_STRICT`.
+fn report_outcome(
+    config: &Config,
+    output: &str,
+    outcome: &Outcome,
+    start: Instant,
+) -> Result<(), String> {
     let Outcome { done, supplied, .. } = outcome;
     let modules = done.hits + done.compiled + done.given;
     let mut remote = supplied.as_ref().and_then(|s| s.remote.clone());
@@ -447,7 +516,7 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
     let failed = outcome.failure.as_ref().filter(|f| !f.is_declined());
     if let Some(failed) = failed {
         if config.strict && done.status.success() {
-            return refuse(output, &failed.to_string());
+            return Err(failed.to_string());
         }
     }
     let reason = outcome.failure.as_ref().map(Failure::to_string);
@@ -457,7 +526,7 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
     if modules == 0 {
         let why = "lld looked for no object: no module of ThinLTO took part";
         report_forward(config, output, why, start);
-        signals::end_as(done.status);
+        return Ok(());
     }
     let trouble = remote.as_ref().and_then(|r| r.trouble.clone());
     if let Some(why) = trouble.or_else(|| failed.map(Failure::to_string)) {
@@ -482,7 +551,8 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
             clang: version,
             reason: reason.unwrap_or_default(),
             executor: Some(match (supplied, config.executor()) {
-                (None, _) | (_, Executor::Local | Executor::Distributor) => "local",
+                (None, _) | (_, Executor::Local) => "local",
+                (Some(_), Executor::Distributor) => "distributor",
                 (Some(_), Executor::Clang) => "clang",
                 (Some(_), Executor::Remote) => "remote",
             }),
@@ -501,7 +571,7 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
             ..Report::default()
         },
     );
-    signals::end_as(done.status)
+    Ok(())
 }
 
 fn report(config: &Config, mut report: Report) {

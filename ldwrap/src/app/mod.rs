@@ -4,6 +4,7 @@ pub mod advice;
 pub mod cache;
 pub mod cli;
 pub mod compilers;
+pub mod distribute;
 pub mod doctor;
 pub mod explain;
 pub mod linker;

@@ -84,10 +84,10 @@ fn plan(args: &[OsString], real: &Path, config: &Config) -> (Result<u64, String>
         Err(reason) => return (Err(reason), None),
     };
     let no_jobs = match config.executor() {
-        Executor::Clang | Executor::Remote => {
+        Executor::Clang | Executor::Remote | Executor::Distributor => {
             eligibility::jobs(args, &cmd, major, config, bitcode).err()
         }
-        Executor::Local | Executor::Distributor => None,
+        Executor::Local => None,
     };
     (Ok(bitcode), no_jobs)
 }

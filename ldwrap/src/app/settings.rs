@@ -50,6 +50,9 @@ pub(crate) fn place(config: &Config) -> String {
         Executor::Local => "in lld's own threads".into(),
         Executor::Clang => "in a clang process each, on this machine".into(),
         Executor::Remote => format!("on {}, and in lld's own threads", config.server.address()),
-        Executor::Distributor => "in lld's own threads: distributor is not there yet".into(),
+        Executor::Distributor => match config.distributor.first() {
+            Some(program) => format!("by {}, and in lld's own threads", program.to_string_lossy()),
+            None => "in lld's own threads: LDWRAP_DISTRIBUTOR names no program".into(),
+        },
     }
 }

@@ -2,11 +2,12 @@
 
 pub(crate) mod board;
 pub(crate) mod clang;
+pub(crate) mod distributor;
 pub(crate) mod order;
 pub(crate) mod remote;
 pub(crate) mod tuning;
 
-use crate::jobs::job::{Job, Jobs};
+use crate::jobs::job::{Job, Jobs, Names};
 pub(crate) use crate::jobs::outcome::{BackendError, ObjectSource, Outcome};
 use crate::sys::sync::lock;
 use std::fs::File;
@@ -42,7 +43,7 @@ impl<'a> JobQueue<'a> {
     pub(crate) fn next(&self, report: ReportOutcome<'_>) -> Option<Job> {
         loop {
             let number = lock(&self.numbers).next()?;
-            match self.jobs.make(number) {
+            match self.jobs.make(number, Names::Own) {
                 Ok(job) => return Some(job),
                 Err(e) => {
                     if !report(number, Err(e)) {
@@ -51,6 +52,11 @@ impl<'a> JobQueue<'a> {
                 }
             }
         }
+    }
+
+    /// The job of this number as one that runs in a directory with others.
+    pub(crate) fn in_shared_directory(&self, number: usize) -> Result<Job, BackendError> {
+        self.jobs.make(number, Names::Shared)
     }
 
     /// How many jobs there are at most.

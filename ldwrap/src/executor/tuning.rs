@@ -14,6 +14,10 @@ use std::time::Duration;
 /// cores idle. The README promises this value. Not measured: others were not compared.
 pub(crate) const SERVER_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How many modules of a link lld asks for at once while a distributor has its jobs: each is a thread of lld's that waits, and those
+/// behind them are not known to have been compiled before. As many as executions on a server by default (`LDWRAP_REMOTE_JOBS`). Not measured.
+pub(crate) const MOST_DISTRIBUTED: usize = 200;
+
 /// An execution is a straggler when it takes this many times the median of those that ended. Less
 /// duplicates ordinary work, more lets one slow worker hold up the link. Not measured.
 pub(super) const STRAGGLER_FACTOR: u32 = 2;

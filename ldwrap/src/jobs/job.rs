@@ -17,10 +17,19 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Name of the shard in a job's directory.
+/// Name of the shard in a job's own directory.
 pub const SHARD: &str = "shard";
-/// Name of the object.
+/// Name of the object there.
 pub const OBJECT: &str = "out.o";
+
+/// How the files of jobs are called where these run. Either way the names of modules keep the order of their identifiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// Each job in a directory of its own: its names, and so its key, are the same in whatever link.
+    Own,
+    /// All jobs of a link in one directory: each module has one name.
+    Shared,
+}
 
 /// One backend compile.
 #[derive(Debug)]
@@ -37,6 +46,10 @@ pub struct Job {
     pub shard: Vec<u8>,
     /// Arguments of clang, all paths relative to the job's directory.
     pub args: Vec<OsString>,
+    /// Name of its shard there.
+    pub shard_name: PathBuf,
+    /// Name of its object.
+    pub object_name: PathBuf,
     /// GUIDs of what the module defines, by which objects of other modules are told apart.
     pub defines: Vec<u64>,
 }
@@ -50,6 +63,8 @@ pub struct Jobs<'a> {
     shards: &'a [Shard<'a>],
     modules: &'a [Module],
     number_of: HashMap<&'a [u8], usize>,
+    /// The position of each module among all in the order of identifiers.
+    ranks: HashMap<&'a [u8], usize>,
     /// The number of each module in its own shard.
     own: Vec<u64>,
     locality: Locality,
@@ -70,6 +85,11 @@ impl<'a> Jobs<'a> {
             .enumerate()
             .map(|(n, m)| (m.identifier.as_bytes(), n))
             .collect();
+        let mut sorted: Vec<&[u8]> = (index.modules.iter())
+            .map(|m| m.identifier.as_bytes())
+            .collect();
+        sorted.sort_unstable();
+        let ranks = sorted.into_iter().zip(0..).collect();
         let own: Vec<u64> = index
             .modules
             .iter()
@@ -91,6 +111,7 @@ impl<'a> Jobs<'a> {
             shards,
             modules,
             number_of,
+            ranks,
             own,
             locality,
         })
@@ -118,16 +139,16 @@ impl<'a> Jobs<'a> {
     }
 
     /// Makes the job of a module.
-    pub fn make(&self, number: usize) -> Result<Job, BackendError> {
+    pub fn make(&self, number: usize, names: Names) -> Result<Job, BackendError> {
         let named = self.index.modules.get(number);
         let named = named.map(|m| m.identifier.to_string());
-        self.try_make(number).map_err(|why| BackendError {
+        self.try_make(number, names).map_err(|why| BackendError {
             module: named.unwrap_or_default(),
             why,
         })
     }
 
-    fn try_make(&self, number: usize) -> Result<Job, String> {
+    fn try_make(&self, number: usize, names: Names) -> Result<Job, String> {
         let (Some(m), Some(shard), Some(module), Some(&own)) = (
             self.index.modules.get(number),
             self.shards.get(number),
@@ -137,10 +158,20 @@ impl<'a> Jobs<'a> {
             return Err("the index is inconsistent".into());
         };
         let paths: BTreeSet<&[u8]> = shard.modules.iter().map(|r| r.path.as_slice()).collect();
+        let (shard_name, object_name) = match names {
+            Names::Own => (SHARD.into(), OBJECT.into()),
+            Names::Shared => (format!("i/{number}.thinlto.bc"), format!("o/{number}.o")),
+        };
         let names: HashMap<&[u8], PathBuf> = paths
             .iter()
             .enumerate()
-            .map(|(rank, path)| (*path, PathBuf::from(format!("m/{rank:04}.o"))))
+            .map(|(rank, path)| match names {
+                Names::Own => (*path, PathBuf::from(format!("m/{rank:04}.o"))),
+                Names::Shared => {
+                    let rank = self.ranks.get(path).copied().unwrap_or_default();
+                    (*path, PathBuf::from(format!("m/{rank:08}.o")))
+                }
+            })
             .collect();
         let mut inputs = self.codegen.inputs().to_vec();
         let mut symbols: Vec<u64> = module.names.clone();
@@ -181,8 +212,8 @@ impl<'a> Jobs<'a> {
             &module.triple,
             &BackendFiles {
                 module: name,
-                shard: Path::new(SHARD),
-                object: Path::new(OBJECT),
+                shard: Path::new(&shard_name),
+                object: Path::new(&object_name),
             },
         );
         Ok(Job {
@@ -192,6 +223,8 @@ impl<'a> Jobs<'a> {
             size: self.weight(number),
             shard: bytes,
             args,
+            shard_name: shard_name.into(),
+            object_name: object_name.into(),
             defines: module.defines.clone(),
         })
     }

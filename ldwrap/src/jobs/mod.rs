@@ -7,6 +7,7 @@ pub(crate) mod failure;
 pub(crate) mod index;
 pub(crate) mod invocation;
 pub(crate) mod job;
+pub(crate) mod job_file;
 pub(crate) mod locality;
 pub(crate) mod modules;
 pub(crate) mod outcome;

@@ -99,7 +99,7 @@ impl Module {
 
 /// Calls `f` with the bitcode of the module that lld calls `identifier`, and says whether it is a
 /// whole file.
-fn with_bitcode<T>(
+pub fn with_bitcode<T>(
     identifier: &ModuleIdentifier,
     f: impl FnOnce(&[u8], Option<&Path>) -> Result<T, String>,
 ) -> Result<T, String> {

@@ -50,11 +50,14 @@ pub fn jobs(
     bitcode: u64,
 ) -> Result<(), String> {
     can_be_jobs(args, cmd, major)?;
-    let remote = config.executor() == Executor::Remote;
-    if remote && config.split == Split::Auto && bitcode < WORTH_SENDING {
-        return Err("too little bitcode for a server's round trips".into());
+    if config.split == Split::Always || bitcode >= WORTH_SENDING {
+        return Ok(());
     }
-    Ok(())
+    match config.executor() {
+        Executor::Remote => Err("too little bitcode for a server's round trips".into()),
+        Executor::Distributor => Err("too little bitcode to be distributed".into()),
+        Executor::Local | Executor::Clang => Ok(()),
+    }
 }
 
 /// Why a link cannot be made into jobs, as far as its command line tells: `Err` is the reason.
@@ -75,6 +78,17 @@ fn can_be_jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), S
     if !LookupDir::of(cmd).can_be_made() {
         return Err("the directory of --thinlto-cache-dir cannot be written".into());
     }
+    match read_once(args, cmd) {
+        Some(name) => Err(format!(
+            "{} can perhaps be read only once, which is lld's to do",
+            name.to_string_lossy()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A file that the command line names and that can perhaps be read only once, if there is one.
+pub fn read_once(args: &[OsString], cmd: &CommandLine) -> Option<OsString> {
     let responses = args
         .iter()
         .filter_map(|arg| arg.as_bytes().strip_prefix(b"@"));
@@ -83,16 +97,9 @@ fn can_be_jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), S
         .inputs()
         .chain(values)
         .chain(responses.map(OsStr::from_bytes));
-    match named
-        .into_iter()
-        .find(|name| can_be_read_once(Path::new(name)))
-    {
-        Some(name) => Err(format!(
-            "{} can perhaps be read only once, which is lld's to do",
-            name.to_string_lossy()
-        )),
-        None => Ok(()),
-    }
+    let mut named = named.into_iter();
+    let found = named.find(|name| can_be_read_once(Path::new(name)));
+    found.map(OsStr::to_owned)
 }
 
 /// Whether a name may stand for something else when it is opened again: a pipe, or a descriptor.

@@ -6,6 +6,7 @@
 //! ([`crate::jobs::locality`]). Whatever goes wrong here ends it, and lld goes on by itself.
 
 use crate::executor::clang::Clang;
+use crate::executor::distributor::Distributor;
 use crate::executor::order::JobOrder;
 use crate::executor::remote::{RemoteExecutor, Server};
 use crate::executor::{BackendError, Executor, JobQueue, ObjectSource, Outcome};
@@ -51,12 +52,23 @@ pub struct JobsRequest<'a> {
     pub toolchain: &'a Toolchain,
     /// How many things at once on this machine.
     pub threads: usize,
-    /// A server's settings, and keys and the cache of objects by them; clang here without.
-    pub remote: Option<(&'a ServerSettings, &'a Arc<Store>)>,
+    /// Where they are done.
+    pub place: JobsPlace<'a>,
     /// Where objects are kept, and how their names begin.
     pub save_objects: Option<&'a Path>,
     /// How many jobs may fail.
     pub max_failures: usize,
+}
+
+/// Where jobs are done. Those that go elsewhere have keys, by which the local cache has their objects.
+#[derive(Clone, Copy)]
+pub enum JobsPlace<'a> {
+    /// Here, as clang processes.
+    Clang,
+    /// On a server.
+    Server(&'a ServerSettings, &'a Arc<Store>),
+    /// By a program with its first arguments.
+    Distributor(&'a [OsString], &'a Arc<Store>),
 }
 
 /// What was done, for the report.
@@ -93,7 +105,7 @@ pub fn run_beside(
     }
 }
 
-/// Makes the jobs and has them done, by a server if there is one.
+/// Makes the jobs and has them done; `server` is the one of [`JobsPlace::Server`].
 pub fn make_jobs(
     plan: &JobsRequest<'_>,
     server: Option<Server>,
@@ -193,10 +205,18 @@ impl JobsRequest<'_> {
         workers_busy: &Arc<AtomicBool>,
     ) -> Arc<dyn Executor> {
         let clang = || Clang::new(self.toolchain.clang.clone(), scratch.clone(), self.threads);
-        match self.remote.zip(server) {
-            None => Arc::new(clang()),
+        match (self.place, server) {
+            (JobsPlace::Distributor(command, store), _) => Arc::new(Distributor::new(
+                command.to_vec(),
+                self.toolchain.clang.clone(),
+                self.cmd.output().to_owned(),
+                store.clone(),
+                scratch.clone(),
+                self.threads,
+            )),
+            (JobsPlace::Clang, _) | (JobsPlace::Server(..), None) => Arc::new(clang()),
             // An lld of one thread is no help.
-            Some(((settings, store), server)) => Arc::new(RemoteExecutor::new(
+            (JobsPlace::Server(settings, store), Some(server)) => Arc::new(RemoteExecutor::new(
                 store.clone(),
                 settings.clone(),
                 server,
@@ -210,7 +230,7 @@ impl JobsRequest<'_> {
 
     /// The jobs in the order in which they are to be run. clang here, and a link with the user's own cache,
     /// run only those that lld misses: they come as it asks, or, where it asks for one at a time, in its
-    /// order from the moment of the first miss on. What a server has made is found by the keys of jobs, so
+    /// order from the moment of the first miss on. A distributor gets all at once, the largest first. What a server has made is found by the keys of jobs, so
     /// that all are in its queue, in the order that is best for it.
     fn queue<'q>(
         &self,
@@ -222,7 +242,15 @@ impl JobsRequest<'_> {
         workers_busy: Arc<AtomicBool>,
     ) -> Box<dyn Iterator<Item = usize> + Send + 'q> {
         let wanted = |&number: &usize| executor.wants(number);
-        let only_missed = self.remote.is_none() || LookupDir::of(self.cmd).is_users();
+        let only_missed = match self.place {
+            JobsPlace::Clang => true,
+            JobsPlace::Server(..) => LookupDir::of(self.cmd).is_users(),
+            JobsPlace::Distributor(..) => {
+                let mut numbers = numbers;
+                numbers.sort_by_key(|&n| std::cmp::Reverse(jobs.weight(n)));
+                return Box::new(numbers.into_iter().filter(wanted));
+            }
+        };
         if !only_missed {
             let (size, reads) = (|n| jobs.weight(n), |n| jobs.needs(n));
             let ordered = JobOrder::new(workers_busy, numbers, size, reads);

@@ -4,6 +4,7 @@
 use crate::link::cached_names::CachedNames;
 use crate::watch;
 use nix::errno::Errno;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -21,6 +22,8 @@ pub struct Output {
     held_back: [Vec<u8>; 2],
     /// Whether it goes nowhere.
     quiet: bool,
+    /// What threads that compile have written, by thread.
+    noted: HashMap<u32, Vec<u8>>,
 }
 
 impl Output {
@@ -68,6 +71,29 @@ impl Output {
             self.said[stream] += text.len() as u64;
             n as i64
         }))
+    }
+
+    /// A thread of a quiet lld compiles a module and writes so many bytes at this address.
+    pub fn note(&mut self, thread: u32, address: u64, length: u64) {
+        let mut bytes = vec![0; length.min(MOST_WRITTEN) as usize];
+        if let Ok(n) = watch::read_memory(thread, address, &mut bytes) {
+            let read = bytes.get(..n).unwrap_or_default();
+            self.noted
+                .entry(thread)
+                .or_default()
+                .extend_from_slice(read);
+        }
+    }
+
+    /// A thread has made its object: what was noted of it is shown on standard error, unless it is about an error, after which lld
+    /// makes an object all the same. Returns whether the object is good.
+    pub fn show_noted(&mut self, thread: u32) -> bool {
+        let text = self.noted.remove(&thread).unwrap_or_default();
+        let good = !text.windows(5).any(|word| word == b"error");
+        if good {
+            let _ = write_all(1, &text);
+        }
+        good
     }
 
     /// lld has ended: the rest, and the map (none where there is none).

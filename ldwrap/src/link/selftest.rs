@@ -14,7 +14,7 @@ use crate::link::attribution::AttributionRule;
 use crate::link::eligibility;
 use crate::link::engine::{self, Link, LinkOutcome};
 use crate::link::exchange::Exchange;
-use crate::link::jobs_thread::{self, JobsRequest};
+use crate::link::jobs_thread::{self, JobsPlace, JobsRequest};
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
@@ -131,7 +131,7 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<LinkOu
         cmd: &cmd,
         toolchain,
         threads: jobs,
-        remote: None,
+        place: JobsPlace::Clang,
         save_objects: None,
         max_failures: 0,
     };
@@ -160,6 +160,7 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<LinkOu
                 exchange: there.then_some((&exchange, jobs)),
                 signals: None,
                 quiet: true,
+                objects: None,
             },
             options,
         );

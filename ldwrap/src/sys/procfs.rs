@@ -11,6 +11,13 @@ pub fn state(id: u32) -> Option<u8> {
     stat.get(name_ends + 2).copied()
 }
 
+/// The process that a process is a child of; none if it is gone.
+#[must_use]
+pub fn parent(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    u32::try_from(field(&text, "PPid:")?).ok()
+}
+
 /// Whether a thread sleeps until another one wakes it, rather than for input; where the kernel does not
 /// tell for what it sleeps, whether it sleeps.
 #[must_use]

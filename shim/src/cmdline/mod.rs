@@ -54,7 +54,13 @@ impl CommandLine {
     /// # Errors
     /// As for [`CommandLine::parse`].
     pub fn parse_for(argv: &[OsString], major: Option<u32>) -> Result<CommandLine, ParseError> {
-        let args = parse::parse(argv, &options::dialects(major))?;
+        let mut args = parse::parse(argv, &options::dialects(major))?;
+        // An empty value undoes those before it (`ctx.arg.dtltoDistributor`, lld/ELF/LTO.cpp).
+        if parse::last_in(&args, Id::ThinltoDistributor).is_some_and(OsStr::is_empty) {
+            args.retain(
+                |arg| !matches!(arg, Arg::Option(option) if option.id == Id::ThinltoDistributor),
+            );
+        }
         Ok(CommandLine { args, major })
     }
 
@@ -186,6 +192,14 @@ mod tests {
     fn parse(text: &str) -> CommandLine {
         CommandLine::parse(&tokenize_gnu(text.as_bytes())).unwrap()
     }
+    #[test]
+    fn an_empty_distributor_undoes_those_before_it() {
+        let has = |line| parse(line).has(Id::ThinltoDistributor);
+        assert!(has("--thinlto-distributor=d a.o"));
+        assert!(!has("--thinlto-distributor=d a.o --thinlto-distributor="));
+        assert!(has("--thinlto-distributor= --thinlto-distributor=d"));
+    }
+
     #[test]
     fn output_kinds() {
         for (text, kind) in [

@@ -212,6 +212,7 @@ fn watched_link(
         exchange: None,
         signals: None,
         quiet: true,
+        objects: None,
     };
     let done = engine::run(&link, options).map_err(|alone| alone.reason)?;
     match done.status.success() {

@@ -45,10 +45,9 @@ fn disabled(config: &Config) -> Vec<Finding> {
         let text = "LDWRAP_SPLIT=never: all links are lld's alone";
         found.push(Finding::bad(SUBJECT, text, undo(config, "LDWRAP_SPLIT")).prevents(true));
     }
-    if config.executor() == Executor::Distributor {
-        let text =
-            "LDWRAP_EXECUTOR=distributor is not there yet: backends run in lld's own threads";
-        let fix = undo(config, "LDWRAP_EXECUTOR");
+    if let (Executor::Distributor, Err(why)) = (config.executor(), config.distributor()) {
+        let text = format!("{why}: backends run in lld's own threads");
+        let fix = "export LDWRAP_DISTRIBUTOR=PROGRAM";
         found.push(Finding::bad(SUBJECT, text, fix).prevents(config.strict));
     }
     if config.cache_size == 0 {

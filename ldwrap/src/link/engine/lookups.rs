@@ -30,6 +30,9 @@ impl Engine<'_> {
         if !self.keys.contains(&key) {
             self.keys.insert(key.clone());
         }
+        if self.is_unwanted(&module) {
+            return self.give_nothing(id);
+        }
         let held = HeldLookup {
             id,
             thread,
@@ -43,6 +46,7 @@ impl Engine<'_> {
         }
         if let Some(object) = self.find(&held.key) {
             self.found(&held);
+            self.take(&held.module, &object);
             return self.listener.hand_over(id, object.as_fd());
         }
         if let Some((exchange, module)) = self.exchange(&held.module) {
@@ -56,6 +60,20 @@ impl Engine<'_> {
     }
 
     /// Those who make objects elsewhere, for a lookup whose module they may know.
+    /// Whether nobody takes the object of a module, where they are taken.
+    fn is_unwanted(&self, module: &Option<Module>) -> bool {
+        self.link.objects.is_some_and(|receiver| match module {
+            Some(Module::Named(identifier)) => !receiver.wants(identifier),
+            _ => true,
+        })
+    }
+
+    /// Lets lld go on without an object: it has no output to put one into.
+    fn give_nothing(&mut self, id: u64) -> Result<(), Unanswered> {
+        let none = File::open("/dev/null").map_err(Unanswered)?;
+        self.listener.hand_over(id, none.as_fd())
+    }
+
     pub(super) fn exchange<'m>(
         &self,
         module: &'m Option<Module>,
@@ -101,6 +119,7 @@ impl Engine<'_> {
         };
         self.objects_there = Instant::now();
         self.given += 1;
+        self.take(&held.module, &object);
         if self.lookup_dir.is_users() {
             return self.listener.proceed(held.id);
         }
@@ -151,6 +170,7 @@ impl Engine<'_> {
         if held.since.elapsed() > POLL_INTERVAL {
             if let Some(object) = self.find(&held.key) {
                 self.found(&held);
+                self.take(&held.module, &object);
                 self.backends.give_back_unused(permit);
                 return self.listener.hand_over(held.id, object.as_fd());
             }

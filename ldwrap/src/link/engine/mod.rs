@@ -69,6 +69,14 @@ const MOST_WAITING: usize = 400;
 /// How long lld may take to clean up when it is ended.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Who takes the objects of a link in its output's place. Asked and told by the thread that answers lld.
+pub trait ObjectReceiver: Sync {
+    /// Whether the object of the module that lld calls `identifier` is wanted.
+    fn wants(&self, identifier: &[u8]) -> bool;
+    /// The object of a module that is wanted; returns whether more are.
+    fn take(&self, identifier: &[u8], object: &File) -> bool;
+}
+
 /// A link to be done.
 #[derive(Clone, Copy)]
 pub struct Link<'a> {
@@ -98,6 +106,9 @@ pub struct Link<'a> {
     pub signals: Option<&'a Forwarded>,
     /// What lld says goes nowhere.
     pub quiet: bool,
+    /// Who takes the objects, if these are wanted instead of the output: lld is ended when it has the last one, and only what its
+    /// backends say is shown. Modules have to be known, so there has to be an `exchange`.
+    pub objects: Option<&'a dyn ObjectReceiver>,
 }
 
 /// A link that is to be done by lld alone.
@@ -189,6 +200,7 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<LinkOutcome, NotWatc
         given: 0,
         keys: HashSet::new(),
         objects_there: begin,
+        all_taken: false,
         temporaries: Vec::new(),
         fingerprint,
         output: Output::new(names, link.quiet),
@@ -227,6 +239,8 @@ struct Engine<'a> {
     keys: HashSet<Vec<u8>>,
     /// When lld had the last object.
     objects_there: Instant,
+    /// No more objects are wanted, and no output.
+    all_taken: bool,
     /// Files under whose names lld begins its output.
     temporaries: Vec<PathBuf>,
     fingerprint: Fingerprint,
@@ -245,7 +259,7 @@ impl Engine<'_> {
                         let _ = std::fs::remove_file(path);
                     }
                 }
-                if status.success() {
+                if status.success() || self.all_taken {
                     self.remember();
                 }
                 self.keep();
@@ -326,6 +340,11 @@ impl Engine<'_> {
                 self.keep();
             }
             self.look().map_err(|Unanswered(e)| e)?;
+            if self.all_taken {
+                let lld = nix::unistd::Pid::from_raw(self.child.id() as i32);
+                let _ = nix::sys::signal::kill(lld, nix::sys::signal::Signal::SIGKILL);
+                return self.child.wait();
+            }
             // What lld has started and left behind is not waited for.
             if over {
                 return self.child.wait();
@@ -397,6 +416,9 @@ impl Engine<'_> {
                 length,
             } => {
                 self.backends.taint(thread);
+                if self.link.objects.is_some() && self.backends.compiles(thread) {
+                    self.output.note(thread, address, length);
+                }
                 let stream = usize::from(stream != libc::STDOUT_FILENO);
                 let is_key = |key: &[u8]| self.keys.contains(key);
                 match self.output.write(thread, stream, address, length, is_key) {

@@ -9,6 +9,7 @@
 use super::Engine;
 use crate::cache::context::{self, Context};
 use crate::cache::files::Identity;
+use crate::link::attribution::Module;
 use crate::link::cache_writer::CacheWriter;
 use crate::watch::Unanswered;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -89,12 +90,23 @@ impl Engine<'_> {
         let Some(made) = self.backends.made(thread).filter(|made| made.key == key) else {
             return;
         };
+        let good = self.output.show_noted(thread);
+        if let Some(object) = object.as_ref().filter(|_| good) {
+            self.take(&made.module, object);
+        }
         let object = object.filter(|_| made.pure);
         if let Some((exchange, module)) = self.exchange(&made.module) {
             exchange.done_here(module, object.as_ref());
         }
         if let Some(object) = object {
             self.keep_later(key, object);
+        }
+    }
+
+    /// An object goes to who takes them, before lld has it.
+    pub(super) fn take(&mut self, module: &Option<Module>, object: &File) {
+        if let (Some(receiver), Some(Module::Named(identifier))) = (self.link.objects, module) {
+            self.all_taken |= !receiver.take(identifier, object);
         }
     }
 
