@@ -1,7 +1,7 @@
 //! `ldwrap` as our tool: which arguments are ours, and the subcommands.
 
 use crate::app::cache::CacheCommand;
-use crate::app::{cache, compilers, doctor, manual, run, settings, verify};
+use crate::app::{cache, compilers, doctor, manual, run, settings, stats, verify};
 use crate::sys::signals;
 use clap::{CommandFactory, Parser, Subcommand};
 use shim::config::Config;
@@ -73,6 +73,18 @@ enum Command {
         #[command(subcommand)]
         what: CacheCommand,
     },
+    /// Say what became of all links: how many came through ldwrap, from where, and what that saved
+    ///
+    /// All links of this user with the same cache directory are counted, also those that were left to lld, since the
+    /// numbers were set to zero. What caches saved is what compiling their objects took when they were made.
+    Stats {
+        /// One object of JSON (docs/report.md)
+        #[arg(long)]
+        json: bool,
+        /// Set all numbers to zero
+        #[arg(long, conflicts_with = "json")]
+        zero: bool,
+    },
     /// Run a command, and do each of its links twice, by lld alone and split: are they equal?
     ///
     /// The command gets the files that lld alone writes. Output, side files, messages and exit status of both links are
@@ -127,6 +139,7 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
         Command::Doctor { command } => return Some(u8::from(!doctor::run(&command, config))),
         Command::Config { all } => settings::show(config, all),
         Command::Cache { what } => cache::run(&what, config),
+        Command::Stats { json, zero } => stats::run(json, zero, config),
         Command::Help { topic } => help(&topic),
         Command::Document { part } => manual::print(part, &Cli::command()),
         Command::Verify { keep, command } => {

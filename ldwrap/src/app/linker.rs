@@ -1,7 +1,7 @@
 //! ldwrap as the linker: decide, watch lld, and where that fails, be the real lld.
 
 use crate::admit::{History, Limits};
-use crate::app::probe;
+use crate::app::{probe, stats};
 use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
 use crate::executor::remote::Server;
@@ -15,6 +15,7 @@ use crate::link::attribution::AttributionRule;
 use crate::link::code_options::CodeOptions;
 use crate::link::eligibility;
 use crate::link::engine::{self, Link, LinkOutcome, NotWatched};
+use crate::link::events::{Events, Progress, Trace};
 use crate::link::exchange::Exchange;
 use crate::link::jobs_thread::{self, JobsRequest, JobsSummary};
 use crate::link::rerun;
@@ -27,7 +28,7 @@ use shim::decide::{COUNTED, Decision, decide};
 use shim::lld::Argv;
 use shim::options::Id;
 use shim::report::Report;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -76,9 +77,10 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
                 real: &real,
                 config,
                 bitcode,
+                start,
             };
             match link_watched(&request) {
-                Ok(done) => return finish(config, &output, &done, start),
+                Ok(done) => return finish(config, &output, done, start),
                 Err(alone) if strict && !alone.planned => {
                     return refuse(&output, &alone.reason);
                 }
@@ -139,6 +141,8 @@ struct Request<'a> {
     config: &'a Config,
     /// Bytes, as far as they were counted.
     bitcode: u64,
+    /// When it came.
+    start: Instant,
 }
 
 /// How a link was done.
@@ -148,6 +152,9 @@ struct Outcome {
     supplied: Option<JobsSummary>,
     /// Why nothing, or no more, came from elsewhere, where that was asked for.
     failure: Option<Failure>,
+    events: Events,
+    /// Identifiers of modules by their numbers, where the trace needs them.
+    identifiers: HashMap<usize, Vec<u8>>,
 }
 
 /// Links with one lld that is watched; an error is the reason to leave the link to lld alone.
@@ -177,12 +184,15 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
         signals: Some(&signals),
         quiet: false,
     };
+    let mut events = events(request, cmd);
     let outcome = match jobs_place(request, cmd, major) {
-        Ok(Some(place)) => link_with_jobs(request, &place, &link, options)?,
+        Ok(Some(place)) => link_with_jobs(request, &place, &link, options, events)?,
         none => Outcome {
-            done: engine::run(&link, options)?,
+            done: engine::run(&link, options, &mut events)?,
             supplied: None,
             failure: none.err(),
+            events,
+            identifiers: HashMap::new(),
         },
     };
     if let Some(Err(e)) = cache.map(|cache| cache.finish_link()) {
@@ -192,6 +202,19 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
         log::info!("the digests of files cannot be remembered: {e}");
     }
     Ok(outcome)
+}
+
+/// Those who watch a link, as the settings want them.
+fn events(request: &Request<'_>, cmd: &CommandLine) -> Events {
+    let (config, output) = (request.config, cmd.output());
+    let elsewhere = match config.executor() {
+        Executor::Clang => "clang",
+        _ => "server",
+    };
+    let progress = Progress::new(config.progress, config.log.is_some(), output, elsewhere);
+    let trace = config.trace.as_deref();
+    let trace = trace.map(|dir| Trace::new(dir, output, elsewhere, request.start));
+    Events::new(progress, trace)
 }
 
 /// Where the jobs of a link are to be done, if jobs are to be made of it; an error is why they are not,
@@ -233,6 +256,7 @@ fn link_with_jobs(
     place: &JobsPlace,
     link: &Link<'_>,
     options: CodeOptions,
+    mut events: Events,
 ) -> Result<Outcome, NotWatched> {
     let (patience, jobs) = match place {
         JobsPlace::Here => (None, default_jobs(request.config, Some(link.cmd))),
@@ -266,6 +290,7 @@ fn link_with_jobs(
                 ..*link
             },
             options,
+            &mut events,
         );
         exchange.stop();
         crate::sys::process::kill_children();
@@ -274,6 +299,11 @@ fn link_with_jobs(
             done: done?,
             supplied,
             failure: exchange.failure(),
+            identifiers: match by_order && events.want_names() {
+                true => exchange.identifiers(),
+                false => HashMap::new(),
+            },
+            events,
         })
     })
 }
@@ -435,8 +465,8 @@ fn refuse(output: &str, reason: &str) -> u8 {
 }
 
 /// Reports a link, and ends as its lld has ended.
-fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u8 {
-    let Outcome { done, supplied, .. } = outcome;
+fn finish(config: &Config, output: &str, outcome: Outcome, start: Instant) -> u8 {
+    let Outcome { done, supplied, .. } = &outcome;
     let modules = done.hits + done.compiled + done.given;
     let mut remote = supplied.as_ref().and_then(|s| s.remote.clone());
     if let Some(remote) = &mut remote {
@@ -490,6 +520,7 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
             modules: Some(modules),
             compiled_by_lld: Some(done.compiled),
             cache: Some((hits, modules - hits)),
+            objects: Some(outcome.events.objects(done.cached)),
             phases_ms: vec![
                 ("plan", millis(arrived - start)),
                 ("turn", millis(began - arrived)),
@@ -501,7 +532,15 @@ fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u
             ..Report::default()
         },
     );
-    signals::end_as(done.status)
+    let status = done.status;
+    let lld = outcome.supplied.and_then(|s| s.version);
+    if let Some(trace) = outcome.events.into_trace() {
+        let ends = [arrived, began, objects_there, ended, Instant::now()];
+        if let Err(e) = trace.write(&ends, &outcome.identifiers, &lld.unwrap_or_default()) {
+            log::warn!("cannot write the trace: {e}");
+        }
+    }
+    signals::end_as(status)
 }
 
 fn report(config: &Config, mut report: Report) {
@@ -514,6 +553,7 @@ fn report(config: &Config, mut report: Report) {
             log::warn!("cannot write the report {}: {e}", file.display());
         }
     }
+    stats::count(config, &report);
 }
 
 fn millis(t: std::time::Duration) -> u64 {

@@ -11,6 +11,7 @@ pub mod manual;
 pub(crate) mod probe;
 pub mod run;
 pub mod settings;
+pub mod stats;
 pub mod verify;
 
 use crate::sys::keep;

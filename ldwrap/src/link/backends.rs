@@ -1,6 +1,6 @@
 //! lld's backend threads: which of them compile, which wait, and the permits for that.
 
-use crate::admit::{Admission, Cost, Permit};
+use crate::admit::{Admission, Cost, Permit, Resource};
 use crate::link::attribution::Module;
 use crate::sys::procfs;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -38,12 +38,15 @@ pub struct MadeObject {
     pub module: Option<Module>,
     /// Whether its object may be kept.
     pub pure: bool,
+    /// How long that takes; until it has ended, nothing.
+    pub took: Duration,
 }
 
 /// A thread that compiles.
 #[derive(Debug)]
 struct RunningBackend {
     made: MadeObject,
+    since: Instant,
     /// None while it waits for another thread.
     permit: Option<Permit>,
     asleep_since: Option<Instant>,
@@ -55,6 +58,8 @@ pub struct Backends {
     lld: u32,
     admission: Admission,
     held: Vec<HeldLookup>,
+    /// What those that are held lack; none if they wait for an object from elsewhere.
+    lacks: Option<Resource>,
     /// By thread.
     compiles: HashMap<u32, RunningBackend>,
     /// Threads that have made an object, and have still to clear up after that.
@@ -78,6 +83,7 @@ impl Backends {
             lld,
             admission,
             held: Vec::new(),
+            lacks: None,
             compiles: HashMap::new(),
             ending: Vec::new(),
             free: Vec::new(),
@@ -124,10 +130,26 @@ impl Backends {
         &mut self,
         choose: impl Fn(&[HeldLookup]) -> Option<usize>,
     ) -> Option<(HeldLookup, Permit)> {
+        self.lacks = None;
         let at = choose(&self.held)?;
         let free = self.free.pop();
-        let permit = free.or_else(|| self.admission.try_permit(self.lld))?;
+        let Some(permit) = free.or_else(|| self.admission.try_permit(self.lld)) else {
+            self.lacks = Some(self.admission.lacks());
+            return None;
+        };
         Some((self.held.remove(at), permit))
+    }
+
+    /// Lookups that are held, and what they lack; none if they wait for an object from elsewhere.
+    #[must_use]
+    pub fn held(&self) -> (&[HeldLookup], Option<Resource>) {
+        (&self.held, self.lacks)
+    }
+
+    /// How many threads compile.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.compiles.len()
     }
 
     /// Whether lookups wait that may not begin, since as many compile as may.
@@ -142,9 +164,11 @@ impl Backends {
             key: held.key,
             module: held.module,
             pure: true,
+            took: Duration::ZERO,
         };
         let compile = RunningBackend {
             made,
+            since: Instant::now(),
             permit: Some(permit),
             asleep_since: None,
         };
@@ -176,7 +200,10 @@ impl Backends {
         self.made_at = Some(Instant::now());
         self.ending
             .extend(compile.permit.map(|permit| (thread, permit)));
-        Some(compile.made)
+        Some(MadeObject {
+            took: compile.since.elapsed(),
+            ..compile.made
+        })
     }
 
     /// Since when no thread compiles or waits.

@@ -13,6 +13,7 @@ use crate::jobs::toolchain::Toolchain;
 use crate::link::attribution::AttributionRule;
 use crate::link::eligibility;
 use crate::link::engine::{self, Link, LinkOutcome};
+use crate::link::events::Events;
 use crate::link::exchange::Exchange;
 use crate::link::jobs_thread::{self, JobsRequest};
 use crate::sys::process::{self, Role};
@@ -162,6 +163,7 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<LinkOu
                 quiet: true,
             },
             options,
+            &mut Events::new(None, None),
         );
         exchange.stop();
         done
