@@ -12,12 +12,14 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// From this size on (bytes) the lines are to be added to the summary.
 const LONG: u64 = 64 << 10;
 /// Where nobody does that, no more are written from this size on (bytes).
 const LONGEST: u64 = 1 << 20;
+/// What the first line says: when it was written (seconds since 1970).
+pub const SINCE: &str = "since";
 /// How often, and after what time each, a lock is tried again that another link has.
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(1);
@@ -61,17 +63,25 @@ impl StatsLog {
 
     /// Adds a link in one write, so that the lines of links that end at once do not mix.
     pub fn append(mut self, report: &Report) -> io::Result<()> {
-        if self.0.metadata()?.len() >= LONGEST {
+        let length = self.0.metadata()?.len();
+        if length >= LONGEST {
             return Ok(());
         }
         self.lock(libc::LOCK_SH, TRIES)?;
+        let mut text = String::new();
+        if length == 0 {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            text = format!("{{\"{SINCE}\":{}}}\n", now.map_or(0, |now| now.as_secs()));
+        }
         // Which file it was is for the report only.
         let line = Report {
             output: String::new(),
             complaints: Vec::new(),
             ..report.clone()
         };
-        self.0.write_all((line.line() + "\n").as_bytes())
+        text += &line.line();
+        text.push('\n');
+        self.0.write_all(text.as_bytes())
     }
 
     /// Gives all lines to `add`, and empties the log if that succeeds. No link writes meanwhile.
@@ -119,7 +129,8 @@ mod tests {
         assert!(fails.is_err());
         let lines = open().take(|lines| Ok(lines.to_vec())).unwrap();
         let lines = String::from_utf8(lines).unwrap();
-        assert_eq!(lines.lines().count(), 2);
+        assert_eq!(lines.lines().count(), 3);
+        assert!(lines.starts_with("{\"since\":"));
         assert!(lines.contains("no bitcode") && !lines.contains("a.out"));
         assert_eq!(open().take(|lines| Ok(lines.len())).unwrap(), 0);
         let writer = open();

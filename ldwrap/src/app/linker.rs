@@ -69,7 +69,11 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
         Decision::Split { output, .. } if config.strict && !config.complaints.is_empty() => {
             return refuse(&output, &config.complaints.join("; "));
         }
-        Decision::Split { output, bitcode } => {
+        Decision::Split {
+            output,
+            bitcode,
+            modules,
+        } => {
             let strict = config.strict && config.executor() != Executor::Local;
             let request = Request {
                 argv0: shim::lld::arg0(argv0, &real),
@@ -77,6 +81,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
                 real: &real,
                 config,
                 bitcode,
+                modules,
                 start,
             };
             match link_watched(&request) {
@@ -141,6 +146,8 @@ struct Request<'a> {
     config: &'a Config,
     /// Bytes, as far as they were counted.
     bitcode: u64,
+    /// How many modules it has at most, if that was counted.
+    modules: Option<usize>,
     /// When it came.
     start: Instant,
 }
@@ -184,7 +191,7 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
         signals: Some(&signals),
         quiet: false,
     };
-    let mut events = events(request, cmd);
+    let mut events = events(request, cmd, major);
     let outcome = match jobs_place(request, cmd, major) {
         Ok(Some(place)) => link_with_jobs(request, &place, &link, options, events)?,
         none => Outcome {
@@ -205,7 +212,7 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
 }
 
 /// Those who watch a link, as the settings want them.
-fn events(request: &Request<'_>, cmd: &CommandLine) -> Events {
+fn events(request: &Request<'_>, cmd: &CommandLine, major: u32) -> Events {
     let (config, output) = (request.config, cmd.output());
     let elsewhere = match config.executor() {
         Executor::Clang => "clang",
@@ -213,8 +220,10 @@ fn events(request: &Request<'_>, cmd: &CommandLine) -> Events {
     };
     let progress = Progress::new(config.progress, config.log.is_some(), output, elsewhere);
     let trace = config.trace.as_deref();
-    let trace = trace.map(|dir| Trace::new(dir, output, elsewhere, request.start));
-    Events::new(progress, trace)
+    let trace = trace.map(|dir| Trace::new(dir, output, elsewhere, request.start, major));
+    let mut events = Events::new(progress, trace);
+    events.expect(request.modules);
+    events
 }
 
 /// Where the jobs of a link are to be done, if jobs are to be made of it; an error is why they are not,
@@ -533,10 +542,9 @@ fn finish(config: &Config, output: &str, outcome: Outcome, start: Instant) -> u8
         },
     );
     let status = done.status;
-    let lld = outcome.supplied.and_then(|s| s.version);
     if let Some(trace) = outcome.events.into_trace() {
         let ends = [arrived, began, objects_there, ended, Instant::now()];
-        if let Err(e) = trace.write(&ends, &outcome.identifiers, &lld.unwrap_or_default()) {
+        if let Err(e) = trace.write(&ends, &outcome.identifiers) {
             log::warn!("cannot write the trace: {e}");
         }
     }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use shim::config::Config;
 use shim::decide::{LINKS_NOTHING, TOO_SMALL};
 use shim::report::Report;
-use shim::stats_log::{StatsLog, name_of};
+use shim::stats_log::{SINCE, StatsLog, name_of};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -148,7 +148,11 @@ impl Stats {
                 );
                 return;
             }
-            _ => return,
+            _ => {
+                let since = report[SINCE].as_u64().unwrap_or(self.since);
+                self.since = since.min(self.since);
+                return;
+            }
         }
         for (in_report, name) in NUMBERS {
             self.add(name, number(in_report));

@@ -38,8 +38,10 @@ pub struct MadeObject {
     pub module: Option<Module>,
     /// Whether its object may be kept.
     pub pure: bool,
-    /// How long that takes; until it has ended, nothing.
+    /// How long that took, and how long of it on a processor; nothing until it has ended.
     pub took: Duration,
+    /// See above.
+    pub processor_time: Duration,
 }
 
 /// A thread that compiles.
@@ -47,6 +49,8 @@ pub struct MadeObject {
 struct RunningBackend {
     made: MadeObject,
     since: Instant,
+    /// How long the thread had been on a processor before.
+    processor_time: Option<Duration>,
     /// None while it waits for another thread.
     permit: Option<Permit>,
     asleep_since: Option<Instant>,
@@ -165,10 +169,12 @@ impl Backends {
             module: held.module,
             pure: true,
             took: Duration::ZERO,
+            processor_time: Duration::ZERO,
         };
         let compile = RunningBackend {
             made,
             since: Instant::now(),
+            processor_time: procfs::processor_time(held.thread),
             permit: Some(permit),
             asleep_since: None,
         };
@@ -200,8 +206,12 @@ impl Backends {
         self.made_at = Some(Instant::now());
         self.ending
             .extend(compile.permit.map(|permit| (thread, permit)));
+        let took = compile.since.elapsed();
+        let now = procfs::processor_time(thread);
+        let processor_time = now.zip(compile.processor_time);
         Some(MadeObject {
-            took: compile.since.elapsed(),
+            took,
+            processor_time: processor_time.map_or(took, |(now, before)| now.saturating_sub(before)),
             ..compile.made
         })
     }

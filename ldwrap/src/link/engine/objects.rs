@@ -91,13 +91,16 @@ impl Engine<'_> {
         };
         let bytes = object.as_ref().and_then(|object| object.metadata().ok());
         self.events
-            .compiled(thread, made.took, bytes.map_or(0, |m| m.len()));
+            .compiled(thread, &made, bytes.map_or(0, |m| m.len()));
         let object = object.filter(|_| made.pure);
         if let Some((exchange, module)) = self.exchange(&made.module) {
-            exchange.done_here(module, object.as_ref().map(|object| (object, made.took)));
+            exchange.done_here(
+                module,
+                object.as_ref().map(|object| (object, made.processor_time)),
+            );
         }
         if let Some(object) = object {
-            self.keep_later(key, object, Some(made.took));
+            self.keep_later(key, object, Some(made.processor_time));
         }
     }
 

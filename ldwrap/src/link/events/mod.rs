@@ -13,7 +13,7 @@ use crate::admit::Resource;
 use crate::cache::objects::CachedObject;
 use crate::jobs::outcome::{FinishedObject, ObjectSource};
 use crate::link::attribution::Module;
-use crate::link::backends::HeldLookup;
+use crate::link::backends::{HeldLookup, MadeObject};
 use shim::report::Objects;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -179,9 +179,10 @@ impl Events {
         }
     }
 
-    /// A thread has compiled its module, in this time, to an object of so many bytes.
-    pub fn compiled(&mut self, thread: u32, took: Duration, bytes: u64) {
-        self.compiled += took;
+    /// A thread has compiled its module to an object of so many bytes.
+    pub fn compiled(&mut self, thread: u32, made: &MadeObject, bytes: u64) {
+        let took = made.took;
+        self.compiled += made.processor_time;
         self.counts.running = self.counts.running.saturating_sub(1);
         // Modules come largest first (`ThinLTO`, `generateModulesOrdering` in llvm/lib/LTO/LTO.cpp): the last count.
         let usual = self

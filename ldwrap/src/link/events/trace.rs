@@ -68,14 +68,23 @@ pub struct Trace {
     /// How objects from elsewhere are made: `server` or `clang`.
     elsewhere: &'static str,
     start: Instant,
+    /// lld's major version.
+    lld: u32,
     slices: Vec<Slice>,
     dropped: usize,
 }
 
 impl Trace {
-    /// Of a link with this output, to be written to a directory. `start` is when the link began.
+    /// Of a link with this output, to be written to a directory. `start` is when the link began, `lld` lld's major
+    /// version.
     #[must_use]
-    pub fn new(dir: &Path, output: &OsStr, elsewhere: &'static str, start: Instant) -> Self {
+    pub fn new(
+        dir: &Path,
+        output: &OsStr,
+        elsewhere: &'static str,
+        start: Instant,
+        lld: u32,
+    ) -> Self {
         let mut name = Path::new(output).file_name().unwrap_or(output).to_owned();
         // With what is added to it, a file's name may have 255 bytes.
         if name.len() > 200 {
@@ -87,6 +96,7 @@ impl Trace {
             output: output.to_string_lossy().into_owned(),
             elsewhere,
             start,
+            lld,
             slices: Vec::new(),
             dropped: 0,
         }
@@ -101,13 +111,8 @@ impl Trace {
     }
 
     /// Writes it: `ends` is when each phase ended, `modules` has the identifiers of modules that are known by their
-    /// numbers only, `lld` is lld's version.
-    pub fn write(
-        mut self,
-        ends: &LinkTimes,
-        modules: &HashMap<usize, Vec<u8>>,
-        lld: &str,
-    ) -> io::Result<()> {
+    /// numbers only.
+    pub fn write(mut self, ends: &LinkTimes, modules: &HashMap<usize, Vec<u8>>) -> io::Result<()> {
         let pid = std::process::id();
         let mut events = vec![
             metadata("process_name", pid, pid.into(), &self.output),
@@ -148,7 +153,7 @@ impl Trace {
             "traceEvents": events,
             "displayTimeUnit": "ms",
             "otherData": {
-                "version": 1, "output": self.output, "total_us": total, "lld": lld,
+                "version": 1, "output": self.output, "total_us": total, "lld": self.lld.to_string(),
                 "started_us": started, "dropped": self.dropped,
             },
         });
@@ -275,7 +280,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let start = Instant::now();
         let output = OsStr::new("out/a \"b\"\n");
-        let mut trace = Trace::new(dir.path(), output, "server", start);
+        let mut trace = Trace::new(dir.path(), output, "server", start, 22);
         let slice = || Slice {
             module: Some(Module::Number(1)),
             kind: SliceKind::Wait(WaitsFor::Elsewhere),
@@ -291,7 +296,7 @@ mod tests {
         trace.slices.truncate(2);
         let file = trace.file.clone();
         let names = HashMap::from([(1, b"x.o\xff".to_vec())]);
-        trace.write(&[start; 5], &names, "22").unwrap();
+        trace.write(&[start; 5], &names).unwrap();
         let text = std::fs::read_to_string(file).unwrap();
         let read: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read["otherData"]["output"], "out/a \"b\"\n");
