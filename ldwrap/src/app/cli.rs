@@ -88,9 +88,15 @@ enum Command {
     /// Run a command, and do each of its links twice, by lld alone and split: are they equal?
     ///
     /// The command gets the files that lld alone writes. Output, side files, messages and exit status of both links are
-    /// compared, and a difference is explained: the module, the section, the symbol. The exit status is 0 if all
-    /// links are equal and the command succeeds, otherwise 1.
+    /// compared, and a difference is explained: the module, the section, the symbol. The exit status is 0 if links were
+    /// compared, all of them are equal, and the command succeeds; otherwise 1.
     Verify {
+        /// Fail if a link that has bitcode was left to lld alone, and so not compared
+        #[arg(long)]
+        require_split: bool,
+        /// Print one object of JSON (docs/report.md); what the command prints goes to standard error
+        #[arg(long)]
+        json: bool,
         /// Keep the files of links that differ in this directory
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
@@ -142,8 +148,18 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
         Command::Stats { json, zero } => stats::run(json, zero, config),
         Command::Help { topic } => help(&topic),
         Command::Document { part } => manual::print(part, &Cli::command()),
-        Command::Verify { keep, command } => {
-            match verify::command(&command, keep.as_deref(), config) {
+        Command::Verify {
+            keep,
+            require_split,
+            json,
+            command,
+        } => {
+            let options = verify::Options {
+                keep: keep.as_deref(),
+                require_split,
+                json,
+            };
+            match verify::command(&command, &options, config) {
                 Ok(true) => Ok(()),
                 Ok(false) => return Some(1),
                 Err(why) => Err(why),

@@ -301,9 +301,8 @@ impl Terminal {
 
 /// Whether our job is in the foreground of its terminal, or that cannot be told.
 fn in_foreground() -> bool {
-    // SAFETY: no memory is involved.
-    let (foreground, own) = unsafe { (libc::tcgetpgrp(libc::STDERR_FILENO), libc::getpgrp()) };
-    foreground == -1 || foreground == own
+    nix::unistd::tcgetpgrp(io::stderr())
+        .map_or(true, |foreground| foreground == nix::unistd::getpgrp())
 }
 
 /// The width of the terminal, in characters.
