@@ -148,7 +148,7 @@ fn progress_of_links_that_take_long() {
         |s| {
             sources(s);
             let slow = format!(
-                "#!/bin/sh\nsleep 1.6\nexec /usr/lib/llvm-{}/bin/ld.lld \"$@\"\n",
+                "#!/bin/sh\nsleep 2\nexec /usr/lib/llvm-{}/bin/ld.lld \"$@\"\n",
                 s.llvm
             );
             let slow = s.script("slow-lld", &slow).display().to_string();

@@ -184,7 +184,7 @@ impl Events {
         let took = made.took;
         self.compiled += made.processor_time;
         self.counts.running = self.counts.running.saturating_sub(1);
-        // Modules come largest first (`ThinLTO`, `generateModulesOrdering` in llvm/lib/LTO/LTO.cpp): the last count.
+        // Modules come largest first: the last count.
         let usual = self
             .counts
             .usual

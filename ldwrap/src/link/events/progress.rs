@@ -26,8 +26,11 @@ const EVERY: Duration = Duration::from_millis(200);
 /// When it comes back after lld has written something.
 const AFTER_OUTPUT: Duration = Duration::from_millis(400);
 /// How often other links on the terminal are counted, and how many at most.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
+const COUNT_EVERY: Duration = Duration::from_millis(500);
 const MOST_LINKS: usize = 16;
+/// A link that is not at work leaves the line to others after this time, for that time.
+const LEAVE_AFTER: Duration = Duration::from_millis(300);
+const LEAVE_FOR: Duration = Duration::from_millis(600);
 /// The line's width where the terminal does not tell its own.
 const WIDTH: u16 = 80;
 /// An output's name is cut to so many characters.
@@ -96,31 +99,42 @@ impl Progress {
 
     /// Draws the line, if it is time.
     pub(super) fn tick(&mut self, counts: &Counts) {
-        if self.is_due() {
-            self.draw(counts.total, counts.done, describe(counts, self.elsewhere));
+        let waits_here = matches!(counts.waits_for, Some(WaitsFor::Resource(_)));
+        if self.is_due(counts.running > 0 || !waits_here) {
+            let begun = counts.done + counts.running + counts.waiting > 0;
+            let total = counts.total.filter(|_| begun);
+            self.draw(total, counts.done, describe(counts, self.elsewhere));
         }
     }
 
     /// The same while lld is not started yet.
     pub(super) fn tick_while_others_link(&mut self) {
-        if self.is_due() {
+        if self.is_due(false) {
             self.draw(None, 0, "waits for other large links".into());
         }
     }
 
-    fn is_due(&mut self) -> bool {
+    /// Whether it is time to draw. A link that is not at work leaves the line to others that may be.
+    fn is_due(&mut self, at_work: bool) -> bool {
         let now = Instant::now();
         if now < self.next {
             return false;
         }
         self.next = now + EVERY;
-        let may = self.terminal.as_mut().is_none_or(Terminal::may_draw);
+        let terminal = self.terminal.as_mut();
+        let may = terminal.is_none_or(|terminal| terminal.may_draw(at_work));
+        if !may {
+            self.clear();
+            if let Some(terminal) = &mut self.terminal {
+                terminal.draws = None;
+            }
+        }
         may && !self.line_is_open && can_write()
     }
 
     fn draw(&mut self, total: Option<usize>, done: usize, message: String) {
         let template = match total {
-            Some(_) => "{prefix} [{bar:16}] {pos}/{len} {wide_msg}",
+            Some(_) => "{prefix} [{bar:10}] {pos}/{len} {wide_msg}",
             None => "{prefix} {wide_msg}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -191,9 +205,6 @@ fn describe(counts: &Counts, elsewhere: &str) -> String {
     if counts.total.is_none() {
         words.push(format!("{done} modules"));
     }
-    if let Some(left) = time_left(counts) {
-        words.push(left);
-    }
     if running > 0 {
         words.push(format!("{running} running"));
     }
@@ -210,8 +221,9 @@ fn describe(counts: &Counts, elsewhere: &str) -> String {
             _ => format!("{waiting} wait for {what}"),
         });
     }
+    words.extend(time_left(counts));
     if cached > 0 {
-        words.push(format!("{cached} from the cache"));
+        words.push(format!("{cached} cached"));
     }
     if counts.elsewhere > 0 {
         let from = if elsewhere == "clang" {
@@ -224,17 +236,19 @@ fn describe(counts: &Counts, elsewhere: &str) -> String {
     words.join(", ")
 }
 
-/// How long what is left takes on as many threads as compile now, by what modules took lately.
+/// How long what is left takes at most, on as many threads as compile now, by what modules took lately: they come
+/// largest first (`generateModulesOrdering`, llvm/lib/LTO/LTO.cpp). At the beginning that is of no use.
 fn time_left(counts: &Counts) -> Option<String> {
-    let left = counts.total?.checked_sub(counts.done)?;
+    let total = counts.total.filter(|total| counts.done > total / 4)?;
+    let left = total.checked_sub(counts.done)?;
     let usual = counts
         .usual
         .filter(|_| counts.running > 0 && left > counts.running)?;
     let seconds =
         (usual * u32::try_from(left).ok()? / u32::try_from(counts.running).ok()?).as_secs() + 1;
     Some(match seconds {
-        0..100 => format!("{seconds} s left"),
-        _ => format!("{} min left", seconds.div_ceil(60)),
+        0..100 => format!("< {seconds} s left"),
+        _ => format!("< {} min left", seconds.div_ceil(60)),
     })
 }
 
@@ -258,6 +272,8 @@ struct Terminal {
     counted: Option<Instant>,
     /// How many there are beside this one.
     others: usize,
+    /// Until when others, that are at work, may take the line.
+    leaves_until: Option<Instant>,
 }
 
 impl Terminal {
@@ -271,11 +287,16 @@ impl Terminal {
             place: None,
             counted: None,
             others: 0,
+            leaves_until: None,
         })
     }
 
     /// Whether this link is to draw.
-    fn may_draw(&mut self) -> bool {
+    fn may_draw(&mut self, at_work: bool) -> bool {
+        let now = Instant::now();
+        if self.leaves_until.is_some_and(|until| !at_work && now < until) {
+            return false;
+        }
         if self.place.is_none() {
             self.place = self.links.try_take(false).ok().flatten();
         }
@@ -285,12 +306,15 @@ impl Terminal {
         if self.draws.is_none() || !in_foreground() {
             return false;
         }
-        if self.counted.is_none_or(|at| at.elapsed() > COUNT_EVERY) {
-            self.counted = Some(Instant::now());
+        if self.counted.is_none_or(|at| now - at > COUNT_EVERY) {
+            self.counted = Some(now);
             let own = usize::from(self.place.is_some());
             self.others = self.links.users(true).len().saturating_sub(own);
         }
-        true
+        if !at_work && self.others > 0 && self.leaves_until.is_none_or(|until| now > until + LEAVE_AFTER) {
+            self.leaves_until = Some(now + LEAVE_FOR);
+        }
+        self.leaves_until.is_none_or(|until| at_work || now >= until)
     }
 
     /// Whether another link may have drawn a line that is still there.
@@ -392,18 +416,23 @@ mod tests {
         counts.running = 2;
         counts.done = 3;
         counts.cached = 1;
-        assert_eq!(says(&counts), "3 modules, 2 running, 1 from the cache");
+        assert_eq!(says(&counts), "3 modules, 2 running, 1 cached");
         counts.total = Some(13);
         counts.usual = Some(Duration::from_millis(2100));
         counts.waiting = 4;
         counts.waits_for = Some(WaitsFor::Resource(Resource::Memory));
         assert_eq!(
             says(&counts),
-            "11 s left, 2 running, 4 wait for memory, 1 from the cache"
+            "2 running, 4 wait for memory"
+        );
+        counts.done = 5;
+        assert_eq!(
+            says(&counts),
+            "2 running, 4 wait for memory, < 9 s left, 1 cached"
         );
         counts.running = 0;
         counts.waits_for = Some(WaitsFor::Elsewhere);
-        assert_eq!(says(&counts), "4 wait for the server, 1 from the cache");
+        assert_eq!(says(&counts), "4 wait for the server, 1 cached");
         counts.waiting = 0;
         counts.done = 13;
         assert_eq!(says(&counts), "lld writes its output");
@@ -414,7 +443,7 @@ mod tests {
         let line = Line::default();
         let target = ProgressDrawTarget::term_like(Box::new(line.clone()));
         let bar = ProgressBar::with_draw_target(Some(100), target);
-        let template = "{prefix} [{bar:16}] {pos}/{len} {wide_msg}";
+        let template = "{prefix} [{bar:10}] {pos}/{len} {wide_msg}";
         bar.set_style(
             ProgressStyle::with_template(template)
                 .unwrap()
@@ -424,7 +453,7 @@ mod tests {
         bar.set_message("a long message that has no room on a line like this");
         bar.update(|state| state.set_pos(50));
         let text = std::mem::take(&mut lock(&line.0).text);
-        assert!(text.contains("[========>       ] 50/100 a long"), "{text}");
+        assert!(text.contains("[=====>    ] 50/100 a long"), "{text}");
         assert_eq!(text.chars().count(), 50, "{text}");
     }
 }
