@@ -294,7 +294,10 @@ impl Terminal {
     /// Whether this link is to draw.
     fn may_draw(&mut self, at_work: bool) -> bool {
         let now = Instant::now();
-        if self.leaves_until.is_some_and(|until| !at_work && now < until) {
+        if self
+            .leaves_until
+            .is_some_and(|until| !at_work && now < until)
+        {
             return false;
         }
         if self.place.is_none() {
@@ -311,10 +314,16 @@ impl Terminal {
             let own = usize::from(self.place.is_some());
             self.others = self.links.users(true).len().saturating_sub(own);
         }
-        if !at_work && self.others > 0 && self.leaves_until.is_none_or(|until| now > until + LEAVE_AFTER) {
+        if !at_work
+            && self.others > 0
+            && self
+                .leaves_until
+                .is_none_or(|until| now > until + LEAVE_AFTER)
+        {
             self.leaves_until = Some(now + LEAVE_FOR);
         }
-        self.leaves_until.is_none_or(|until| at_work || now >= until)
+        self.leaves_until
+            .is_none_or(|until| at_work || now >= until)
     }
 
     /// Whether another link may have drawn a line that is still there.
@@ -421,10 +430,7 @@ mod tests {
         counts.usual = Some(Duration::from_millis(2100));
         counts.waiting = 4;
         counts.waits_for = Some(WaitsFor::Resource(Resource::Memory));
-        assert_eq!(
-            says(&counts),
-            "2 running, 4 wait for memory"
-        );
+        assert_eq!(says(&counts), "2 running, 4 wait for memory, 1 cached");
         counts.done = 5;
         assert_eq!(
             says(&counts),
