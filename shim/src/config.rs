@@ -32,6 +32,18 @@ pub enum Executor {
     Distributor,
 }
 
+/// When a line of progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ShowProgress {
+    /// Where standard error is a terminal and no log goes there, in links that take longer than a second.
+    #[default]
+    Auto,
+    /// Never.
+    Never,
+    /// In every link, whatever standard error is.
+    Always,
+}
+
 /// A server and how it is used. No secret is in here: those are in files, read when needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSettings {
@@ -149,6 +161,8 @@ pub struct Config {
     pub report: Option<PathBuf>,
     pub save_objects: Option<PathBuf>,
     pub keep: Option<PathBuf>,
+    pub progress: ShowProgress,
+    pub trace: Option<PathBuf>,
     pub server: ServerSettings,
     /// See [`crate::settings::VERIFY`].
     pub verify: Option<PathBuf>,
@@ -179,6 +193,8 @@ impl Default for Config {
             report: None,
             save_objects: None,
             keep: None,
+            progress: ShowProgress::default(),
+            trace: None,
             server: ServerSettings::default(),
             verify: None,
             doctor: None,

@@ -6,7 +6,7 @@
 
 use crate::cmdline::CommandLine;
 use crate::config::{Config, Split};
-use crate::inputs;
+use crate::inputs::{self, Bitcode};
 use crate::options::Id;
 use std::ffi::{OsStr, OsString};
 
@@ -26,6 +26,8 @@ pub enum Decision {
         output: String,
         /// How much bitcode it has, in bytes, as far as that was counted.
         bitcode: u64,
+        /// How many modules there are at most, if that was counted.
+        modules: Option<usize>,
     },
 }
 
@@ -98,12 +100,13 @@ pub fn decide<'a>(
     } else {
         1
     };
-    match inputs::bitcode_bytes(&cmd, sample, enough.max(count_to / scale)) {
-        Ok(0) => forward(NO_BITCODE.into(), Some(&cmd)),
-        Ok(bytes) if bytes < enough => forward(TOO_SMALL.into(), Some(&cmd)),
-        Ok(bytes) => Decision::Split {
+    match inputs::bitcode(&cmd, sample, enough.max(count_to / scale)) {
+        Ok(Bitcode { bytes: 0, .. }) => forward(NO_BITCODE.into(), Some(&cmd)),
+        Ok(found) if found.bytes < enough => forward(TOO_SMALL.into(), Some(&cmd)),
+        Ok(Bitcode { bytes, modules }) => Decision::Split {
             output: output(&cmd),
             bitcode: bytes.saturating_mul(scale),
+            modules: modules.filter(|_| scale == 1),
         },
         Err(e) => forward(e.to_string(), Some(&cmd)),
     }

@@ -21,3 +21,5 @@ pub mod report;
 pub mod response;
 pub mod script;
 pub mod settings;
+pub mod stats_log;
+pub mod user_dir;

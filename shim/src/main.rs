@@ -13,7 +13,8 @@ use shim::decide::{Decision, decide};
 use shim::lld::Argv;
 use shim::read_settings;
 use shim::report::Report;
-use std::ffi::{OsString, c_char, c_int};
+use shim::stats_log::StatsLog;
+use std::ffi::{OsStr, OsString, c_char, c_int};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -55,33 +56,41 @@ fn link(argv: Argv) -> String {
     let (reason, output) = match decide(argv.args(), &config, 1) {
         Decision::Forward { reason, output } if !talk => (reason, output),
         _ => match ldwrap() {
-            Some(ldwrap) => {
-                let error = argv.exec(&ldwrap, &argv0);
-                return format!("cannot run {}: {error}", ldwrap.display());
-            }
+            Some(ldwrap) => return become_ldwrap(&ldwrap, argv, &argv0),
             None => (
                 "ldwrap is not installed beside the shim".into(),
                 String::new(),
             ),
         },
     };
+    let log = StatsLog::open(config.cache_dir.as_deref()).ok();
+    if log.as_ref().is_some_and(StatsLog::is_long) {
+        if let Some(ldwrap) = ldwrap() {
+            // It decides the same, and sums the log up.
+            return become_ldwrap(&ldwrap, argv, &argv0);
+        }
+    }
     let real = match shim::lld::find(&argv0, &config, std::env::var_os("PATH").as_deref()) {
         Ok(real) => real,
         Err(e) => return e.to_string(),
     };
-    if let Some(file) = &config.report {
-        let total_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // A report that cannot be written is no reason to fail a link.
-        let _ = Report {
-            output,
-            reason,
-            complaints: config.complaints.clone(),
-            total_ms,
-            ..Report::default()
-        }
-        .append(file);
-    }
+    let report = Report {
+        output,
+        reason,
+        complaints: config.complaints.clone(),
+        total_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ..Report::default()
+    };
+    // A report that cannot be written is no reason to fail a link.
+    let _ = log.map(|log| log.append(&report));
+    let _ = config.report.as_ref().map(|file| report.append(file));
     shim::lld::exec(&real, &argv0, argv)
+}
+
+/// Becomes ldwrap, with the same arguments; returns only what went wrong.
+fn become_ldwrap(ldwrap: &Path, argv: Argv, argv0: &OsStr) -> String {
+    let error = argv.exec(ldwrap, argv0);
+    format!("cannot run {}: {error}", ldwrap.display())
 }
 
 /// `bin/ldwrap` of the prefix that we are installed in (`lib/ldwrap/ld.lld`), or beside us.

@@ -27,6 +27,8 @@ pub struct Report {
     pub compiled_by_lld: Option<usize>,
     /// How many modules' objects came from a cache, and how many were compiled.
     pub cache: Option<(usize, usize)>,
+    /// How large objects from a cache were, and what it took to compile modules.
+    pub objects: Option<Objects>,
     /// What a Remote Execution server did.
     pub remote: Option<Remote>,
     /// Phases in order, in milliseconds.
@@ -35,6 +37,23 @@ pub struct Report {
     pub complaints: Vec<String>,
     /// From start to end; for a forwarded link, to the moment of handing over.
     pub total_ms: u64,
+}
+
+/// Sizes and times of one link's objects.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Objects {
+    /// Bytes of objects that came from a cache.
+    pub cached_bytes: u64,
+    /// What compiling took, all modules added up: milliseconds.
+    pub compile_ms: u64,
+    /// What it once took to compile what came from a cache: milliseconds.
+    pub saved_ms: u64,
+    /// How many objects from a cache do not count in that, as it is not known of them.
+    pub saved_unknown: usize,
+    /// Whether there was no cache of ours to look into: none is wanted, or the user has one of lld's own.
+    pub cache_unused: bool,
+    /// How long modules waited until one more was allowed to be compiled, all added up: milliseconds.
+    pub waited_ms: u64,
 }
 
 /// What a Remote Execution server did for one link.
@@ -88,7 +107,19 @@ impl Report {
             let mut c = Map::new();
             c.insert("hits".into(), hits.into());
             c.insert("misses".into(), misses.into());
+            if let Some(objects) = &self.objects {
+                c.insert("bytes".into(), objects.cached_bytes.into());
+                c.insert("saved_ms".into(), objects.saved_ms.into());
+                c.insert("saved_unknown".into(), objects.saved_unknown.into());
+                if objects.cache_unused {
+                    c.insert("unused".into(), true.into());
+                }
+            }
             put("cache", Value::Object(c));
+        }
+        if let Some(objects) = &self.objects {
+            put("compile_ms", objects.compile_ms.into());
+            put("waited_ms", objects.waited_ms.into());
         }
         if let Some(r) = &self.remote {
             let mut remote = Map::new();

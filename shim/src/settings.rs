@@ -4,7 +4,7 @@
 //! A setting is an environment variable and a key of the configuration files. The names are a contract: packages
 //! and build scripts rely on them.
 
-use crate::config::{Config, Executor, Split};
+use crate::config::{Config, Executor, ShowProgress, Split};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ const SERVER: Setting = Setting {
 };
 
 /// Every setting.
-pub static SETTINGS: [Setting; 28] = [
+pub static SETTINGS: [Setting; 30] = [
     Setting {
         name: "LDWRAP_SPLIT",
         value: "auto|always|never",
@@ -224,6 +224,34 @@ pub static SETTINGS: [Setting; 28] = [
         value: "FILE",
         help: "a file that gets one line of JSON for each link: what was done, why, and how long each phase took",
         take: |c, v| put(&mut c.report, path(v)),
+        ..LINKS
+    },
+    Setting {
+        name: "LDWRAP_PROGRESS",
+        value: "auto|never|always",
+        default: "auto",
+        help: "whether links that take longer than a second show on a terminal how far they are",
+        more: "It is one line, which is gone when lld speaks and when the link ends. Of several links on a terminal one \
+               has it. With auto, none is shown with LDWRAP_LOG; with always, it is shown at once and wherever standard \
+               error goes.",
+        take: |c, v| {
+            let progress = match v.as_bytes() {
+                b"auto" => ShowProgress::Auto,
+                b"never" => ShowProgress::Never,
+                b"always" => ShowProgress::Always,
+                _ => return false,
+            };
+            c.progress = progress;
+            true
+        },
+        ..LINKS
+    },
+    Setting {
+        name: "LDWRAP_TRACE",
+        value: "DIRECTORY",
+        help: "a directory that gets a trace of each link, to be looked at in Perfetto or chrome://tracing",
+        more: "A file OUTPUT-PID.json for each: what ran when and where, and what it waited for.",
+        take: |c, v| put(&mut c.trace, path(v)),
         ..LINKS
     },
     Setting {

@@ -256,7 +256,8 @@ fn bitcode_is_found_wherever_it_is() {
     let v = fixtures(release);
     let bytes = |line: &str, enough: u64| {
         let cmd = CommandLine::parse(&args_of(line, &v)).unwrap();
-        inputs::bitcode_bytes(&cmd, false, enough).unwrap_or_else(|e| panic!("{line}: {e}"))
+        let found = inputs::bitcode(&cmd, false, enough);
+        found.unwrap_or_else(|e| panic!("{line}: {e}")).bytes
     };
     for line in [
         "@/a.o @/one/libx.a",
@@ -318,8 +319,8 @@ fn fat_objects_count_only_when_asked_for() {
             ("--fat-lto-objects --no-fat-lto-objects @/fat.o", false),
         ] {
             let cmd = CommandLine::parse(&args_of(line, &v)).unwrap();
-            let bytes = inputs::bitcode_bytes(&cmd, false, 1).unwrap();
-            assert_eq!(bytes > 0, fat, "{line}");
+            let found = inputs::bitcode(&cmd, false, 1).unwrap();
+            assert_eq!(found.bytes > 0, fat, "{line}");
         }
     }
 }
@@ -455,7 +456,7 @@ fn fifos_and_directories_are_refused_at_once() {
         "-T @/one",
     ] {
         let cmd = CommandLine::parse(&args_of(line, &v)).unwrap();
-        assert!(inputs::bitcode_bytes(&cmd, false, 1).is_err(), "{line}");
+        assert!(inputs::bitcode(&cmd, false, 1).is_err(), "{line}");
     }
 }
 
@@ -489,7 +490,7 @@ fn hostile_fat_objects() {
         }
         bytes.truncate(seed.len() - [0, 0, 0, below(200)][below(4)]);
         fs::write(&path, &bytes).unwrap();
-        match inputs::bitcode_bytes(&cmd, false, 1) {
+        match inputs::bitcode(&cmd, false, 1).map(|found| found.bytes) {
             Ok(0) => thin += 1,
             Ok(_) => fat += 1,
             // An object without e_type is a script to lld.

@@ -118,7 +118,8 @@ fn a_build_with_several_links() {
             &[
                 "equal     tool: 2 of 2",
                 "equal     lib.so: 1 of 1",
-                "native    1 links without bitcode",
+                "native    1 link without bitcode",
+                "total     2 links compared (3 modules): 2 equal, 0 differ; 1 not compared\n",
             ],
         );
         assert_eq!(s.sh("./tool"), "90\n");
@@ -148,8 +149,12 @@ fn links_that_are_forwarded_or_fail() {
         says(
             s,
             &format!("{link} sum.o -Wl,--save-temps"),
-            true,
-            &["forwarded a.out: --save-temps"],
+            false,
+            &[
+                "forwarded a.out: --save-temps",
+                "total     0 links compared (0 modules): 0 equal, 0 differ; 1 not compared\n",
+                "FAILED    nothing was compared",
+            ],
         );
         says(
             s,
@@ -161,6 +166,27 @@ fn links_that_are_forwarded_or_fail() {
             ],
         );
         says(s, "true", false, &["no link came to ldwrap"]);
+        let native = "clang-$N -fuse-ld=lld -shared -o a.out native.o";
+        says(s, native, false, &["FAILED    nothing was compared"]);
+        // One of two: enough, unless all are wanted.
+        s.write(
+            "two.sh",
+            format!("{link} sum.o && {link} sum.o -Wl,--save-temps\n"),
+        );
+        let total = "total     1 link compared (2 modules): 1 equal, 0 differ; 1 not compared\n";
+        says(s, "sh two.sh", true, &[total]);
+        let why = "FAILED    --require-split: 1 link with bitcode went to lld alone";
+        says(s, "--require-split sh two.sh", false, &[total, why]);
+        let (ok, said) = verify(s, "--json -- sh -c 'echo noise; sh two.sh'");
+        assert!(ok, "LLVM {}: {said}", s.llvm);
+        let json: serde_json::Value = serde_json::from_str(&said).expect("one object of JSON");
+        assert_eq!(json["success"], true);
+        assert_eq!((&json["equal"], &json["forwarded"]), (&1.into(), &1.into()));
+        assert_eq!(json["links"][0]["verdict"], "equal");
+        assert_eq!(
+            json["links"][1]["text"].as_str().map(|t| &t[..12]),
+            Some("--save-temps")
+        );
         says(s, "/nonexistent/make", false, &[]);
     });
 }

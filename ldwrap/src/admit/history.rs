@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The file's format: changes with the meaning of its numbers.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// What a link cost: memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct LinkRecord {
     pub cost: Cost,
     /// Of its arguments and inputs when it was done last.
     pub fingerprint: Fingerprint,
+    /// How many modules it had.
+    pub modules: usize,
 }
 
 /// A hash of a link's arguments and of its inputs' sizes and times, as make knows them. Links of one
@@ -92,12 +94,22 @@ impl History {
             backend: number()?,
         };
         let fingerprint = Fingerprint(number()?);
-        Some(LinkRecord { cost, fingerprint })
+        let modules = usize::try_from(number()?).ok()?;
+        Some(LinkRecord {
+            cost,
+            fingerprint,
+            modules,
+        })
     }
 
-    /// Records a link: its fingerprint, and what it cost if it compiled anything (else the old cost stays).
-    /// Writes nothing where that is about as before, or no cost is known.
-    pub fn write(&self, cost: Option<Cost>, fingerprint: Fingerprint) -> io::Result<()> {
+    /// Records a link: its fingerprint and modules, and what it cost if it compiled anything (else the old cost
+    /// stays). Writes nothing where that is about as before, or no cost is known.
+    pub fn write(
+        &self,
+        cost: Option<Cost>,
+        fingerprint: Fingerprint,
+        modules: usize,
+    ) -> io::Result<()> {
         let old = self.read();
         let Some(cost) = cost.or(old.map(|old| old.cost)) else {
             return Ok(());
@@ -108,6 +120,7 @@ impl History {
                 && close(cost.base, old.cost.base)
                 && close(cost.backend, old.cost.backend)
                 && fingerprint == old.fingerprint
+                && modules == old.modules
         }) {
             return Ok(());
         }
@@ -116,7 +129,10 @@ impl History {
             base,
             backend,
         } = cost;
-        let text = format!("{FORMAT} {peak} {base} {backend} {}\n", fingerprint.0);
+        let text = format!(
+            "{FORMAT} {peak} {base} {backend} {} {modules}\n",
+            fingerprint.0
+        );
         write_whole(&self.0, &text)
     }
 }
@@ -156,22 +172,30 @@ mod tests {
         };
         let fingerprint = Fingerprint(7);
         let read = || history.read().map(|before| before.cost);
-        history.write(None, fingerprint).unwrap();
+        history.write(None, fingerprint, 9).unwrap();
         assert_eq!(read(), None);
-        history.write(Some(cost), fingerprint).unwrap();
-        assert_eq!(history.read(), Some(LinkRecord { cost, fingerprint }));
+        history.write(Some(cost), fingerprint, 9).unwrap();
+        let modules = 9;
+        let record = |cost, fingerprint| {
+            Some(LinkRecord {
+                cost,
+                fingerprint,
+                modules,
+            })
+        };
+        assert_eq!(history.read(), record(cost, fingerprint));
         assert_eq!(History::new(dir.path(), Path::new("b")).read(), None);
         // About the same.
         let close = Cost { peak: 1050, ..cost };
-        history.write(Some(close), fingerprint).unwrap();
+        history.write(Some(close), fingerprint, 9).unwrap();
         assert_eq!(read(), Some(cost));
         cost.peak = 2000;
-        history.write(Some(cost), fingerprint).unwrap();
+        history.write(Some(cost), fingerprint, 9).unwrap();
         assert_eq!(read(), Some(cost));
         let fingerprint = Fingerprint(u64::MAX);
-        history.write(None, fingerprint).unwrap();
-        assert_eq!(history.read(), Some(LinkRecord { cost, fingerprint }));
-        for damaged in ["", "2 2", "2 1 2 3", "1 1 2 3 4", "2 -1 2 3 4", "\0"] {
+        history.write(None, fingerprint, 9).unwrap();
+        assert_eq!(history.read(), record(cost, fingerprint));
+        for damaged in ["", "3 2", "3 1 2 3 4", "2 1 2 3 4 5", "3 -1 2 3 4 5", "\0"] {
             fs::write(&history.0, damaged).unwrap();
             assert_eq!(history.read(), None, "{damaged}");
         }

@@ -16,11 +16,12 @@ mod tokens;
 mod turn;
 
 pub use history::{Cost, Fingerprint, History, LinkRecord};
+pub use slots::{Slot, Slots};
 pub use turn::Turn;
 
 use crate::sys::procfs::resident;
-use crate::sys::user_dir::user_dir;
-use slots::{Queue, Slot, Slots};
+use shim::user_dir::user_dir;
+use slots::Queue;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokens::Tokens;
@@ -71,6 +72,17 @@ impl Limits {
             dir: None,
         }
     }
+}
+
+/// What a backend may have to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Resource {
+    /// One of the machine's slots, or its link's own.
+    Slot,
+    /// A token of the jobserver.
+    Token,
+    /// Free memory.
+    Memory,
 }
 
 /// The right to run one backend. What it holds of shared resources is given back when it is dropped.
@@ -129,6 +141,8 @@ pub struct Admission {
     waits_since: Option<Instant>,
     /// Others come first until then.
     not_before: Option<Instant>,
+    /// What there was none of when a permit was refused last.
+    lacks: Resource,
 }
 
 impl Admission {
@@ -160,7 +174,14 @@ impl Admission {
             running: 0,
             waits_since: None,
             not_before: None,
+            lacks: Resource::Slot,
         }
+    }
+
+    /// What there was none of when a permit was refused last.
+    #[must_use]
+    pub fn lacks(&self) -> Resource {
+        self.lacks
     }
 
     /// Whether it is worth to ask for a permit now.
@@ -173,6 +194,7 @@ impl Admission {
     pub fn try_permit(&mut self, lld: u32) -> Option<Permit> {
         let now = Instant::now();
         if self.not_before.is_some_and(|t| now < t) || self.running >= self.jobs {
+            self.lacks = Resource::Slot;
             return None;
         }
         let ignore_stopped = self
@@ -198,6 +220,7 @@ impl Admission {
         ignore_stopped: bool,
     ) -> Option<(Resources, Option<Slot>)> {
         let enough = self.has_memory(lld);
+        self.lacks = Resource::Memory;
         let exemption = match &mut self.exemption {
             Some(exemption) if !enough => Some(try_take(exemption, ignore_stopped)?),
             // Where there are no locks, nothing is known of others.
@@ -229,6 +252,7 @@ impl Admission {
 
     /// Takes a slot and a token, as far as they are in use; `None` if one of them is not free.
     fn resources(&mut self, ignore_stopped: bool) -> Option<Resources> {
+        self.lacks = Resource::Slot;
         let slot = match &mut self.machine {
             Some(machine) => match machine.slots.try_take(ignore_stopped) {
                 Ok(None) => {
@@ -249,6 +273,7 @@ impl Admission {
             },
             None => None,
         };
+        self.lacks = Resource::Token;
         let token = match &mut self.jobserver {
             Some(jobserver) if jobserver.own => {
                 jobserver.own = false;

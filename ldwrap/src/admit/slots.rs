@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Slots {
     dir: PathBuf,
-    kind: &'static str,
+    kind: String,
     count: usize,
     /// Opened, and locked by nobody here.
     files: Vec<Option<File>>,
@@ -36,12 +36,12 @@ impl Slot {
 }
 
 impl Slots {
-    /// So many slots in a directory of [`user_dir`](crate::sys::user_dir::user_dir).
+    /// So many slots in a directory of [`user_dir`](shim::user_dir::user_dir).
     #[must_use]
-    pub fn new(dir: &Path, kind: &'static str, count: usize) -> Self {
+    pub fn new(dir: &Path, kind: impl Into<String>, count: usize) -> Self {
         Self {
             dir: dir.to_owned(),
-            kind,
+            kind: kind.into(),
             count,
             files: Vec::new(),
         }
@@ -116,7 +116,7 @@ impl Slots {
 pub struct Queue(PathBuf);
 
 impl Queue {
-    /// In a directory of [`user_dir`](crate::sys::user_dir::user_dir).
+    /// In a directory of [`user_dir`](shim::user_dir::user_dir).
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self(dir.join("queue"))

@@ -36,13 +36,15 @@ pub struct Turn {
 
 impl Turn {
     /// Waits for the turn of a link with so much bitcode (bytes, as far as that was counted). Returns at once
-    /// for a small link, and for one whose fingerprint is that of `before`: its objects are cached.
+    /// for a small link, and for one whose fingerprint is that of `before`: its objects are cached. Calls `waits` again
+    /// and again while it waits.
     #[must_use]
     pub fn wait(
         limits: &Limits,
         bitcode: u64,
         before: Option<LinkRecord>,
         fingerprint: Fingerprint,
+        mut waits: impl FnMut(),
     ) -> Self {
         let unknown = UNKNOWN_BASE + UNKNOWN_PER_BITCODE * bitcode;
         let peak = before.map_or(unknown, |before| before.cost.peak);
@@ -79,6 +81,7 @@ impl Turn {
             } else if begin.elapsed() > patience {
                 return turn;
             }
+            waits();
             std::thread::sleep(POLL_INTERVAL);
         }
     }

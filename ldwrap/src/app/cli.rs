@@ -1,7 +1,9 @@
 //! `ldwrap` as our tool: which arguments are ours, and the subcommands.
 
 use crate::app::cache::CacheCommand;
-use crate::app::{cache, compilers, distribute, doctor, manual, report, run, settings, verify};
+use crate::app::{
+    cache, compilers, distribute, doctor, manual, report, run, settings, stats, verify,
+};
 use crate::sys::signals;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use shim::config::Config;
@@ -78,12 +80,30 @@ enum Command {
     /// The page holds all that it shows and asks nothing of the network. A line or event that cannot be read is left out,
     /// and the page and standard error say so.
     Report(ReportOptions),
+    /// Say what became of all links: how many came through ldwrap, from where, and what that saved
+    ///
+    /// All links of this user with the same cache directory are counted, also those that were left to lld, since the
+    /// numbers were set to zero. What caches saved is what compiling their objects took when they were made.
+    Stats {
+        /// One object of JSON (docs/report.md)
+        #[arg(long)]
+        json: bool,
+        /// Set all numbers to zero
+        #[arg(long, conflicts_with = "json")]
+        zero: bool,
+    },
     /// Run a command, and do each of its links twice, by lld alone and split: are they equal?
     ///
     /// The command gets the files that lld alone writes. Output, side files, messages and exit status of both links are
-    /// compared, and a difference is explained: the module, the section, the symbol. The exit status is 0 if all
-    /// links are equal and the command succeeds, otherwise 1.
+    /// compared, and a difference is explained: the module, the section, the symbol. The exit status is 0 if links were
+    /// compared, all of them are equal, and the command succeeds; otherwise 1.
     Verify {
+        /// Fail if a link that has bitcode was left to lld alone, and so not compared
+        #[arg(long)]
+        require_split: bool,
+        /// Print one object of JSON (docs/report.md); what the command prints goes to standard error
+        #[arg(long)]
+        json: bool,
         /// Keep the files of links that differ in this directory
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
@@ -154,10 +174,21 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
         Command::Cache { what } => cache::run(&what, config),
         Command::Report(options) => report::run(&options, config),
         Command::Distribute { file } => return Some(distribute::run(&file, config)),
+        Command::Stats { json, zero } => stats::run(json, zero, config),
         Command::Help { topic } => help(&topic),
         Command::Document { part } => manual::print(part, &Cli::command()),
-        Command::Verify { keep, command } => {
-            match verify::command(&command, keep.as_deref(), config) {
+        Command::Verify {
+            keep,
+            require_split,
+            json,
+            command,
+        } => {
+            let options = verify::Options {
+                keep: keep.as_deref(),
+                require_split,
+                json,
+            };
+            match verify::command(&command, &options, config) {
                 Ok(true) => Ok(()),
                 Ok(false) => return Some(1),
                 Err(why) => Err(why),

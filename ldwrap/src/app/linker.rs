@@ -1,7 +1,7 @@
 //! ldwrap as the linker: decide, watch lld, and where that fails, be the real lld.
 
 use crate::admit::{History, Limits};
-use crate::app::probe;
+use crate::app::{probe, stats};
 use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
 use crate::executor::remote::Server;
@@ -15,6 +15,7 @@ use crate::link::attribution::AttributionRule;
 use crate::link::code_options::CodeOptions;
 use crate::link::eligibility;
 use crate::link::engine::{self, Link, LinkOutcome, NotWatched, ObjectReceiver};
+use crate::link::events::{Events, Progress, Trace};
 use crate::link::exchange::Exchange;
 use crate::link::jobs_thread::{self, JobsPlace, JobsRequest, JobsSummary};
 use crate::link::rerun;
@@ -27,7 +28,7 @@ use shim::decide::{COUNTED, Decision, decide};
 use shim::lld::Argv;
 use shim::options::Id;
 use shim::report::Report;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -69,7 +70,11 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
         Decision::Split { output, .. } if config.strict && !config.complaints.is_empty() => {
             return refuse(&output, &config.complaints.join("; "));
         }
-        Decision::Split { output, bitcode } => {
+        Decision::Split {
+            output,
+            bitcode,
+            modules,
+        } => {
             let strict = config.strict && config.executor() != Executor::Local;
             let request = Request {
                 argv0: shim::lld::arg0(argv0, &real),
@@ -78,9 +83,11 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
                 config,
                 bitcode,
                 objects: None,
+                modules,
+                start,
             };
             match link_watched(&request) {
-                Ok(done) => return finish(config, &output, &done, start),
+                Ok(done) => return finish(config, &output, done, start),
                 Err(alone) if strict && !alone.planned => {
                     return refuse(&output, &alone.reason);
                 }
@@ -145,6 +152,10 @@ pub(crate) struct Request<'a> {
     pub(crate) config: &'a Config,
     /// Bytes, as far as they were counted.
     pub(crate) bitcode: u64,
+    /// How many modules it has at most, if that was counted.
+    pub(crate) modules: Option<usize>,
+    /// When it came.
+    pub(crate) start: Instant,
     /// Who takes the objects, where these are wanted and no output.
     pub(crate) objects: Option<&'a dyn ObjectReceiver>,
 }
@@ -155,10 +166,13 @@ pub(crate) fn link_for_objects(
     request: &Request<'_>,
     output: &str,
 ) -> Result<ExitStatus, NotWatched> {
-    let start = Instant::now();
     let outcome = link_watched(request)?;
-    report_outcome(request.config, output, &outcome, start)?;
-    Ok(outcome.done.status)
+    Ok(report_outcome(
+        request.config,
+        output,
+        outcome,
+        request.start,
+    )?)
 }
 
 /// How a link was done.
@@ -168,6 +182,9 @@ struct Outcome {
     supplied: Option<JobsSummary>,
     /// Why nothing, or no more, came from elsewhere, where that was asked for.
     failure: Option<Failure>,
+    events: Events,
+    /// Identifiers of modules by their numbers, where the trace needs them.
+    identifiers: HashMap<usize, Vec<u8>>,
 }
 
 /// Links with one lld that is watched; an error is the reason to leave the link to lld alone.
@@ -198,20 +215,21 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
         quiet: request.objects.is_some(),
         objects: request.objects,
     };
+    let mut events = events(request, cmd, major);
     let outcome = match jobs_place(request, cmd, major) {
-        Ok(Some(place)) => link_with_jobs(request, &place, &link, options)?,
+        Ok(Some(place)) => link_with_jobs(request, &place, &link, options, events)?,
         none => {
             let nobody = nobody_elsewhere(request)?;
+            let link = Link {
+                exchange: nobody.as_ref().map(|exchange| (exchange, 0)),
+                ..link
+            };
             Outcome {
-                done: engine::run(
-                    &Link {
-                        exchange: nobody.as_ref().map(|exchange| (exchange, 0)),
-                        ..link
-                    },
-                    options,
-                )?,
+                done: engine::run(&link, options, &mut events)?,
                 supplied: None,
                 failure: none.err(),
+                events,
+                identifiers: HashMap::new(),
             }
         }
     };
@@ -232,6 +250,22 @@ fn nobody_elsewhere(request: &Request<'_>) -> Result<Option<Exchange>, String> {
     let exchange = Exchange::new(None).map_err(|e| format!("no event descriptor: {e}"))?;
     exchange.end(None);
     Ok(Some(exchange))
+}
+
+/// Those who watch a link, as the settings want them.
+fn events(request: &Request<'_>, cmd: &CommandLine, major: u32) -> Events {
+    let (config, output) = (request.config, cmd.output());
+    let elsewhere = match config.executor() {
+        Executor::Clang => "clang",
+        Executor::Distributor => "distributor",
+        _ => "server",
+    };
+    let progress = Progress::new(config.progress, config.log.is_some(), output, elsewhere);
+    let trace = config.trace.as_deref();
+    let trace = trace.map(|dir| Trace::new(dir, output, elsewhere, request.start, major));
+    let mut events = Events::new(progress, trace);
+    events.expect(request.modules);
+    events
 }
 
 /// Where the jobs of a link are to be done, if jobs are to be made of it; an error is why they are not,
@@ -276,6 +310,7 @@ fn link_with_jobs(
     place: &Place,
     link: &Link<'_>,
     options: CodeOptions,
+    mut events: Events,
 ) -> Result<Outcome, NotWatched> {
     let (patience, jobs) = match place {
         Place::Here => (None, default_jobs(request.config, Some(link.cmd))),
@@ -310,6 +345,7 @@ fn link_with_jobs(
                 ..*link
             },
             options,
+            &mut events,
         );
         exchange.stop();
         crate::sys::process::kill_children();
@@ -318,6 +354,11 @@ fn link_with_jobs(
             done: done?,
             supplied,
             failure: exchange.failure(),
+            identifiers: match by_order && events.want_names() {
+                true => exchange.identifiers(),
+                false => HashMap::new(),
+            },
+            events,
         })
     })
 }
@@ -491,21 +532,21 @@ fn refuse(output: &str, reason: &str) -> u8 {
 }
 
 /// Reports a link, and ends as its lld has ended.
-fn finish(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> u8 {
+fn finish(config: &Config, output: &str, outcome: Outcome, start: Instant) -> u8 {
     match report_outcome(config, output, outcome, start) {
-        Ok(()) => signals::end_as(outcome.done.status),
+        Ok(status) => signals::end_as(status),
         Err(reason) => refuse(output, &reason),
     }
 }
 
-/// Reports a link; an error is why it is one under `LDWRAP_STRICT`.
+/// Reports a link, and gives its lld's end; an error is why it is one under `LDWRAP_STRICT`.
 fn report_outcome(
     config: &Config,
     output: &str,
-    outcome: &Outcome,
+    outcome: Outcome,
     start: Instant,
-) -> Result<(), String> {
-    let Outcome { done, supplied, .. } = outcome;
+) -> Result<ExitStatus, String> {
+    let Outcome { done, supplied, .. } = &outcome;
     let modules = done.hits + done.compiled + done.given;
     let mut remote = supplied.as_ref().and_then(|s| s.remote.clone());
     if let Some(remote) = &mut remote {
@@ -526,7 +567,7 @@ fn report_outcome(
     if modules == 0 {
         let why = "lld looked for no object: no module of ThinLTO took part";
         report_forward(config, output, why, start);
-        return Ok(());
+        return Ok(done.status);
     }
     let trouble = remote.as_ref().and_then(|r| r.trouble.clone());
     if let Some(why) = trouble.or_else(|| failed.map(Failure::to_string)) {
@@ -560,6 +601,7 @@ fn report_outcome(
             modules: Some(modules),
             compiled_by_lld: Some(done.compiled),
             cache: Some((hits, modules - hits)),
+            objects: Some(outcome.events.objects(done.cached)),
             phases_ms: vec![
                 ("plan", millis(arrived - start)),
                 ("turn", millis(began - arrived)),
@@ -571,7 +613,14 @@ fn report_outcome(
             ..Report::default()
         },
     );
-    Ok(())
+    let status = done.status;
+    if let Some(trace) = outcome.events.into_trace() {
+        let ends = [arrived, began, objects_there, ended, Instant::now()];
+        if let Err(e) = trace.write(&ends, &outcome.identifiers) {
+            log::warn!("cannot write the trace: {e}");
+        }
+    }
+    Ok(status)
 }
 
 fn report(config: &Config, mut report: Report) {
@@ -584,6 +633,7 @@ fn report(config: &Config, mut report: Report) {
             log::warn!("cannot write the report {}: {e}", file.display());
         }
     }
+    stats::count(config, &report);
 }
 
 fn millis(t: std::time::Duration) -> u64 {

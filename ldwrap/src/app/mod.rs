@@ -13,6 +13,7 @@ pub(crate) mod probe;
 pub mod report;
 pub mod run;
 pub mod settings;
+pub mod stats;
 pub mod verify;
 
 use crate::sys::keep;

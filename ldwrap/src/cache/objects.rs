@@ -1,7 +1,7 @@
 //! The local cache: objects by the digest of all that shapes them.
 //!
 //! An entry is two names: `k/KEY`, a symbolic link whose text says which object, by its digest, size
-//! and checksum, and `o/DIGEST`, the object. A link of such length is one inode and no block, so that
+//! and checksum, and how long it took to compile; and `o/DIGEST`, the object. A link of such length is one inode and no block, so that
 //! finding an entry is one call and no file to be read. Each name is there whole or not at all, however
 //! many links share the directory and however they end.
 //!
@@ -48,6 +48,17 @@ pub struct Cache {
     added: AtomicU64,
 }
 
+/// An object of the cache.
+#[derive(Debug)]
+pub struct CachedObject {
+    /// Open for reading from its beginning.
+    pub file: File,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How long it took to compile, if that was known.
+    pub took: Option<Duration>,
+}
+
 /// What is in a cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -85,13 +96,13 @@ impl Cache {
         self.dir.join(kind).join(name)
     }
 
-    /// The object of a key, open for reading from its beginning; `None` if there is none that is intact.
+    /// The object of a key; `None` if there is none that is intact.
     #[must_use]
-    pub fn find(&self, key: &Key) -> Option<File> {
-        self.find_object(key).map(|(file, _)| file)
+    pub fn find(&self, key: &Key) -> Option<CachedObject> {
+        self.find_object(key).map(|(object, _)| object)
     }
 
-    fn find_object(&self, key: &Key) -> Option<(File, PathBuf)> {
+    fn find_object(&self, key: &Key) -> Option<(CachedObject, PathBuf)> {
         let name = self.key_path(key);
         let text = fs::read_link(&name).ok()?;
         let Some(object) = text.to_str().and_then(StoredObject::parse) else {
@@ -100,7 +111,10 @@ impl Cache {
         };
         let path = self.object_path(&object);
         match object.open(&path) {
-            Ok(file) => Some((file, path)),
+            Ok(file) => {
+                let (bytes, took) = (object.size, object.took);
+                Some((CachedObject { file, bytes, took }, path))
+            }
             Err(e) => {
                 let damaged = e.kind() == io::ErrorKind::InvalidData;
                 if damaged {
@@ -114,22 +128,24 @@ impl Cache {
         }
     }
 
-    /// Puts the object of a key at `to`, a new file; false if there is none.
-    pub fn get(&self, key: &Key, to: &Path) -> bool {
-        let Some((_, object)) = self.find_object(key) else {
-            return false;
-        };
+    /// Puts the object of a key at `to`, a new file; `None` if there is none.
+    pub fn get(&self, key: &Key, to: &Path) -> Option<CachedObject> {
+        let (object, path) = self.find_object(key)?;
         // Entries are never written to, so both names may be one file.
-        let given = fs::hard_link(&object, to).or_else(|_| fs::copy(&object, to).map(drop));
+        let given = fs::hard_link(&path, to).or_else(|_| fs::copy(&path, to).map(drop));
         if given.is_err() {
             let _ = fs::remove_file(to);
         }
-        given.is_ok()
+        given.ok().map(|()| object)
     }
 
-    /// Keeps the content of an open file as the object of a key.
-    pub fn put(&self, key: &Key, content: &File) -> io::Result<()> {
-        let object = StoredObject::of(content)?;
+    /// Keeps the content of an open file as the object of a key; `took` is how long it took to compile, if that is
+    /// known.
+    pub fn put(&self, key: &Key, content: &File, took: Option<Duration>) -> io::Result<()> {
+        let object = StoredObject {
+            took,
+            ..StoredObject::of(content)?
+        };
         let path = self.object_path(&object);
         if !fs::metadata(&path).is_ok_and(|m| m.len() == object.size) {
             write_new(&path, content)?;
@@ -269,6 +285,8 @@ struct StoredObject {
     digest: [u8; 24],
     size: u64,
     checksum: u64,
+    /// To the millisecond.
+    took: Option<Duration>,
 }
 
 impl StoredObject {
@@ -287,6 +305,7 @@ impl StoredObject {
             digest: cut,
             size,
             checksum: checksum.digest(),
+            took: None,
         })
     }
 
@@ -294,10 +313,14 @@ impl StoredObject {
         URL_SAFE_NO_PAD.encode(self.digest)
     }
 
-    /// What the symbolic link says, in 59 characters or less up to 4 GiB.
+    /// What the symbolic link says, in 59 characters or less up to 4 GiB and a quarter of an hour.
     fn text(&self) -> String {
         let checksum = URL_SAFE_NO_PAD.encode(self.checksum.to_be_bytes());
-        format!("{}.{:x}.{checksum}", self.name(), self.size)
+        let text = format!("{}.{:x}.{checksum}", self.name(), self.size);
+        match self.took {
+            Some(took) => format!("{text}.{:x}", took.as_millis()),
+            None => text,
+        }
     }
 
     /// Reads [`StoredObject::text`].
@@ -307,10 +330,15 @@ impl StoredObject {
         let digest = bytes(parts.next()?)?.try_into().ok()?;
         let size = u64::from_str_radix(parts.next()?, 16).ok()?;
         let checksum = bytes(parts.next()?)?.try_into().ok()?;
+        let took = match parts.next() {
+            None => None,
+            Some(ms) => Some(Duration::from_millis(u64::from_str_radix(ms, 16).ok()?)),
+        };
         parts.next().is_none().then_some(Self {
             digest,
             size,
             checksum: u64::from_be_bytes(checksum),
+            took,
         })
     }
 
@@ -433,16 +461,17 @@ mod tests {
         fn put(&self, n: u8, content: &[u8]) {
             let object = self.dir.path().join("object");
             fs::write(&object, content).unwrap();
+            let took = (n % 2 == 1).then_some(Duration::from_millis(700 * u64::from(n)));
             self.cache
-                .put(&key(n), &File::open(&object).unwrap())
+                .put(&key(n), &File::open(&object).unwrap(), took)
                 .unwrap();
         }
         fn get(&self, n: u8) -> Option<Vec<u8>> {
             let to = self.dir.path().join("out");
             let _ = fs::remove_file(&to);
             let found = self.cache.get(&key(n), &to);
-            assert_eq!(found, to.exists());
-            found.then(|| fs::read(&to).unwrap())
+            assert_eq!(found.is_some(), to.exists());
+            found.map(|_| fs::read(&to).unwrap())
         }
         fn only(&self, kind: &str) -> PathBuf {
             let mut found = Vec::new();
@@ -467,6 +496,9 @@ mod tests {
         assert_eq!(c.get(4), None);
         let stats = c.cache.stats().unwrap();
         assert_eq!((stats.keys, stats.objects, stats.bytes), (3, 2, 6));
+        let found = |n| c.cache.find(&key(n)).map(|o| (o.bytes, o.took));
+        assert_eq!(found(1), Some((6, Some(Duration::from_millis(700)))));
+        assert_eq!(found(2), Some((6, None)));
         let mode = fs::metadata(c.dir.path().join("objects")).unwrap();
         assert_eq!(mode.permissions().mode() & 0o777, 0o700);
     }
@@ -480,6 +512,7 @@ mod tests {
             ("o", b""),
             ("k", b"nonsense"),
             ("k", b"a.b.c"),
+            ("k", b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA.6.AAAAAAAAAAA.x"),
             ("k", b"\xff\xfe"),
         ] {
             let c = Case::new(0);

@@ -5,7 +5,8 @@
 //! cannot compile beside jobs.
 
 use super::{
-    BackendError, Executor, JobQueue, ObjectSource, Outcome, ReportOutcome, WaitingLookup,
+    BackendError, Executor, FinishedObject, JobQueue, ObjectSource, Outcome, ReportOutcome,
+    WaitingLookup,
 };
 use crate::jobs::job::{Job, OBJECT, SHARD};
 use crate::sys::parallel;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A pool of clang processes.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Executor for Clang {
 
     fn local_started(&self, _: usize) {}
 
-    fn local_finished(&self, _: usize, _: Option<&File>) {}
+    fn local_finished(&self, _: usize, _: Option<(&File, Duration)>) {}
 
     fn wants(&self, _: usize) -> bool {
         !self.stopped.load(Ordering::Relaxed)
@@ -89,8 +90,8 @@ impl Clang {
         let begin = Instant::now();
         let out = process::output(command, Role::Backend)
             .map_err(|e| format!("cannot run {}: {e}", self.program.display()))?;
-        let (name, ms) = (&job.identifier, begin.elapsed().as_millis());
-        log::debug!("{name} compiled in {ms} ms");
+        let took = begin.elapsed();
+        log::debug!("{} compiled in {} ms", job.identifier, took.as_millis());
         let messages = String::from_utf8_lossy(&out.stderr);
         if !out.status.success() {
             return Err(format!(
@@ -103,9 +104,13 @@ impl Clang {
         if !messages.is_empty() || !out.stdout.is_empty() {
             return Ok(Outcome::Diagnosed(messages.into_owned()));
         }
-        let object = dir.join(OBJECT);
-        match std::fs::metadata(&object) {
-            Ok(m) if m.len() > 0 => Ok(Outcome::Object(object, ObjectSource::Compiled)),
+        let path = dir.join(OBJECT);
+        match std::fs::metadata(&path) {
+            Ok(m) if m.len() > 0 => Ok(Outcome::Object(FinishedObject {
+                path,
+                source: ObjectSource::Clang,
+                took: Some(took),
+            })),
             Ok(_) => Err(format!("{} wrote an empty object", self.program.display())),
             Err(e) => Err(format!("{} wrote no object: {e}", self.program.display())),
         }

@@ -7,7 +7,8 @@
 
 use super::tuning::SERVER_PATIENCE;
 use super::{
-    BackendError, Executor, JobQueue, ObjectSource, Outcome, ReportOutcome, WaitingLookup,
+    BackendError, Executor, FinishedObject, JobQueue, ObjectSource, Outcome, ReportOutcome,
+    WaitingLookup,
 };
 use crate::jobs::action::Digest;
 use crate::jobs::job::Job;
@@ -105,7 +106,7 @@ impl Distributor {
                 }
                 match self.prepare_one(&job, jobs) {
                     Ok(Prepared::Cached(object)) => {
-                        let outcome = Outcome::Object(object, ObjectSource::Cache);
+                        let outcome = Outcome::Object(object);
                         self.finish(job.number, Ok(outcome), report);
                     }
                     Ok(Prepared::Sent(job)) => lock(&sent).push(job),
@@ -205,8 +206,13 @@ impl Distributor {
         if !sent.job.plausible(&bytes) {
             return Err("the distributor wrote what is not the object of this module".into());
         }
-        self.store.keep_file(&sent.key, &path);
-        Ok(Outcome::Object(path, ObjectSource::Compiled))
+        let object = FinishedObject {
+            path,
+            source: ObjectSource::Elsewhere,
+            took: None,
+        };
+        self.store.keep_finished(&sent.key, &object);
+        Ok(Outcome::Object(object))
     }
 
     fn finish(
@@ -230,7 +236,7 @@ impl Distributor {
 }
 
 enum Prepared {
-    Cached(PathBuf),
+    Cached(FinishedObject),
     Sent(Sent),
 }
 
@@ -303,7 +309,7 @@ impl Executor for Distributor {
         lock(&self.state).locals.insert(number);
     }
 
-    fn local_finished(&self, number: usize, _: Option<&File>) {
+    fn local_finished(&self, number: usize, _: Option<(&File, Duration)>) {
         lock(&self.state).locals.insert(number);
     }
 

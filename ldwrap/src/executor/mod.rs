@@ -8,7 +8,7 @@ pub(crate) mod remote;
 pub(crate) mod tuning;
 
 use crate::jobs::job::{Job, Jobs, Names};
-pub(crate) use crate::jobs::outcome::{BackendError, ObjectSource, Outcome};
+pub(crate) use crate::jobs::outcome::{BackendError, FinishedObject, ObjectSource, Outcome};
 use crate::sys::sync::lock;
 use std::fs::File;
 use std::sync::Mutex;
@@ -94,8 +94,9 @@ pub trait Executor: Send + Sync {
     /// lld's own thread has begun to compile the module of this job.
     fn local_started(&self, number: usize);
 
-    /// lld has the object of this job: from its own cache, or made by itself, and then `object` is that.
-    fn local_finished(&self, number: usize, object: Option<&File>);
+    /// lld has the object of this job: from its own cache, or made by itself, and then `object` is that and how long it
+    /// took.
+    fn local_finished(&self, number: usize, object: Option<(&File, Duration)>);
 
     /// Whether this job is still to be done.
     fn wants(&self, number: usize) -> bool;

@@ -2,25 +2,39 @@
 
 use super::index::ModuleIdentifier;
 use std::path::PathBuf;
+use std::time::Duration;
 use thiserror::Error;
 
 /// What a backend came to.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A finished object, and whether it was there before.
-    Object(PathBuf, ObjectSource),
+    /// A finished object.
+    Object(FinishedObject),
     /// The compiler had something to say. In-process lld says it in its own words and order, so this
     /// module is left to it.
     Diagnosed(String),
 }
 
+/// An object that lld need not make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedObject {
+    /// The file.
+    pub path: PathBuf,
+    /// Where it comes from.
+    pub source: ObjectSource,
+    /// How long it took to compile, if that is known; of a cached object, when it was made.
+    pub took: Option<Duration>,
+}
+
 /// Where an object comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectSource {
-    /// A cache had it.
+    /// A cache had it, this machine's or a server's.
     Cache,
-    /// It was compiled for this link.
-    Compiled,
+    /// A clang process of this machine compiled it for this link.
+    Clang,
+    /// A server, or somebody's distributor, compiled it for this link.
+    Elsewhere,
 }
 
 /// A backend that did not come to an end.

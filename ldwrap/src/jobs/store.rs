@@ -6,10 +6,12 @@ use crate::cache::files::FileDigests;
 use crate::cache::objects::Cache;
 use crate::jobs::action::{Action, Digest, Tool};
 use crate::jobs::job::Job;
+use crate::jobs::outcome::{FinishedObject, ObjectSource};
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Keys and cache of one link.
 #[derive(Debug)]
@@ -45,22 +47,26 @@ impl Store {
 
     /// The object that the cache has for a key, put at `to`.
     #[must_use]
-    pub fn find(&self, key: &Digest, to: &Path) -> Option<PathBuf> {
-        let cache = self.cache.as_ref()?;
-        cache.get(&key.hash, to).then(|| to.to_owned())
+    pub fn find(&self, key: &Digest, to: &Path) -> Option<FinishedObject> {
+        let found = self.cache.as_ref()?.get(&key.hash, to)?;
+        Some(FinishedObject {
+            path: to.to_owned(),
+            source: ObjectSource::Cache,
+            took: found.took,
+        })
     }
 
-    /// Puts an object into the cache.
-    pub fn keep(&self, key: &Digest, object: &File) {
+    /// Puts an object into the cache; `took` is how long it took to compile, if that is known.
+    pub fn keep(&self, key: &Digest, object: &File, took: Option<Duration>) {
         if let Some(cache) = &self.cache {
-            self.warn_once(cache.put(&key.hash, object));
+            self.warn_once(cache.put(&key.hash, object, took));
         }
     }
 
     /// The same with an object that has a name.
-    pub fn keep_file(&self, key: &Digest, object: &Path) {
-        match File::open(object) {
-            Ok(object) => self.keep(key, &object),
+    pub fn keep_finished(&self, key: &Digest, object: &FinishedObject) {
+        match File::open(&object.path) {
+            Ok(file) => self.keep(key, &file, object.took),
             Err(e) => self.warn_once(Err(e)),
         }
     }

@@ -1,6 +1,6 @@
 //! lld's backend threads: which of them compile, which wait, and the permits for that.
 
-use crate::admit::{Admission, Cost, Permit};
+use crate::admit::{Admission, Cost, Permit, Resource};
 use crate::link::attribution::Module;
 use crate::sys::procfs;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -38,12 +38,19 @@ pub struct MadeObject {
     pub module: Option<Module>,
     /// Whether its object may be kept.
     pub pure: bool,
+    /// How long that took, and how long of it on a processor; nothing until it has ended.
+    pub took: Duration,
+    /// See above.
+    pub processor_time: Duration,
 }
 
 /// A thread that compiles.
 #[derive(Debug)]
 struct RunningBackend {
     made: MadeObject,
+    since: Instant,
+    /// How long the thread had been on a processor before.
+    processor_time: Option<Duration>,
     /// None while it waits for another thread.
     permit: Option<Permit>,
     asleep_since: Option<Instant>,
@@ -55,6 +62,8 @@ pub struct Backends {
     lld: u32,
     admission: Admission,
     held: Vec<HeldLookup>,
+    /// What those that are held lack; none if they wait for an object from elsewhere.
+    lacks: Option<Resource>,
     /// By thread.
     compiles: HashMap<u32, RunningBackend>,
     /// Threads that have made an object, and have still to clear up after that.
@@ -78,6 +87,7 @@ impl Backends {
             lld,
             admission,
             held: Vec::new(),
+            lacks: None,
             compiles: HashMap::new(),
             ending: Vec::new(),
             free: Vec::new(),
@@ -124,10 +134,26 @@ impl Backends {
         &mut self,
         choose: impl Fn(&[HeldLookup]) -> Option<usize>,
     ) -> Option<(HeldLookup, Permit)> {
+        self.lacks = None;
         let at = choose(&self.held)?;
         let free = self.free.pop();
-        let permit = free.or_else(|| self.admission.try_permit(self.lld))?;
+        let Some(permit) = free.or_else(|| self.admission.try_permit(self.lld)) else {
+            self.lacks = Some(self.admission.lacks());
+            return None;
+        };
         Some((self.held.remove(at), permit))
+    }
+
+    /// Lookups that are held, and what they lack; none if they wait for an object from elsewhere.
+    #[must_use]
+    pub fn held(&self) -> (&[HeldLookup], Option<Resource>) {
+        (&self.held, self.lacks)
+    }
+
+    /// How many threads compile.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.compiles.len()
     }
 
     /// Whether lookups wait that may not begin, since as many compile as may.
@@ -142,9 +168,13 @@ impl Backends {
             key: held.key,
             module: held.module,
             pure: true,
+            took: Duration::ZERO,
+            processor_time: Duration::ZERO,
         };
         let compile = RunningBackend {
             made,
+            since: Instant::now(),
+            processor_time: procfs::processor_time(held.thread),
             permit: Some(permit),
             asleep_since: None,
         };
@@ -176,7 +206,14 @@ impl Backends {
         self.made_at = Some(Instant::now());
         self.ending
             .extend(compile.permit.map(|permit| (thread, permit)));
-        Some(compile.made)
+        let took = compile.since.elapsed();
+        let now = procfs::processor_time(thread);
+        let processor_time = now.zip(compile.processor_time);
+        Some(MadeObject {
+            took,
+            processor_time: processor_time.map_or(took, |(now, before)| now.saturating_sub(before)),
+            ..compile.made
+        })
     }
 
     /// Since when no thread compiles or waits.

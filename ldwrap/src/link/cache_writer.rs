@@ -7,12 +7,13 @@ use crate::sys::process::few_threads;
 use std::fs::File;
 use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 /// How many times some objects may wait for the thread: each object is an open file.
 const QUEUE: usize = 2;
 
-/// Objects with their keys.
-type KeyedObjects = Vec<(Key, File)>;
+/// Objects with their keys, and how long they took to compile, where that is known.
+type KeyedObjects = Vec<(Key, File, Option<Duration>)>;
 
 /// Keeps objects.
 #[derive(Debug)]
@@ -85,8 +86,8 @@ impl Store {
         if self.broken || entries.is_empty() || !self.inputs.are_unchanged() {
             return;
         }
-        for (key, object) in entries {
-            if let Err(e) = self.cache.put(&key, &object) {
+        for (key, object, took) in entries {
+            if let Err(e) = self.cache.put(&key, &object, took) {
                 log::warn!("the cache cannot be written: {e}");
                 self.broken = true;
                 return;

@@ -7,6 +7,7 @@
 
 use crate::executor::{Executor, WaitingLookup};
 use crate::jobs::failure::Failure;
+use crate::jobs::outcome::FinishedObject;
 use crate::link::attribution::Module;
 use crate::sys::sync::{ignore_poison, lock};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -15,7 +16,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum JobResult {
     /// Its object.
-    Object(PathBuf),
+    Object(FinishedObject),
     /// None: the module is left to lld.
     LeftToLld,
 }
@@ -36,8 +36,8 @@ enum JobResult {
 enum LldEvent {
     /// It compiles the module.
     Begun,
-    /// It has the object, and made it if there is one here.
-    Done(Option<File>),
+    /// It has the object; if it has made it, that and how long it took.
+    Done(Option<(File, Duration)>),
 }
 
 #[derive(Debug, Default)]
@@ -134,7 +134,7 @@ impl Exchange {
 
     /// The object of a module, if it is there.
     #[must_use]
-    pub fn object(&self, module: &Module) -> Option<PathBuf> {
+    pub fn object(&self, module: &Module) -> Option<FinishedObject> {
         let state = self.state();
         match state.became.get(&state.number(module)?)? {
             JobResult::Object(object) => Some(object.clone()),
@@ -201,8 +201,8 @@ impl Exchange {
         }
     }
 
-    /// lld has a module's object: its own, if there is one here, or from a cache.
-    pub fn done_here(&self, module: &Module, object: Option<&File>) {
+    /// lld has a module's object: its own, which took so long, if there is one here; or from a cache.
+    pub fn done_here(&self, module: &Module, object: Option<(&File, Duration)>) {
         let mut state = self.state();
         match (state.number(module), self.executor.get()) {
             (Some(number), Some(executor)) => {
@@ -210,7 +210,8 @@ impl Exchange {
                 executor.local_finished(number, object);
             }
             _ => {
-                let object = object.and_then(|object| object.try_clone().ok());
+                let object =
+                    object.and_then(|(object, took)| Some((object.try_clone().ok()?, took)));
                 state.early.push((module.clone(), LldEvent::Done(object)));
             }
         }
@@ -264,7 +265,7 @@ impl Exchange {
             match (state.number(&module), early) {
                 (Some(number), LldEvent::Begun) => executor.local_started(number),
                 (Some(number), LldEvent::Done(object)) => {
-                    executor.local_finished(number, object.as_ref());
+                    executor.local_finished(number, object.as_ref().map(|(o, took)| (o, *took)));
                 }
                 (None, _) => {}
             }
@@ -286,10 +287,18 @@ impl Exchange {
     }
 
     /// What a job came to.
-    pub fn finished(&self, number: usize, object: Option<PathBuf>) {
+    pub fn finished(&self, number: usize, object: Option<FinishedObject>) {
         let became = object.map_or(JobResult::LeftToLld, JobResult::Object);
         self.state().became.insert(number, became);
         self.wake();
+    }
+
+    /// The identifiers of modules by their numbers, as far as there is an index.
+    #[must_use]
+    pub fn identifiers(&self) -> HashMap<usize, Vec<u8>> {
+        let state = self.state();
+        let numbers = state.numbers.iter().flatten();
+        numbers.map(|(id, number)| (*number, id.clone())).collect()
     }
 
     /// Nothing more will come.
@@ -341,6 +350,7 @@ impl ExchangeState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::ObjectSource;
     use crate::executor::clang::Clang;
     use crate::sys::scratch::Scratch;
 
@@ -354,7 +364,12 @@ mod tests {
         let (a, b) = (Module::Number(0), Module::Number(1));
         let waits = |m| (Some(m), Duration::ZERO);
         assert_eq!(exchange.choose(&[waits(&a), waits(&b)]), None);
-        exchange.finished(1, Some("b.object".into()));
+        let object = FinishedObject {
+            path: "b.object".into(),
+            source: ObjectSource::Clang,
+            took: None,
+        };
+        exchange.finished(1, Some(object));
         exchange.end(None);
         assert_eq!(exchange.choose(&[waits(&b)]), None);
         assert_eq!(exchange.choose(&[waits(&a), waits(&b)]), Some(0));

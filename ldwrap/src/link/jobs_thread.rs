@@ -133,9 +133,9 @@ pub fn make_jobs(
     let max_failures = plan.max_failures.min(total / 2);
     let done = |number, result: Result<Outcome, BackendError>| {
         let object = match result {
-            Ok(Outcome::Object(object, source)) => {
-                plan.save(number, &object);
-                if source == ObjectSource::Cache {
+            Ok(Outcome::Object(object)) => {
+                plan.save(number, &object.path);
+                if object.source == ObjectSource::Cache {
                     hits.fetch_add(1, Ordering::Relaxed);
                 }
                 Some(object)

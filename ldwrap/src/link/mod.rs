@@ -8,6 +8,7 @@ pub mod cached_names;
 pub mod code_options;
 pub mod eligibility;
 pub mod engine;
+pub mod events;
 pub mod exchange;
 pub mod inputs_read;
 pub mod jobs_thread;

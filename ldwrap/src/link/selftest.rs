@@ -13,6 +13,7 @@ use crate::jobs::toolchain::Toolchain;
 use crate::link::attribution::AttributionRule;
 use crate::link::eligibility;
 use crate::link::engine::{self, Link, LinkOutcome};
+use crate::link::events::Events;
 use crate::link::exchange::Exchange;
 use crate::link::jobs_thread::{self, JobsPlace, JobsRequest};
 use crate::sys::process::{self, Role};
@@ -163,6 +164,7 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<LinkOu
                 objects: None,
             },
             options,
+            &mut Events::new(None, None),
         );
         exchange.stop();
         done

@@ -8,7 +8,6 @@ pub(crate) mod records;
 pub(crate) mod scratch;
 pub(crate) mod signals;
 pub(crate) mod sync;
-pub(crate) mod user_dir;
 
 pub use signals::remember_inherited;
 

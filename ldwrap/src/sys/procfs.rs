@@ -1,6 +1,7 @@
 //! What the kernel tells of processes and threads (proc(5)).
 
 use std::fs;
+use std::time::Duration;
 
 /// The state of a process or thread: `R` runs, `S` sleeps, `T` is stopped; none if it is gone.
 #[must_use]
@@ -25,6 +26,14 @@ pub fn waits_for_another(thread: u32) -> bool {
     let call = fs::read_to_string(format!("/proc/{thread}/syscall")).ok();
     let number = call.and_then(|text| text.split_ascii_whitespace().next()?.parse().ok());
     state(thread) == Some(b'S') && number.is_none_or(|n: libc::c_long| n == libc::SYS_futex)
+}
+
+/// How long a thread has been on a processor since it began; none where the kernel does not tell.
+#[must_use]
+pub fn processor_time(thread: u32) -> Option<Duration> {
+    let text = fs::read_to_string(format!("/proc/{thread}/schedstat")).ok()?;
+    let nanos = text.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanos))
 }
 
 /// The resident memory of a process, in bytes; 0 if it is gone.
@@ -53,6 +62,7 @@ mod tests {
         let own = std::process::id();
         assert!(resident(own) > 1 << 20);
         assert!(matches!(state(own), Some(b'R' | b'S')));
+        assert!(processor_time(own) > Some(Duration::ZERO));
         assert_eq!((resident(u32::MAX), state(u32::MAX)), (0, None));
     }
 

@@ -3,8 +3,8 @@
 //! They are kept in the cache directory, and where there is none, or none that can be written, in
 //! [`user_dir`]: a build without a home directory makes many links, too.
 
-use super::user_dir::user_dir;
 use super::write_whole;
+use shim::user_dir::user_dir;
 use std::path::{Path, PathBuf};
 
 /// Where records of one kind are.

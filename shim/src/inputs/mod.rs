@@ -77,7 +77,16 @@ pub fn visit(
     Walker::new(cmd, false, &mut sink)?.walk(cmd)
 }
 
-/// How many bytes of bitcode the link has among its inputs, or at least `enough`: it stops as soon as
+/// The bitcode among a link's inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bitcode {
+    /// How much there is, as far as it was looked at.
+    pub bytes: u64,
+    /// How many objects and members have it, if all were looked at.
+    pub modules: Option<usize>,
+}
+
+/// How much bitcode the link has among its inputs, or at least `enough` bytes: it stops as soon as
 /// it has seen so many. What lies in archives counts whether or not the link takes it.
 ///
 /// Archives wait until all files have been looked at, since one look at a file is cheaper than one at
@@ -85,11 +94,12 @@ pub fn visit(
 /// some are looked at and counted.
 ///
 /// Fails when an input that it came by can't be found, read or understood.
-pub fn bitcode_bytes(cmd: &CommandLine, sample: bool, enough: u64) -> Result<u64, InputError> {
-    let mut bytes = 0u64;
+pub fn bitcode(cmd: &CommandLine, sample: bool, enough: u64) -> Result<Bitcode, InputError> {
+    let (mut bytes, mut modules) = (0u64, 0);
     let mut sink = |walked: Walked<'_>| {
         if walked.kind.is_bitcode() {
             bytes = bytes.saturating_add(walked.bitcode_size.max(1));
+            modules += 1;
         }
         Ok(if bytes >= enough {
             Visit::Stop
@@ -98,9 +108,8 @@ pub fn bitcode_bytes(cmd: &CommandLine, sample: bool, enough: u64) -> Result<u64
         })
     };
     let mut walker = Walker::new(cmd, true, &mut sink)?;
-    if sample {
-        walker.sample(cmd);
-    }
+    let all = !sample || walker.sample(cmd);
     walker.walk(cmd)?;
-    Ok(bytes)
+    let modules = (all && bytes < enough).then_some(modules);
+    Ok(Bitcode { bytes, modules })
 }

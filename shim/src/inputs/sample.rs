@@ -40,6 +40,11 @@ impl<'a> Sampler<'a> {
         }
     }
 
+    /// Whether all objects of the row are in the sample.
+    pub(super) fn takes_all(&self) -> bool {
+        self.stride == 1
+    }
+
     /// Whether the next object of the row is in the sample.
     pub(super) fn picks(&mut self, object: &'a [u8]) -> bool {
         if self.left == 0 {

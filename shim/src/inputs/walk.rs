@@ -130,10 +130,13 @@ impl<'a> Walker<'a> {
         })
     }
 
-    /// Of very many objects (of names in `.o`, or members of thin archives), look at a sample only.
-    pub(super) fn sample(&mut self, cmd: &CommandLine) {
+    /// Of very many objects (of names in `.o`, or members of thin archives), look at a sample only. Whether these are
+    /// all objects that the command line names.
+    pub(super) fn sample(&mut self, cmd: &CommandLine) -> bool {
         let objects = cmd.inputs().filter(|name| is_object_name(name)).count();
-        self.sampler = Some(Sampler::of(objects));
+        let sampler = Sampler::of(objects);
+        self.sampler = Some(sampler);
+        sampler.takes_all()
     }
 
     /// Walks until the sink has seen enough.

@@ -118,6 +118,8 @@ fn link(
         real: &caller.lld,
         config,
         bitcode: file.jobs.iter().map(size).sum(),
+        modules: Some(file.jobs.len()),
+        start: std::time::Instant::now(),
         objects: Some(delivery),
     };
     let status = linker::link_for_objects(&request, &file.linker_output).map_err(|e| e.reason)?;

@@ -13,6 +13,7 @@ use crate::cache::objects::Cache;
 use crate::jobs::toolchain::{self, Toolchain, ToolchainError};
 use crate::link::eligibility;
 use crate::link::engine::{self, Link, LinkOutcome};
+use crate::link::events::Events;
 use crate::link::selftest;
 use crate::sys::process::{self, Role, first_error_line};
 use shim::cmdline::CommandLine;
@@ -214,7 +215,8 @@ fn watched_link(
         quiet: true,
         objects: None,
     };
-    let done = engine::run(&link, options).map_err(|alone| alone.reason)?;
+    let done =
+        engine::run(&link, options, &mut Events::new(None, None)).map_err(|alone| alone.reason)?;
     match done.status.success() {
         true => Ok(done),
         false => Err(format!("lld ended with {}", done.status)),

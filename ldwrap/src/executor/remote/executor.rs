@@ -6,9 +6,7 @@ use super::server::Server;
 use crate::executor::board::{Board, Capacity, Task, TaskId, weight_of};
 use crate::executor::clang::Clang;
 use crate::executor::tuning::{MAX_DOWNLOADING, SHUTDOWN_GRACE, TASKS_PER_SLOT};
-use crate::executor::{
-    BackendError, Executor, JobQueue, ObjectSource, Outcome, ReportOutcome, WaitingLookup,
-};
+use crate::executor::{BackendError, Executor, JobQueue, Outcome, ReportOutcome, WaitingLookup};
 use crate::jobs::job::Job;
 use crate::jobs::store::Store;
 use crate::sys::process::kill_backends;
@@ -22,6 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::Builder;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Runs backends on a server, beside this machine's cores.
@@ -37,8 +36,8 @@ pub(crate) struct RemoteExecutor {
     /// Until the executor runs.
     server: Mutex<Option<(Server, UnboundedReceiver<LocalObject>)>>,
     local_objects: UnboundedSender<LocalObject>,
-    /// Objects that lld made before their tasks were on the board, by job number.
-    early_objects: Mutex<HashMap<usize, File>>,
+    /// Objects that lld made before their tasks were on the board, and how long each took, by job number.
+    early_objects: Mutex<HashMap<usize, (File, Duration)>>,
     store: Arc<Store>,
     settings: ServerSettings,
     counts: Counts,
@@ -90,15 +89,14 @@ impl RemoteExecutor {
         };
         let to = self.scratch.received(job.number);
         if let Some(object) = self.store.find(&action.digest, &to) {
-            let outcome = Outcome::Object(object, ObjectSource::Cache);
-            finish(None, &job, Ok(outcome));
+            finish(None, &job, Ok(Outcome::Object(object)));
             return;
         }
         // Of a job that lld has done, an object that it made is here.
         if let Some(task) = self.board.add(Task::new(job, action)) {
             let early = self.early_objects().remove(&task.job.number);
-            if let Some(object) = early {
-                self.keep_and_share(Arc::new(task), &object);
+            if let Some((object, took)) = early {
+                self.keep_and_share(Arc::new(task), &object, Some(took));
             }
         }
     }
@@ -107,9 +105,9 @@ impl RemoteExecutor {
     fn compile_with(&self, clang: &Clang, finish: FinishJob<'_>) {
         while let Some((id, task)) = self.board.take_local() {
             let result = clang.compile(&task.job);
-            if let Ok(Outcome::Object(object, _)) = &result {
-                if let Ok(object) = File::open(object) {
-                    self.keep_and_share(task.clone(), &object);
+            if let Ok(Outcome::Object(object)) = &result {
+                if let Ok(file) = File::open(&object.path) {
+                    self.keep_and_share(task.clone(), &file, object.took);
                 }
             }
             let compiled = matches!(&result, Ok(Outcome::Object(..)));
@@ -122,17 +120,17 @@ impl RemoteExecutor {
     }
 
     /// Puts an object that was made here into the local cache, and hands it to the server's side.
-    fn keep_and_share(&self, task: Arc<Task>, object: &File) {
+    fn keep_and_share(&self, task: Arc<Task>, object: &File, took: Option<Duration>) {
         match read_all(object) {
             Ok(bytes) => {
-                self.store.keep(&task.action.digest, object);
+                self.store.keep(&task.action.digest, object, took);
                 let _ = self.local_objects.send(LocalObject { task, bytes });
             }
             Err(e) => log::info!("an object cannot be read again: {e}"),
         }
     }
 
-    fn early_objects(&self) -> MutexGuard<'_, HashMap<usize, File>> {
+    fn early_objects(&self) -> MutexGuard<'_, HashMap<usize, (File, Duration)>> {
         lock(&self.early_objects)
     }
 }
@@ -217,15 +215,15 @@ impl Executor for RemoteExecutor {
         self.board.local_started(number);
     }
 
-    fn local_finished(&self, number: usize, object: Option<&File>) {
+    fn local_finished(&self, number: usize, object: Option<(&File, Duration)>) {
         let (first, task) = self.board.local_finished(number);
-        let Some(object) = object.filter(|_| first) else {
+        let Some((object, took)) = object.filter(|_| first) else {
             return;
         };
         self.counts.local.fetch_add(1, Ordering::Relaxed);
         match (task, object.try_clone()) {
-            (Some(task), _) => self.keep_and_share(task, object),
-            (None, Ok(object)) => drop(self.early_objects().insert(number, object)),
+            (Some(task), _) => self.keep_and_share(task, object, Some(took)),
+            (None, Ok(object)) => drop(self.early_objects().insert(number, (object, took))),
             (None, Err(e)) => log::info!("an object cannot be kept: {e}"),
         }
     }

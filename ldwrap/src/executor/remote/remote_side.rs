@@ -229,11 +229,11 @@ impl RemoteSide<'_> {
         self.counts.consecutive_failures.store(0, Ordering::Relaxed);
         self.board.object_received();
         let count = match &outcome {
-            Outcome::Object(object, source) => {
-                self.store.keep_file(&task.action.digest, object);
-                match source {
+            Outcome::Object(object) => {
+                self.store.keep_finished(&task.action.digest, object);
+                match object.source {
                     ObjectSource::Cache => &self.counts.hits,
-                    ObjectSource::Compiled => &self.counts.executed,
+                    ObjectSource::Clang | ObjectSource::Elsewhere => &self.counts.executed,
                 }
             }
             Outcome::Diagnosed(_) => &self.counts.executed,
@@ -284,7 +284,7 @@ impl RemoteSide<'_> {
         let source = if cached {
             ObjectSource::Cache
         } else {
-            ObjectSource::Compiled
+            ObjectSource::Elsewhere
         };
         let outcome = receive_object(client, &task.job, &result, source, object).await?;
         Ok(Some(outcome))

@@ -1,14 +1,18 @@
 //! ActionResults: what of them is believed, and those that we make.
 
 use super::client::Client;
-use crate::executor::{ObjectSource, Outcome};
+use crate::executor::{FinishedObject, ObjectSource, Outcome};
 use crate::jobs::action::{Action, Content, Digest, Tool};
 use crate::jobs::job::{Job, OBJECT};
 use crate::sys::process::first_error_line;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 use tonic::Status;
+
+/// A server that says that an execution took longer is not believed.
+const LONGEST_EXECUTION: Duration = Duration::from_secs(24 * 3600);
 
 /// Checks the result of a job, downloads its object and writes that to `to`.
 pub(super) async fn receive_object(
@@ -51,7 +55,23 @@ pub(super) async fn receive_object(
     }
     // On a thread for blocking calls: a slow disk would hold up all calls to the server.
     tokio::fs::write(&to, data).await?;
-    Ok(Outcome::Object(to, source))
+    Ok(Outcome::Object(FinishedObject {
+        path: to,
+        source,
+        took: result.execution_metadata.as_ref().and_then(execution_time),
+    }))
+}
+
+/// How long a worker executed the command, if the server says so.
+fn execution_time(metadata: &api::ExecutedActionMetadata) -> Option<Duration> {
+    let from = metadata.execution_start_timestamp.as_ref()?;
+    let to = metadata.execution_completed_timestamp.as_ref()?;
+    let seconds = u64::try_from(to.seconds.checked_sub(from.seconds)?).ok()?;
+    let nanos = Duration::from_nanos(u64::try_from(to.nanos).ok()?);
+    let end = Duration::from_secs(seconds).checked_add(nanos)?;
+    let took = end.checked_sub(Duration::from_nanos(u64::try_from(from.nanos).ok()?))?;
+    // More is a wrong clock.
+    (took < LONGEST_EXECUTION).then_some(took)
 }
 
 /// Gives the server the object of an action that was made here, if it takes such.

@@ -2,13 +2,14 @@
 
 use super::Engine;
 use crate::admit::{POLL_INTERVAL, Permit};
+use crate::cache::objects::CachedObject;
+use crate::jobs::outcome::FinishedObject;
 use crate::link::attribution::Module;
 use crate::link::backends::HeldLookup;
 use crate::link::exchange::Exchange;
 use crate::watch::Unanswered;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::time::Instant;
 
 impl Engine<'_> {
@@ -22,10 +23,16 @@ impl Engine<'_> {
             self.context = Some(context);
         }
         let again = self.backends.arrives(thread).filter(|held| held.key == key);
-        let module = match (self.link.exchange, again) {
-            (Some(_), Some(held)) => held.module,
-            (Some(_), None) => self.attribution.lookup(thread, &key),
-            (None, _) => None,
+        let module = match again {
+            Some(held) => held.module,
+            None => {
+                let module = self
+                    .names_modules
+                    .then(|| self.attribution.lookup(thread, &key));
+                let module = module.flatten();
+                self.events.looked_up(thread, module.as_ref());
+                module
+            }
         };
         if !self.keys.contains(&key) {
             self.keys.insert(key.clone());
@@ -41,13 +48,13 @@ impl Engine<'_> {
             since: Instant::now(),
         };
         if self.lookup_dir.has(&held.key) {
-            self.found(&held);
+            self.found(&held, None);
             return self.listener.proceed(id);
         }
         if let Some(object) = self.find(&held.key) {
-            self.found(&held);
-            self.take(&held.module, &object);
-            return self.listener.hand_over(id, object.as_fd());
+            self.found(&held, Some(&object));
+            self.take(&held.module, &object.file);
+            return self.listener.hand_over(id, object.file.as_fd());
         }
         if let Some((exchange, module)) = self.exchange(&held.module) {
             if let Some(object) = exchange.object(module) {
@@ -82,34 +89,35 @@ impl Engine<'_> {
     }
 
     /// What our cache has for a key of lld's.
-    fn find(&self, key: &[u8]) -> Option<File> {
+    fn find(&self, key: &[u8]) -> Option<CachedObject> {
         let Some(Some(context)) = &self.context else {
             return None;
         };
         self.cache?.find(&context.key(key))
     }
 
-    /// A cache has the object of a lookup.
-    fn found(&mut self, held: &HeldLookup) {
+    /// A cache has the object of a lookup: ours, or the user's.
+    fn found(&mut self, held: &HeldLookup, object: Option<&CachedObject>) {
         self.objects_there = Instant::now();
         self.hits += 1;
+        self.events.cached(held.thread, object);
         if let Some((exchange, module)) = self.exchange(&held.module) {
             exchange.done_here(module, None);
         }
     }
 
     /// Gives a lookup an object that was made elsewhere.
-    fn give(&mut self, held: HeldLookup, object: &Path) -> Result<(), Unanswered> {
-        let opened = File::open(object).and_then(|mut object| {
+    fn give(&mut self, held: HeldLookup, object: &FinishedObject) -> Result<(), Unanswered> {
+        let opened = File::open(&object.path).and_then(|mut file| {
             if self.lookup_dir.is_users() {
-                self.lookup_dir.add(&held.key, &mut object)?;
+                self.lookup_dir.add(&held.key, &mut file)?;
             }
-            Ok(object)
+            Ok((file.metadata()?.len(), file))
         });
-        let object = match opened {
-            Ok(object) => object,
+        let (bytes, file) = match opened {
+            Ok(opened) => opened,
             Err(e) => {
-                log::warn!("{} is left to lld: {e}", object.display());
+                log::warn!("{} is left to lld: {e}", object.path.display());
                 if let Some((exchange, module)) = self.exchange(&held.module) {
                     exchange.leave_to_lld(module);
                 }
@@ -119,12 +127,13 @@ impl Engine<'_> {
         };
         self.objects_there = Instant::now();
         self.given += 1;
-        self.take(&held.module, &object);
+        self.events.given(held.thread, object, bytes);
+        self.take(&held.module, &file);
         if self.lookup_dir.is_users() {
             return self.listener.proceed(held.id);
         }
-        self.listener.hand_over(held.id, object.as_fd())?;
-        self.keep_later(held.key, object);
+        self.listener.hand_over(held.id, file.as_fd())?;
+        self.keep_later(held.key, file, object.took);
         Ok(())
     }
 
@@ -156,6 +165,8 @@ impl Engine<'_> {
         while let Some((held, permit)) = self.backends.next_to_begin(choose) {
             self.begin(held, permit)?;
         }
+        self.events
+            .waits(self.backends.held(), self.backends.running());
         if let Some(exchange) = exchange {
             if self.backends.are_too_many() {
                 // All processors are busy, and there is more to do.
@@ -169,16 +180,17 @@ impl Engine<'_> {
     fn begin(&mut self, held: HeldLookup, permit: Permit) -> Result<(), Unanswered> {
         if held.since.elapsed() > POLL_INTERVAL {
             if let Some(object) = self.find(&held.key) {
-                self.found(&held);
-                self.take(&held.module, &object);
+                self.found(&held, Some(&object));
+                self.take(&held.module, &object.file);
                 self.backends.give_back_unused(permit);
-                return self.listener.hand_over(held.id, object.as_fd());
+                return self.listener.hand_over(held.id, object.file.as_fd());
             }
         }
         if let Some((exchange, module)) = self.exchange(&held.module) {
             exchange.begun_here(module);
         }
         self.compiled += 1;
+        self.events.compiles(held.thread, held.since.elapsed());
         let id = held.id;
         self.backends.begin(held, permit);
         if self.lookup_dir.is_users() {

@@ -32,6 +32,7 @@ use crate::link::backends::Backends;
 use crate::link::cache_writer::CacheWriter;
 use crate::link::cached_names::CachedNames;
 use crate::link::code_options::{CodeOptions, CoveredFiles};
+use crate::link::events::Events;
 use crate::link::exchange::Exchange;
 use crate::link::inputs_read::InputsRead;
 use crate::link::lookup_dir::LookupDir;
@@ -143,6 +144,8 @@ pub struct LinkOutcome {
     pub compiled: usize,
     /// Modules whose objects were made elsewhere.
     pub given: usize,
+    /// Whether there was a cache of ours.
+    pub cached: bool,
     /// When the link's turn was waited for, when lld was started, when it had the last object, and when it
     /// had ended.
     pub times: [Instant; 4],
@@ -150,7 +153,13 @@ pub struct LinkOutcome {
 
 /// Does the link, with options that [`crate::link::eligibility::watched`] gave, or says that it is to be done by lld alone: nothing is
 /// left of ours then.
-pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<LinkOutcome, NotWatched> {
+///
+/// `events` is told what happens.
+pub fn run(
+    link: &Link<'_>,
+    options: CodeOptions,
+    events: &mut Events,
+) -> Result<LinkOutcome, NotWatched> {
     let lookup_dir = LookupDir::of(link.cmd);
     let old = link.major < quirks::CACHED_OBJECTS_IN_TASK_ORDER && !lookup_dir.is_users();
     let names = old.then(|| CachedNames::new(lookup_dir.prefix()));
@@ -164,28 +173,36 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<LinkOutcome, NotWatc
         .and_then(|n| n.to_str()?.parse().ok());
     let most = wanted.filter(|&n| n > 0).unwrap_or(usize::MAX);
     let admission = Admission::new(link.limits, most, before.map(|before| before.cost));
-    let mut turn = Turn::wait(link.limits, link.bitcode, before, fingerprint);
+    events.expect(before.map(|before| before.modules));
+    let mut turn = Turn::wait(link.limits, link.bitcode, before, fingerprint, || {
+        events.waits_for_turn();
+    });
     let begin = Instant::now();
-    let calls = match link.exchange {
-        Some(_) => ReportedOpens::All,
-        None => ReportedOpens::ForReading,
+    let rule = AttributionRule::of(link.major);
+    let names_modules =
+        link.exchange.is_some() || (events.want_names() && rule == AttributionRule::ByIndexFile);
+    let calls = match names_modules {
+        true => ReportedOpens::All,
+        false => ReportedOpens::ForReading,
     };
-    let Watched { child, listener } = watch::spawn(start::command(link, &lookup_dir), calls)
-        .map_err(|e| NotWatched {
-            planned: false,
-            ..NotWatched::from(e.to_string())
-        })?;
+    let command = start::command(link, &lookup_dir, names_modules);
+    let Watched { child, listener } = watch::spawn(command, calls).map_err(|e| NotWatched {
+        planned: false,
+        ..NotWatched::from(e.to_string())
+    })?;
     turn.lld_started(child.id());
     let backends = Backends::new(child.id(), admission);
     let cache = link.cache.filter(|_| !lookup_dir.is_users());
     let engine = Engine {
         link,
+        events,
+        names_modules,
         options,
         listener,
         child: Running::new(child, Role::Tool),
         lookup_dir,
         cache,
-        attribution: Attribution::new(AttributionRule::of(link.major)),
+        attribution: Attribution::new(rule),
         context: None,
         covered: HashMap::new(),
         inputs: InputsRead::default(),
@@ -210,6 +227,9 @@ pub fn run(link: &Link<'_>, options: CodeOptions) -> Result<LinkOutcome, NotWatc
 
 struct Engine<'a> {
     link: &'a Link<'a>,
+    events: &'a mut Events,
+    /// Whether it is known which module a lookup is for.
+    names_modules: bool,
     options: CodeOptions,
     listener: Listener,
     child: Running,
@@ -226,8 +246,8 @@ struct Engine<'a> {
     backends: Backends,
     /// Objects that are being written, by name.
     new_objects: HashMap<Vec<u8>, File>,
-    /// Objects to be kept, by lld's key.
-    waiting: Vec<(Vec<u8>, File)>,
+    /// Objects to be kept, by lld's key, and how long they took to compile, where that is known.
+    waiting: Vec<(Vec<u8>, File, Option<Duration>)>,
     kept_at: Instant,
     /// How many files are looked at before anything is kept.
     looked_at: usize,
@@ -250,7 +270,9 @@ struct Engine<'a> {
 impl Engine<'_> {
     /// The link, which arrived and began at these times.
     fn run(mut self, times: [Instant; 2]) -> Result<LinkOutcome, NotWatched> {
-        match self.serve() {
+        let served = self.serve();
+        self.events.lld_ended();
+        match served {
             Ok(status) => {
                 let end = Instant::now();
                 if status.signal().is_some() {
@@ -269,6 +291,7 @@ impl Engine<'_> {
                     hits: self.hits,
                     compiled: self.compiled,
                     given: self.given,
+                    cached: self.cache.is_some(),
                     times: [times[0], times[1], self.objects_there, end],
                 })
             }
@@ -312,6 +335,7 @@ impl Engine<'_> {
                         self.keep();
                     }
                     self.look().map_err(|Unanswered(e)| e)?;
+                    self.events.tick();
                     continue;
                 }
                 Ok(_) => {}
@@ -340,6 +364,7 @@ impl Engine<'_> {
                 self.keep();
             }
             self.look().map_err(|Unanswered(e)| e)?;
+            self.events.tick();
             if self.all_taken {
                 let lld = nix::unistd::Pid::from_raw(self.child.id() as i32);
                 let _ = nix::sys::signal::kill(lld, nix::sys::signal::Signal::SIGKILL);
@@ -358,6 +383,7 @@ impl Engine<'_> {
             .keep_at()
             .into_iter()
             .chain(self.backends.look_at())
+            .chain(self.events.next_tick())
             .min()
         else {
             return PollTimeout::NONE;
@@ -387,7 +413,7 @@ impl Engine<'_> {
                     self.note_read(thread, path);
                 } else if self.lookup_dir.are_made_by_us(&path) {
                     return self.begin_object(id, path);
-                } else if self.link.exchange.is_some() && self.attribution.opens(thread, &path) {
+                } else if self.names_modules && self.attribution.opens(thread, &path) {
                     return self.begin_shard(id);
                 } else if self.is_temporary_output(&path, flags) {
                     let path = PathBuf::from(OsStr::from_bytes(&path));
@@ -420,6 +446,10 @@ impl Engine<'_> {
                     self.output.note(thread, address, length);
                 }
                 let stream = usize::from(stream != libc::STDOUT_FILENO);
+                if self.events.mind_output() {
+                    self.events
+                        .lld_writes(stream, ends_line(thread, address, length));
+                }
                 let is_key = |key: &[u8]| self.keys.contains(key);
                 match self.output.write(thread, stream, address, length, is_key) {
                     None => self.listener.proceed(id),
@@ -440,7 +470,8 @@ impl Engine<'_> {
         let cost = self.backends.cost().filter(|_| compiled);
         if let Some(history) = self.link.history {
             if self.cache.is_some() {
-                if let Err(e) = history.write(cost, self.fingerprint) {
+                let modules = self.hits + self.compiled + self.given;
+                if let Err(e) = history.write(cost, self.fingerprint, modules) {
                     log::info!("what the link has cost cannot be remembered: {e}");
                 }
             }
@@ -464,4 +495,11 @@ impl Engine<'_> {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// Whether what a thread is about to write ends a line; not if that cannot be told.
+fn ends_line(thread: u32, address: u64, length: u64) -> bool {
+    let mut last = [0];
+    let at = address.wrapping_add(length).wrapping_sub(1);
+    watch::read_memory(thread, at, &mut last).is_ok_and(|n| n == 1) && last == *b"\n"
 }

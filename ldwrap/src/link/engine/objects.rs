@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the C library's allocator reads in any thread (`check_may_shrink_heap` and `__get_nprocs` of
 /// glibc): the objects know nothing of it.
@@ -94,12 +94,18 @@ impl Engine<'_> {
         if let Some(object) = object.as_ref().filter(|_| good) {
             self.take(&made.module, object);
         }
+        let bytes = object.as_ref().and_then(|object| object.metadata().ok());
+        self.events
+            .compiled(thread, &made, bytes.map_or(0, |m| m.len()));
         let object = object.filter(|_| made.pure);
         if let Some((exchange, module)) = self.exchange(&made.module) {
-            exchange.done_here(module, object.as_ref());
+            exchange.done_here(
+                module,
+                object.as_ref().map(|object| (object, made.processor_time)),
+            );
         }
         if let Some(object) = object {
-            self.keep_later(key, object);
+            self.keep_later(key, object, Some(made.processor_time));
         }
     }
 
@@ -110,13 +116,13 @@ impl Engine<'_> {
         }
     }
 
-    /// An object is for the cache, if there is one.
-    pub(super) fn keep_later(&mut self, key: Vec<u8>, object: File) {
+    /// An object, which took so long to compile, is for the cache, if there is one.
+    pub(super) fn keep_later(&mut self, key: Vec<u8>, object: File, took: Option<Duration>) {
         if matches!(self.context, Some(Some(_))) {
             if self.waiting.is_empty() {
                 self.kept_at = Instant::now();
             }
-            self.waiting.push((key, object));
+            self.waiting.push((key, object, took));
         }
     }
 
@@ -144,7 +150,8 @@ impl Engine<'_> {
         }
         let waiting = std::mem::take(&mut self.waiting).into_iter();
         if let (Some(Some(context)), Some(cache_writer)) = (&self.context, &mut self.cache_writer) {
-            cache_writer.keep(waiting.map(|(key, o)| (context.key(&key), o)).collect());
+            let keyed = waiting.map(|(key, object, took)| (context.key(&key), object, took));
+            cache_writer.keep(keyed.collect());
         }
     }
 }

@@ -9,8 +9,8 @@ use shim::cmdline::CommandLine;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-/// The user's command, with what makes lld ask for objects.
-pub(super) fn command(link: &Link<'_>, lookup_dir: &LookupDir) -> Command {
+/// The user's command, with what makes lld ask for objects; and say whose, if they are to be known by names.
+pub(super) fn command(link: &Link<'_>, lookup_dir: &LookupDir, names_modules: bool) -> Command {
     let mut command = Command::new(link.lld);
     command.arg0(link.argv0).args(link.args);
     if let Some(depth) = shim::lld::depth_for(link.lld) {
@@ -20,10 +20,13 @@ pub(super) fn command(link: &Link<'_>, lookup_dir: &LookupDir) -> Command {
         command.arg(format!("--thinlto-cache-dir={NOWHERE}"));
         command.arg(NO_PRUNING);
     }
-    let threads = match (link.exchange, AttributionRule::of(link.major)) {
+    let rule = AttributionRule::of(link.major);
+    if names_modules && rule == AttributionRule::ByIndexFile {
+        command.arg("--thinlto-emit-index-files");
+    }
+    let threads = match (link.exchange, rule) {
         (None, _) => threads(link.cmd, link.limits.jobs),
         (Some((_, jobs)), AttributionRule::ByIndexFile) => {
-            command.arg("--thinlto-emit-index-files");
             // Each waits in a lookup for what is made elsewhere.
             Some(link.limits.jobs + jobs)
         }

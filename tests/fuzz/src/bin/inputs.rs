@@ -23,10 +23,10 @@ fuzz_target!(|data: &[u8]| {
         bitcode |= found.kind.is_bitcode();
         Ok(Visit::Continue)
     });
-    let bytes = inputs::bitcode_bytes(&cmd, false, u64::MAX);
+    let all = inputs::bitcode(&cmd, false, u64::MAX);
     if seen.is_ok() {
-        assert_eq!(bitcode, bytes.expect("it looks at nothing more") > 0);
-        let one = inputs::bitcode_bytes(&cmd, true, 1).unwrap();
-        assert_eq!(bitcode, one > 0);
+        assert_eq!(bitcode, all.expect("it looks at nothing more").bytes > 0);
+        let one = inputs::bitcode(&cmd, true, 1).unwrap();
+        assert_eq!(bitcode, one.bytes > 0);
     }
 });

@@ -6,6 +6,8 @@
 //! second time split. What was found is left in a directory, and shown at the end: build systems show
 //! a linker's own words or don't.
 
+mod summary;
+
 use crate::app::run::set_paths;
 use crate::app::{explain, shim_dir};
 use crate::sys::process::{self, Role, Running};
@@ -20,19 +22,36 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::SystemTime;
+use summary::Totals;
 
 /// More objects that differ than these are counted, not told.
 const MAX_OBJECTS: usize = 5;
 
-/// Runs a command whose links are verified, and shows what was found; true if all were equal, and the
-/// command succeeded. With `keep`, files that differ are kept there.
-pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Result<bool, String> {
+/// How a command is to be verified.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// Where files that differ are kept.
+    pub keep: Option<&'a Path>,
+    /// Whether a link that has bitcode and is left to lld is a failure.
+    pub require_split: bool,
+    /// Whether to print JSON; then what the command prints goes to standard error.
+    pub json: bool,
+}
+
+/// Runs a command whose links are verified, and shows what was found; true if some were compared, all of them were
+/// equal, and the command succeeded.
+pub fn command(
+    command: &[OsString],
+    options: &Options<'_>,
+    config: &Config,
+) -> Result<bool, String> {
     let (program, args) = command.split_first().ok_or("no command to verify")?;
     let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
     let shims = shim_dir().map_err(|e| e.to_string())?;
@@ -57,6 +76,9 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
         };
         run.args(args).env(VERIFY, &found);
         set_paths(&mut run, &shims)?;
+        if options.json {
+            run.stdout(io::stderr().as_fd().try_clone_to_owned()?);
+        }
         process::prepare(&mut run);
         let child = run.spawn().map_err(|e| {
             io::Error::new(
@@ -67,13 +89,22 @@ pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Re
         let status = Running::new(child, Role::Tool).wait()?;
         process::wait_for_pending_signal(status);
         let findings = read_findings(&found)?;
-        if let Some(keep) = keep {
+        if let Some(keep) = options.keep {
             copy_tree(&found.join(KEPT), keep)?;
         }
         Ok((status, findings))
     });
     let (status, findings) = done.and_then(|r| r).map_err(|e| e.to_string())?;
-    Ok(show(status, &findings, keep))
+    let totals = Totals::of(&findings);
+    let failure = totals.failure(status, options.require_split);
+    match options.json {
+        true => println!(
+            "{}",
+            summary::as_json(&findings, &totals, failure.as_deref())
+        ),
+        false => summary::show(&findings, &totals, failure.as_deref(), options.keep),
+    }
+    Ok(failure.is_none())
 }
 
 /// How many modules a link had, and where their objects came from, by its report.
@@ -109,44 +140,6 @@ fn read_findings(dir: &Path) -> io::Result<Vec<Value>> {
     Ok(findings.into_values().collect())
 }
 
-fn show(status: ExitStatus, findings: &[Value], keep: Option<&Path>) -> bool {
-    let mut differ = 0;
-    let mut native = 0;
-    for finding in findings {
-        let field = |name: &str| finding.get(name).and_then(Value::as_str).unwrap_or("");
-        let verdict = field("verdict");
-        match verdict {
-            NATIVE => native += 1,
-            _ => println!("{verdict:<9} {}: {}", field("output"), field("text")),
-        }
-        if verdict == DIFFERS {
-            differ += 1;
-            let lines = finding.get("differences").and_then(Value::as_array);
-            for line in lines.into_iter().flatten().filter_map(Value::as_str) {
-                println!("          {line}");
-            }
-        }
-    }
-    if native > 0 {
-        println!("{NATIVE:<9} {native} links without bitcode: lld alone, unchanged");
-    }
-    if findings.is_empty() {
-        println!(
-            "no link came to ldwrap: is lld the linker (-fuse-ld=lld), and found by COMPILER_PATH or PATH?"
-        );
-    }
-    if differ > 0 {
-        match keep {
-            Some(dir) => println!("files that differ are in {}", dir.display()),
-            None => println!("--keep DIR keeps the files that differ"),
-        }
-    }
-    if !status.success() {
-        println!("the command itself failed: {status}");
-    }
-    differ == 0 && !findings.is_empty() && status.success()
-}
-
 const EQUAL: &str = "equal";
 const DIFFERS: &str = "DIFFERS";
 const FORWARDED: &str = "forwarded";
@@ -159,9 +152,10 @@ pub fn link(argv0: &OsStr, args: &[OsString], real: &Path, found: &Path, config:
     always.split = Split::Always;
     let decision = decide(args.iter().map(OsString::as_os_str), &always, 1);
     let (Decision::Split { output, .. } | Decision::Forward { output, .. }) = &decision;
-    let leave = |verdict: &str, text: &str, differences: &[String]| {
+    let leave = |verdict: &Verdict| {
         let finding = json!({
-            "output": output, "verdict": verdict, "text": text, "differences": differences,
+            "output": output, "verdict": verdict.word, "text": verdict.text, "differences": verdict.differences,
+            "compared": verdict.compared, "modules": verdict.modules,
         });
         if let Err(e) = leave(found, &finding) {
             eprintln!("ldwrap: cannot note what was found: {e}");
@@ -180,16 +174,17 @@ pub fn link(argv0: &OsStr, args: &[OsString], real: &Path, found: &Path, config:
             } else {
                 FORWARDED
             };
-            leave(verdict, reason, &[]);
+            leave(&Verdict::not_compared(verdict, reason.clone()));
             link.plainly(&[])
         }
         Decision::Split { .. } => match link.both_ways(found) {
             Ok((plain, verdict)) => {
-                leave(verdict.word, &verdict.text, &verdict.differences);
+                leave(&verdict);
                 Ok(plain)
             }
             Err(e) => {
-                leave(DIFFERS, &format!("could not be compared: {e}"), &[]);
+                let text = format!("could not be compared: {e}");
+                leave(&Verdict::not_compared(DIFFERS, text));
                 link.plainly(&[])
             }
         },
@@ -220,6 +215,22 @@ struct Verdict {
     word: &'static str,
     text: String,
     differences: Vec<String>,
+    /// Whether a split link was compared with lld's.
+    compared: bool,
+    /// How many modules that had.
+    modules: u64,
+}
+
+impl Verdict {
+    fn not_compared(word: &'static str, text: String) -> Self {
+        Self {
+            word,
+            text,
+            differences: Vec::new(),
+            compared: false,
+            modules: 0,
+        }
+    }
 }
 
 /// A file that a link wrote, by the name that the command line gives it.
@@ -361,11 +372,11 @@ impl VerifiedLink<'_> {
                 ),
             };
             return Verdict {
-                word,
-                text,
                 differences,
+                ..Verdict::not_compared(word, text)
             };
         }
+        let modules = report["modules"].as_u64().unwrap_or(0);
         let mut text = counts(&report);
         if differences.is_empty() {
             let _ = match plain.files.len() {
@@ -376,6 +387,8 @@ impl VerifiedLink<'_> {
                 word: EQUAL,
                 text,
                 differences,
+                compared: true,
+                modules,
             };
         }
         if output_differs {
@@ -385,6 +398,8 @@ impl VerifiedLink<'_> {
             word: DIFFERS,
             text,
             differences,
+            compared: true,
+            modules,
         }
     }
 

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 /// one; and nobody else can write to it, or it is an error. What is in it lasts until the machine is started
 /// again, or until a clean-up of `/tmp`.
 pub fn user_dir() -> io::Result<PathBuf> {
-    let user = nix::unistd::geteuid().as_raw();
+    // SAFETY: no memory is involved, and it cannot fail.
+    let user = unsafe { libc::geteuid() };
     let run = PathBuf::from(format!("/run/user/{user}"));
     let dir = if fs::symlink_metadata(&run).is_ok_and(|m| m.is_dir() && m.uid() == user) {
         run.join("ldwrap")
