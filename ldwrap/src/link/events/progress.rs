@@ -142,6 +142,7 @@ impl Progress {
         }
         let prefix = match self.terminal.as_ref().map_or(0, |t| t.others) {
             0 => self.name.clone(),
+            1 => format!("{} (+1 link)", self.name),
             others => format!("{} (+{others} links)", self.name),
         };
         lock(&self.line.0).width = width().unwrap_or(WIDTH).max(20) - 1;
