@@ -30,7 +30,7 @@ use shim::report::Report;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Instant;
@@ -202,6 +202,11 @@ fn jobs_place(
     major: u32,
 ) -> Result<Option<JobsPlace>, Failure> {
     let config = request.config;
+    if let Some(dir) = &config.objects {
+        eligibility::jobs(request.args, cmd, major, config, request.bitcode)
+            .map_err(Failure::Declined)?;
+        return Ok(Some(JobsPlace::Made(dir.clone())));
+    }
     let place = match config.executor() {
         Executor::Local => return Ok(None),
         Executor::Distributor => {
@@ -225,6 +230,8 @@ enum JobsPlace {
     Here,
     /// On a server.
     Server(Box<ServerSettings>),
+    /// They have been done, and their objects are in this directory.
+    Made(PathBuf),
 }
 
 /// Links beside a thread that makes jobs and has them done elsewhere.
@@ -235,7 +242,9 @@ fn link_with_jobs(
     options: CodeOptions,
 ) -> Result<Outcome, NotWatched> {
     let (patience, jobs) = match place {
-        JobsPlace::Here => (None, default_jobs(request.config, Some(link.cmd))),
+        JobsPlace::Here | JobsPlace::Made(_) => {
+            (None, default_jobs(request.config, Some(link.cmd)))
+        }
         JobsPlace::Server(server) => (
             (!server.fallback_only).then_some(SERVER_PATIENCE),
             server.jobs,
@@ -245,7 +254,8 @@ fn link_with_jobs(
     let exchange = Exchange::new(patience).map_err(|e| format!("no event descriptor: {e}"))?;
     let by_order = AttributionRule::of(link.major) == AttributionRule::ByTaskOrder;
     // What was linked here before is mostly in the cache.
-    if by_order || (remote && link.history.is_none_or(|history| history.read().is_none())) {
+    let made = matches!(place, JobsPlace::Made(_));
+    if by_order || made || (remote && link.history.is_none_or(|history| history.read().is_none())) {
         exchange.want_jobs(true);
     }
     std::thread::scope(|scope| {
@@ -287,7 +297,7 @@ fn make_jobs(
 ) -> Result<JobsSummary, Failure> {
     let Request { args, config, .. } = *request;
     let reached = match place {
-        JobsPlace::Here => None,
+        JobsPlace::Here | JobsPlace::Made(_) => None,
         JobsPlace::Server(settings) if settings.fallback_only => Some(Server::later()),
         JobsPlace::Server(settings) => {
             // lld is not started before there is an index where lookups are known by their order.
@@ -309,23 +319,21 @@ fn make_jobs(
             });
         }
     };
-    let mut toolchain =
-        Toolchain::find(request.real, config).map_err(|e| Failure::Failed(e.to_string()))?;
+    let toolchain = tested_toolchain(request.real, config, default_jobs(config, None))?;
     // Now that the release is known, its own grammar.
     let cmd = &CommandLine::parse_for(args, Some(toolchain.major))
         .map_err(|e| Failure::Declined(e.to_string()))?;
     eligibility::release(cmd)?;
     let threads = default_jobs(config, Some(cmd));
-    if !toolchain.self_tested {
-        selftest::run(&toolchain, threads)?;
-        toolchain.record_self_test();
-    }
-    let server = match place {
-        JobsPlace::Server(server) => Some((
-            server.as_ref(),
-            Arc::new(store(&toolchain, config, server)?),
-        )),
-        JobsPlace::Here => None,
+    let (settings, keys) = match place {
+        JobsPlace::Here => (None, None),
+        JobsPlace::Server(server) => (Some(&**server), Some(store(&toolchain, config, server)?)),
+        JobsPlace::Made(_) => (None, Some(store_of_phases(&toolchain, config)?)),
+    };
+    let keys = keys.map(Arc::new);
+    let objects = match place {
+        JobsPlace::Made(dir) => keys.as_ref().map(|keys| (dir.as_path(), keys)),
+        JobsPlace::Here | JobsPlace::Server(_) => None,
     };
     let supplied = jobs_thread::make_jobs(
         &JobsRequest {
@@ -334,17 +342,33 @@ fn make_jobs(
             cmd,
             toolchain: &toolchain,
             threads,
-            remote: server.as_ref().map(|(settings, store)| (*settings, store)),
+            remote: settings.zip(keys.as_ref()),
+            objects,
             save_objects: config.save_objects.as_deref(),
             max_failures: jobs_thread::MAX_FAILURES,
         },
         reached,
         exchange,
     )?;
-    if let Some((_, store)) = server {
-        store.finish_link();
+    if let Some(keys) = keys {
+        keys.finish_link();
     }
     Ok(supplied)
+}
+
+/// lld and its clang, known to make the same code.
+pub(crate) fn tested_toolchain(
+    real: &Path,
+    config: &Config,
+    threads: usize,
+) -> Result<Toolchain, Failure> {
+    let mut toolchain =
+        Toolchain::find(real, config).map_err(|e| Failure::Failed(e.to_string()))?;
+    if !toolchain.self_tested {
+        selftest::run(&toolchain, threads)?;
+        toolchain.record_self_test();
+    }
+    Ok(toolchain)
 }
 
 /// Whether lld would colour its messages if it wrote to our stderr: it would if that is a terminal
@@ -396,6 +420,15 @@ fn report_forward(config: &Config, output: &str, reason: &str, start: Instant) {
             ..Report::default()
         },
     );
+}
+
+/// The same with keys of the phases as commands: where the compiler is makes no difference to them.
+pub(crate) fn store_of_phases(toolchain: &Toolchain, config: &Config) -> Result<Store, Failure> {
+    let settings = ServerSettings {
+        clang: Some("clang".into()),
+        ..ServerSettings::default()
+    };
+    store(toolchain, config, &settings)
 }
 
 /// The compiler as keys have it, and the cache.

@@ -6,7 +6,7 @@
 //! second time split. What was found is left in a directory, and shown at the end: build systems show
 //! a linker's own words or don't.
 
-use crate::app::explain;
+use crate::app::{explain, reach};
 use crate::sys::process::{self, Role, Running};
 use serde_json::{Value, json};
 use shim::cmdline::CommandLine;
@@ -19,8 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -33,39 +32,12 @@ const MAX_OBJECTS: usize = 5;
 /// command succeeded. With `keep`, files that differ are kept there.
 pub fn command(command: &[OsString], keep: Option<&Path>, config: &Config) -> Result<bool, String> {
     let (program, args) = command.split_first().ok_or("no command to verify")?;
-    let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
     process::watch_signals().map_err(|e| format!("signals: {e}"))?;
     let done = process::with_scratch(|scratch| -> io::Result<_> {
-        let (bin, found) = (scratch.file("bin"), scratch.file("found"));
-        fs::create_dir(&bin)?;
+        let found = scratch.file("found");
         fs::create_dir(&found)?;
-        symlink(&exe, bin.join("ld.lld"))?;
-        for major in shim::lld::MAJORS {
-            symlink(&exe, bin.join(format!("ld.lld-{major}")))?;
-        }
-        let mut run = if is_linker(program) {
-            let mut run = Command::new(&exe);
-            run.arg0(program);
-            // A path names the linker that is meant, unless that is ourselves.
-            let real = Path::new(program);
-            if config.real_lld.is_none()
-                && program.as_bytes().contains(&b'/')
-                && !shim::lld::is_ours(real)
-            {
-                run.env("LDWRAP_REAL_LLD", real);
-            }
-            run
-        } else {
-            Command::new(program)
-        };
+        let mut run = reach::through_ldwrap(program, &scratch.file("bin"), config)?;
         run.args(args).env(VERIFY, &found);
-        // clang and gcc look there first (docs/lld.md, "Finding the linker"); others in PATH.
-        for name in ["COMPILER_PATH", "PATH"] {
-            let others = std::env::var_os(name).unwrap_or_default();
-            let all = std::iter::once(bin.clone()).chain(std::env::split_paths(&others));
-            let all = all.filter(|dir| !dir.as_os_str().is_empty());
-            run.env(name, std::env::join_paths(all).map_err(io::Error::other)?);
-        }
         process::prepare(&mut run);
         let child = run.spawn().map_err(|e| {
             io::Error::new(
@@ -98,13 +70,6 @@ fn counts(report: &Value) -> String {
 
 /// Where links leave files that differ, below the directory for findings.
 const KEPT: &str = "kept";
-
-/// Whether a program is a linker, by its name.
-fn is_linker(program: &OsStr) -> bool {
-    let name = Path::new(program).file_name().unwrap_or(program);
-    let name = name.as_bytes();
-    name == b"ldwrap" || name == b"ld.lld" || name.starts_with(b"ld.lld-")
-}
 
 fn read_findings(dir: &Path) -> io::Result<Vec<Value>> {
     let mut findings = BTreeMap::new();
@@ -555,16 +520,6 @@ fn is_time_trace(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn linkers_are_known_by_name() {
-        for name in ["ld.lld", "ld.lld-19", "/usr/bin/ld.lld-22", "/x/ldwrap"] {
-            assert!(is_linker(OsStr::new(name)), "{name}");
-        }
-        for name in ["clang", "make", "ld", "/usr/bin/gcc", ""] {
-            assert!(!is_linker(OsStr::new(name)), "{name}");
-        }
-    }
 
     #[test]
     fn only_written_files_are_taken() {

@@ -8,15 +8,17 @@ use super::failure::Failure;
 use super::invocation::Invocation;
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A module as lld names it: a path, or `ARCHIVE(MEMBER at OFFSET)` (docs/lld.md, "Identifiers").
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModuleIdentifier(OsString);
 
 impl ModuleIdentifier {
@@ -63,6 +65,8 @@ pub struct Index {
     pub modules: Vec<IndexedModule>,
     /// Modules that take part as regular LTO only.
     pub regular_lto: Vec<ModuleIdentifier>,
+    /// Lazy modules that stay out, as far as their names can be told.
+    pub left_out: Vec<ModuleIdentifier>,
 }
 
 impl Index {
@@ -103,22 +107,30 @@ impl Index {
             let shard = read_shard(lld, &identifier)?;
             modules.push(IndexedModule { identifier, shard });
         }
-        let regular_lto = regular_lto_modules(lld.scratch)
+        let (regular_lto, left_out) = other_modules(lld.scratch, &modules)
             .map_err(|e| Failure::Failed(format!("reading the index phase's directory: {e}")))?;
         Ok(Self {
             modules,
             regular_lto,
+            left_out,
         })
     }
 }
 
-/// Finds modules of the link that are not in the index: in a shard's place they have an empty file. Lazy
-/// ones that stay out have a shard that says so (`BitcodeCompiler::compile`, lld/ELF/LTO.cpp).
+/// Finds modules of the link that are not in the index: those of regular LTO have an empty file in a shard's place,
+/// and lazy ones that stay out a shard that says so (`BitcodeCompiler::compile`, lld/ELF/LTO.cpp).
 ///
 /// Only the path of that file is left of the identifier, so an absolute one is told from a relative
-/// one by what exists.
-fn regular_lto_modules(scratch: &Scratch) -> io::Result<Vec<ModuleIdentifier>> {
-    let mut found = Vec::new();
+/// one by what exists. Where that does not tell, it is an error for regular LTO, whose summaries count.
+fn other_modules(
+    scratch: &Scratch,
+    taken: &[IndexedModule],
+) -> io::Result<(Vec<ModuleIdentifier>, Vec<ModuleIdentifier>)> {
+    // By inode: one file has many names (./a.o).
+    let inode = |m: &Metadata| (m.dev(), m.ino());
+    let shard = |m: &IndexedModule| Ok(inode(&fs::metadata(shard_path(scratch, &m.identifier))?));
+    let taken: HashSet<(u64, u64)> = taken.iter().map(shard).collect::<io::Result<_>>()?;
+    let (mut regular_lto, mut left_out) = (Vec::new(), Vec::new());
     let mut dirs = vec![scratch.index_root()];
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir)? {
@@ -131,35 +143,48 @@ fn regular_lto_modules(scratch: &Scratch) -> io::Result<Vec<ModuleIdentifier>> {
             let Some(module) = path.as_os_str().as_bytes().strip_suffix(b".thinlto.bc") else {
                 continue;
             };
-            if entry.metadata()?.len() == 0 {
-                let relative = scratch.identifier_of(Path::new(OsStr::from_bytes(module)));
-                let absolute = Path::new("/").join(&relative);
-                let exists = |p: &Path| shim::archive::locate(p.as_os_str()).is_ok();
-                let id = match (exists(&relative), exists(&absolute)) {
-                    (true, false) => relative,
-                    (false, true) => absolute,
-                    _ => {
-                        return Err(io::Error::other(format!(
-                            "cannot tell which file {} is",
-                            relative.display()
-                        )));
-                    }
-                };
-                found.push(ModuleIdentifier(id.into_os_string()));
+            let relative = scratch.identifier_of(Path::new(OsStr::from_bytes(module)));
+            let absolute = Path::new("/").join(&relative);
+            let [relative, absolute] =
+                [relative, absolute].map(|path| ModuleIdentifier(path.into_os_string()));
+            let metadata = entry.metadata()?;
+            let is_lazy = metadata.len() > 0;
+            if taken.contains(&inode(&metadata)) {
+                continue;
+            }
+            let exists = |id: &ModuleIdentifier| shim::archive::locate(id.as_os_str()).is_ok();
+            let id = match (exists(&relative), exists(&absolute)) {
+                (true, false) => relative,
+                (false, true) => absolute,
+                _ if is_lazy => continue,
+                _ => {
+                    let why = format!("cannot tell which file {relative} is");
+                    return Err(io::Error::other(why));
+                }
+            };
+            match is_lazy {
+                true => left_out.push(id),
+                false => regular_lto.push(id),
             }
         }
     }
-    Ok(found)
+    left_out.sort();
+    Ok((regular_lto, left_out))
 }
 
 fn read_shard(lld: &Invocation<'_>, identifier: &ModuleIdentifier) -> Result<Vec<u8>, Failure> {
-    let mut path = lld.scratch.index().as_os_str().to_owned();
-    path.push("/");
-    path.push(identifier.as_os_str());
-    path.push(".thinlto.bc");
-    fs::read(PathBuf::from(&path)).map_err(|e| {
+    fs::read(shard_path(lld.scratch, identifier)).map_err(|e| {
         Failure::Failed(format!(
             "the index phase left no shard for {identifier}: {e}"
         ))
     })
+}
+
+/// Where the index phase has written a module's shard.
+fn shard_path(scratch: &Scratch, identifier: &ModuleIdentifier) -> PathBuf {
+    let mut path = scratch.index().as_os_str().to_owned();
+    path.push("/");
+    path.push(identifier.as_os_str());
+    path.push(".thinlto.bc");
+    path.into()
 }

@@ -132,6 +132,7 @@ fn split(toolchain: &Toolchain, jobs: usize, args: &[OsString]) -> Result<LinkOu
         toolchain,
         threads: jobs,
         remote: None,
+        objects: None,
         save_objects: None,
         max_failures: 0,
     };
