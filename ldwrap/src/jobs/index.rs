@@ -65,8 +65,6 @@ pub struct Index {
     pub modules: Vec<IndexedModule>,
     /// Modules that take part as regular LTO only.
     pub regular_lto: Vec<ModuleIdentifier>,
-    /// Lazy modules that stay out, as far as their names can be told.
-    pub left_out: Vec<ModuleIdentifier>,
 }
 
 impl Index {
@@ -107,69 +105,86 @@ impl Index {
             let shard = read_shard(lld, &identifier)?;
             modules.push(IndexedModule { identifier, shard });
         }
-        let (regular_lto, left_out) = other_modules(lld.scratch, &modules)
+        let regular_lto = regular_lto_modules(lld.scratch)
             .map_err(|e| Failure::Failed(format!("reading the index phase's directory: {e}")))?;
         Ok(Self {
             modules,
             regular_lto,
-            left_out,
         })
+    }
+
+    /// Lazy modules that stay out of the link, sorted, as far as it can be told which files they are.
+    pub fn left_out(&self, scratch: &Scratch) -> io::Result<Vec<ModuleIdentifier>> {
+        // By inode: one file has many names (./a.o).
+        let inode = |m: &Metadata| (m.dev(), m.ino());
+        let shard = |m: &IndexedModule| {
+            let metadata = fs::metadata(shard_path(scratch, &m.identifier))?;
+            Ok(inode(&metadata))
+        };
+        let taken: io::Result<HashSet<_>> = self.modules.iter().map(shard).collect();
+        let taken = taken?;
+        let lazy =
+            |file: &ShardFile| file.metadata.len() > 0 && !taken.contains(&inode(&file.metadata));
+        let files = ShardFile::all(scratch)?.into_iter().filter(lazy);
+        let mut found: Vec<_> = files.filter_map(|file| file.identifier().ok()).collect();
+        found.sort();
+        Ok(found)
     }
 }
 
-/// Finds modules of the link that are not in the index: those of regular LTO have an empty file in a shard's place,
-/// and lazy ones that stay out a shard that says so (`BitcodeCompiler::compile`, lld/ELF/LTO.cpp).
-///
-/// Only the path of that file is left of the identifier, so an absolute one is told from a relative
-/// one by what exists. Where that does not tell, it is an error for regular LTO, whose summaries count.
-fn other_modules(
-    scratch: &Scratch,
-    taken: &[IndexedModule],
-) -> io::Result<(Vec<ModuleIdentifier>, Vec<ModuleIdentifier>)> {
-    // By inode: one file has many names (./a.o).
-    let inode = |m: &Metadata| (m.dev(), m.ino());
-    let shard = |m: &IndexedModule| Ok(inode(&fs::metadata(shard_path(scratch, &m.identifier))?));
-    let taken: HashSet<(u64, u64)> = taken.iter().map(shard).collect::<io::Result<_>>()?;
-    let (mut regular_lto, mut left_out) = (Vec::new(), Vec::new());
-    let mut dirs = vec![scratch.index_root()];
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            let path = entry.path();
-            if entry.file_type()?.is_dir() {
-                dirs.push(path);
-                continue;
-            }
-            let Some(module) = path.as_os_str().as_bytes().strip_suffix(b".thinlto.bc") else {
-                continue;
-            };
-            let relative = scratch.identifier_of(Path::new(OsStr::from_bytes(module)));
-            let absolute = Path::new("/").join(&relative);
-            let [relative, absolute] =
-                [relative, absolute].map(|path| ModuleIdentifier(path.into_os_string()));
-            let metadata = entry.metadata()?;
-            let is_lazy = metadata.len() > 0;
-            if taken.contains(&inode(&metadata)) {
-                continue;
-            }
-            let exists = |id: &ModuleIdentifier| shim::archive::locate(id.as_os_str()).is_ok();
-            let id = match (exists(&relative), exists(&absolute)) {
-                (true, false) => relative,
-                (false, true) => absolute,
-                _ if is_lazy => continue,
-                _ => {
-                    let why = format!("cannot tell which file {relative} is");
-                    return Err(io::Error::other(why));
+/// A module's file in the index phase's directory: what is left there of its identifier, and the file itself.
+struct ShardFile {
+    relative: PathBuf,
+    metadata: Metadata,
+}
+
+impl ShardFile {
+    /// All that the index phase has written.
+    fn all(scratch: &Scratch) -> io::Result<Vec<Self>> {
+        let mut found = Vec::new();
+        let mut dirs = vec![scratch.index_root()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(&dir)? {
+                let entry = entry?;
+                let path = entry.path();
+                if entry.file_type()?.is_dir() {
+                    dirs.push(path);
+                    continue;
                 }
-            };
-            match is_lazy {
-                true => left_out.push(id),
-                false => regular_lto.push(id),
+                let module = path.as_os_str().as_bytes().strip_suffix(b".thinlto.bc");
+                if let Some(module) = module {
+                    found.push(Self {
+                        relative: scratch.identifier_of(Path::new(OsStr::from_bytes(module))),
+                        metadata: entry.metadata()?,
+                    });
+                }
             }
         }
+        Ok(found)
     }
-    left_out.sort();
-    Ok((regular_lto, left_out))
+
+    /// The module. An absolute path is told from a relative one by what exists; an error says that this does not tell.
+    fn identifier(self) -> io::Result<ModuleIdentifier> {
+        let Self { relative, .. } = self;
+        let absolute = Path::new("/").join(&relative);
+        let exists = |p: &Path| shim::archive::locate(p.as_os_str()).is_ok();
+        match (exists(&relative), exists(&absolute)) {
+            (true, false) => Ok(ModuleIdentifier(relative.into_os_string())),
+            (false, true) => Ok(ModuleIdentifier(absolute.into_os_string())),
+            _ => Err(io::Error::other(format!(
+                "cannot tell which file {} is",
+                relative.display()
+            ))),
+        }
+    }
+}
+
+/// Modules that take part as regular LTO only: in a shard's place they have an empty file. Lazy ones that stay out have
+/// a shard that says so (`BitcodeCompiler::compile`, lld/ELF/LTO.cpp).
+fn regular_lto_modules(scratch: &Scratch) -> io::Result<Vec<ModuleIdentifier>> {
+    let files = ShardFile::all(scratch)?.into_iter();
+    let empty = files.filter(|file| file.metadata.len() == 0);
+    empty.map(ShardFile::identifier).collect()
 }
 
 fn read_shard(lld: &Invocation<'_>, identifier: &ModuleIdentifier) -> Result<Vec<u8>, Failure> {

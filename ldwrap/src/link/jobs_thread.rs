@@ -248,7 +248,7 @@ impl JobsRequest<'_> {
         index: &Index,
     ) -> Result<Arc<dyn Executor>, Failure> {
         if let Some((dir, store)) = self.objects {
-            let names = module_names(&index.modules, &index.left_out);
+            let names = module_names(&index.modules, &[]);
             let names = names.map_err(Failure::Declined)?;
             let objects = ObjectDir::new(dir, names, store.clone(), scratch.clone(), self.threads);
             return Ok(Arc::new(objects));

@@ -193,8 +193,11 @@ fn describe_backends(
         save_objects: None,
         max_failures: jobs_thread::MAX_FAILURES,
     };
-    let indexed =
-        |index: &Index| module_names(&index.modules, &index.left_out).map_err(Failure::Declined);
+    let indexed = |index: &Index| {
+        let left_out = index.left_out(scratch);
+        let left_out = left_out.map_err(|e| Failure::Failed(e.to_string()))?;
+        module_names(&index.modules, &left_out).map_err(Failure::Declined)
+    };
     let backends = jobs.with_jobs(scratch, indexed, &|| false, |names, planned| {
         let writer = Writer {
             dir: request.dir,
