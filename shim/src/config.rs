@@ -168,6 +168,8 @@ pub struct Config {
     pub verify: Option<PathBuf>,
     /// See [`crate::settings::DOCTOR`].
     pub doctor: Option<PathBuf>,
+    /// See [`crate::settings::OBJECTS`].
+    pub objects: Option<PathBuf>,
     /// What of the above was set, in the order in which it was taken: the last of a setting holds.
     pub given: Vec<Given>,
     /// What was set and could not be understood, as sentences for the user.
@@ -198,6 +200,7 @@ impl Default for Config {
             server: ServerSettings::default(),
             verify: None,
             doctor: None,
+            objects: None,
             given: Vec::new(),
             complaints: Vec::new(),
             server_trouble: None,

@@ -5,7 +5,7 @@
 //! report and the log tell, and a terminal.
 
 use crate::config::{Config, Executor, Given, Origin};
-use crate::settings::{CONFIG, DOCTOR, OTHERS, SETTINGS, Setting, Topic, VERIFY, nearest};
+use crate::settings::{CONFIG, DOCTOR, OBJECTS, OTHERS, SETTINGS, Setting, Topic, VERIFY, nearest};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -109,6 +109,7 @@ impl Reader {
             Some(setting) => self.take(setting, value, Origin::Environment),
             None if shown == VERIFY => self.config.verify = Some(value.into()),
             None if shown == DOCTOR => self.config.doctor = Some(value.into()),
+            None if shown == OBJECTS => self.config.objects = Some(value.into()),
             None if shown == CONFIG || OTHERS.iter().any(|other| shown.starts_with(other)) => {}
             None => {
                 let known = SETTINGS.iter().map(|setting| setting.name);

@@ -47,6 +47,8 @@ pub const VERIFY: &str = "LDWRAP_VERIFY";
 /// A file for the answer of the linker that a command reaches: set by `ldwrap doctor` for the command that it runs, and
 /// by nobody else.
 pub const DOCTOR: &str = "LDWRAP_DOCTOR";
+/// A directory of objects that `ldwrap backend` has made: set by `ldwrap final` for the link that it runs, and by nobody else.
+pub const OBJECTS: &str = "LDWRAP_OBJECTS";
 /// How often a script in the place of lld has led back to us; set by ourselves ([`crate::lld::depth_for`]).
 pub const DEPTH: &str = "LDWRAP_DEPTH";
 /// How often scripts in the place of a compiler have been run; set by ourselves ([`crate::compiler::exec`]).

@@ -1,6 +1,9 @@
 //! `ldwrap` as our tool: which arguments are ours, and the subcommands.
 
 use crate::app::cache::CacheCommand;
+use crate::app::phases::graph::Format;
+use crate::app::phases::index::{self, NoIndex};
+use crate::app::phases::{backend, final_link};
 use crate::app::{
     cache, compilers, distribute, doctor, manual, report, run, settings, stats, verify,
 };
@@ -120,6 +123,47 @@ enum Command {
         /// The file in which lld describes the backends
         file: PathBuf,
     },
+    /// The first phase of a ThinLTO link by commands: make the thin link, and describe each backend
+    ///
+    /// For build systems that run backends themselves. LINK is a link's own command, a compiler's or a linker's; nothing is
+    /// linked. DIR gets, for each module, MODULE.json (which 'ldwrap backend' takes), its part of the index, and the list of
+    /// modules that it imports from; a file whose content stays is not touched. All three commands run in one directory.
+    Index {
+        /// Where to put what backends need
+        #[arg(long, short, value_name = "DIR")]
+        dir: PathBuf,
+        /// Write the backends and the last step as rules, or as a graph
+        #[arg(long, value_enum, value_name = "FORMAT", requires = "output")]
+        emit: Option<Format>,
+        /// The file for that
+        #[arg(long, short, value_name = "FILE", requires = "emit")]
+        output: Option<PathBuf>,
+        /// The link (clang -o app *.o, ld.lld @args)
+        #[arg(required = true, last = true, allow_hyphen_values = true)]
+        link: Vec<OsString>,
+    },
+    /// The second phase: compile one module, as 'ldwrap index' has described it
+    ///
+    /// The object is written whole or not at all. It is an empty file where lld has to compile the module itself.
+    Backend {
+        /// A file MODULE.json of 'ldwrap index'
+        description: PathBuf,
+        /// The object, instead of MODULE beside the description; what it was made from is in FILE.object-key
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// The third phase: link, with the objects of 'ldwrap backend'
+    ///
+    /// Runs LINK through ldwrap. The file is the one that lld alone would write: an object that is missing, or was made from
+    /// something else than the link has now, lld makes itself. The exit status is the link's.
+    Final {
+        /// Where the objects are
+        #[arg(long, short, value_name = "DIR")]
+        dir: PathBuf,
+        /// The link that 'ldwrap index' was given
+        #[arg(required = true, last = true, allow_hyphen_values = true)]
+        link: Vec<OsString>,
+    },
     /// Explain a command, a setting (such as jobs), or all settings
     Help {
         /// The command or setting; 'settings' for all of them
@@ -175,6 +219,31 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
         Command::Report(options) => report::run(&options, config),
         Command::Distribute { file } => return Some(distribute::run(&file, config)),
         Command::Stats { json, zero } => stats::run(json, zero, config),
+        Command::Index {
+            dir,
+            emit,
+            output,
+            link,
+        } => {
+            let request = index::Request {
+                dir: &dir,
+                emit: emit.zip(output.as_deref()),
+                link: &link,
+            };
+            match index::run(&request, config) {
+                Ok(()) => Ok(()),
+                Err(NoIndex::Lld(status)) => signals::end_as(status),
+                Err(NoIndex::Failed(why)) => Err(why),
+            }
+        }
+        Command::Backend {
+            description,
+            output,
+        } => backend::run(&description, output.as_deref()),
+        Command::Final { dir, link } => match final_link::run(&dir, &link, config) {
+            Ok(status) => signals::end_as(status),
+            Err(why) => Err(why),
+        },
         Command::Help { topic } => help(&topic),
         Command::Document { part } => manual::print(part, &Cli::command()),
         Command::Verify {

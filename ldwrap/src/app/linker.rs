@@ -31,7 +31,7 @@ use shim::report::Report;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::thread::Builder;
@@ -276,6 +276,11 @@ fn jobs_place(
     major: u32,
 ) -> Result<Option<Place>, Failure> {
     let config = request.config;
+    if let Some(dir) = &config.objects {
+        eligibility::jobs(request.args, cmd, major, config, request.bitcode)
+            .map_err(Failure::Declined)?;
+        return Ok(Some(Place::Made(dir.clone())));
+    }
     let place = match config.executor() {
         Executor::Local => return Ok(None),
         Executor::Distributor => {
@@ -302,6 +307,8 @@ enum Place {
     Server(Box<ServerSettings>),
     /// By a program with its first arguments.
     Distributor(Vec<OsString>),
+    /// They have been done, and their objects are in this directory.
+    Made(PathBuf),
 }
 
 /// Links beside a thread that makes jobs and has them done elsewhere.
@@ -313,7 +320,7 @@ fn link_with_jobs(
     mut events: Events,
 ) -> Result<Outcome, NotWatched> {
     let (patience, jobs) = match place {
-        Place::Here => (None, default_jobs(request.config, Some(link.cmd))),
+        Place::Here | Place::Made(_) => (None, default_jobs(request.config, Some(link.cmd))),
         Place::Server(server) => (
             (!server.fallback_only).then_some(SERVER_PATIENCE),
             server.jobs,
@@ -324,7 +331,8 @@ fn link_with_jobs(
     let exchange = Exchange::new(patience).map_err(|e| format!("no event descriptor: {e}"))?;
     let by_order = AttributionRule::of(link.major) == AttributionRule::ByTaskOrder;
     // What was linked here before is mostly in the cache.
-    if by_order || (remote && link.history.is_none_or(|history| history.read().is_none())) {
+    let made = matches!(place, Place::Made(_));
+    if by_order || made || (remote && link.history.is_none_or(|history| history.read().is_none())) {
         exchange.want_jobs(true);
     }
     std::thread::scope(|scope| {
@@ -372,7 +380,7 @@ fn make_jobs(
 ) -> Result<JobsSummary, Failure> {
     let Request { args, config, .. } = *request;
     let reached = match place {
-        Place::Here | Place::Distributor(_) => None,
+        Place::Here | Place::Distributor(_) | Place::Made(_) => None,
         Place::Server(settings) if settings.fallback_only => Some(Server::later()),
         Place::Server(settings) => {
             // lld is not started before there is an index where lookups are known by their order.
@@ -394,17 +402,12 @@ fn make_jobs(
             });
         }
     };
-    let mut toolchain =
-        Toolchain::find(request.real, config).map_err(|e| Failure::Failed(e.to_string()))?;
+    let toolchain = tested_toolchain(request.real, config, default_jobs(config, None))?;
     // Now that the release is known, its own grammar.
     let cmd = &CommandLine::parse_for(args, Some(toolchain.major))
         .map_err(|e| Failure::Declined(e.to_string()))?;
     eligibility::release(cmd)?;
     let threads = default_jobs(config, Some(cmd));
-    if !toolchain.self_tested {
-        selftest::run(&toolchain, threads)?;
-        toolchain.record_self_test();
-    }
     let store = match place {
         Place::Here => None,
         Place::Server(server) => Some(store(&toolchain, config, server)?),
@@ -416,6 +419,7 @@ fn make_jobs(
             };
             Some(store(&toolchain, config, &named)?)
         }
+        Place::Made(_) => Some(store_of_phases(&toolchain, config)?),
     };
     let store = store.map(Arc::new);
     let supplied = jobs_thread::make_jobs(
@@ -430,6 +434,7 @@ fn make_jobs(
                 (Place::Distributor(command), Some(store)) => {
                     JobsPlace::Distributor(command, store)
                 }
+                (Place::Made(dir), Some(store)) => JobsPlace::Made(dir, store),
                 _ => JobsPlace::Clang,
             },
             save_objects: config.save_objects.as_deref(),
@@ -442,6 +447,21 @@ fn make_jobs(
         store.finish_link();
     }
     Ok(supplied)
+}
+
+/// lld and its clang, known to make the same code.
+pub(crate) fn tested_toolchain(
+    real: &Path,
+    config: &Config,
+    threads: usize,
+) -> Result<Toolchain, Failure> {
+    let mut toolchain =
+        Toolchain::find(real, config).map_err(|e| Failure::Failed(e.to_string()))?;
+    if !toolchain.self_tested {
+        selftest::run(&toolchain, threads)?;
+        toolchain.record_self_test();
+    }
+    Ok(toolchain)
 }
 
 /// Whether lld would colour its messages if it wrote to our stderr: it would if that is a terminal
@@ -493,6 +513,15 @@ fn report_forward(config: &Config, output: &str, reason: &str, start: Instant) {
             ..Report::default()
         },
     );
+}
+
+/// The same with keys of the phases as commands: where the compiler is makes no difference to them.
+pub(crate) fn store_of_phases(toolchain: &Toolchain, config: &Config) -> Result<Store, Failure> {
+    let settings = ServerSettings {
+        clang: Some("clang".into()),
+        ..ServerSettings::default()
+    };
+    store(toolchain, config, &settings)
 }
 
 /// The compiler as keys have it, and the cache.

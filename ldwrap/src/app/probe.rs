@@ -24,6 +24,10 @@ pub(crate) const SHOW_VERSION: &str = "--version";
 pub(crate) struct Answer {
     /// The real lld; an error says where it was looked for.
     pub(crate) real: Result<PathBuf, String>,
+    /// `argv[0]` as it came.
+    pub(crate) argv0: OsString,
+    /// The rest, without what the doctor has added; response files of drivers are gone when they end.
+    pub(crate) args: Vec<OsString>,
     /// Bytes of bitcode, as far as they were counted; an error says why the link is lld's alone.
     pub(crate) bitcode: Result<u64, String>,
     /// Why no jobs are made of it, if the settings ask for jobs.
@@ -38,7 +42,10 @@ pub(crate) fn answer(argv0: &OsStr, args: &[OsString], config: &Config, file: &P
         Ok(real) => plan(&args, real, config),
         Err(_) => (Err(String::new()), None),
     };
+    let expanded = shim::response::expand(&args, Quoting::Gnu);
     let answer = Answer {
+        argv0: argv0.to_owned(),
+        args: expanded.unwrap_or(args),
         real: real.map_err(|e| e.to_string()),
         bitcode,
         no_jobs,
@@ -107,6 +114,8 @@ impl Answer {
         json!({
             // A path is bytes.
             "real": self.real.as_ref().ok().map(|p| p.as_os_str().as_bytes()),
+            "argv0": self.argv0.as_bytes(),
+            "args": self.args.iter().map(|arg| arg.as_bytes()).collect::<Vec<_>>(),
             "no_lld": self.real.as_ref().err(),
             "bitcode": self.bitcode.as_ref().ok(),
             "reason": self.bitcode.as_ref().err(),
@@ -116,20 +125,24 @@ impl Answer {
 
     fn from_json(value: &Value) -> Option<Self> {
         let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-        let real = match value.get("real").and_then(Value::as_array) {
-            Some(bytes) => {
-                let byte = |b: &Value| b.as_u64().and_then(|b| u8::try_from(b).ok());
-                let bytes: Option<Vec<u8>> = bytes.iter().map(byte).collect();
-                Ok(PathBuf::from(OsString::from_vec(bytes?)))
-            }
+        let bytes = |value: &Value| {
+            let byte = |b: &Value| b.as_u64().and_then(|b| u8::try_from(b).ok());
+            let bytes: Option<Vec<u8>> = value.as_array()?.iter().map(byte).collect();
+            bytes.map(OsString::from_vec)
+        };
+        let real = match value.get("real").filter(|real| !real.is_null()) {
+            Some(real) => Ok(PathBuf::from(bytes(real)?)),
             None => Err(text("no_lld")?),
         };
+        let args = value.get("args")?.as_array()?.iter();
         let bitcode = match value.get("bitcode").and_then(Value::as_u64) {
             Some(bytes) => Ok(bytes),
             None => Err(text("reason")?),
         };
         Some(Self {
             real,
+            argv0: bytes(value.get("argv0")?)?,
+            args: args.map(bytes).collect::<Option<_>>()?,
             bitcode,
             no_jobs: text("no_jobs"),
         })
@@ -144,11 +157,15 @@ mod tests {
     fn an_answer_is_read_as_it_was_left() {
         let left = Answer {
             real: Ok(OsString::from_vec(b"/a \xff/ld.lld".to_vec()).into()),
+            argv0: "ld.lld".into(),
+            args: vec![OsString::from_vec(b"\xff.o".to_vec()), "".into()],
             bitcode: Ok(7),
             no_jobs: Some("--lto-O0".into()),
         };
         let none = Answer {
             real: Err("tried".into()),
+            argv0: "".into(),
+            args: Vec::new(),
             bitcode: Err("no bitcode".into()),
             no_jobs: None,
         };

@@ -46,6 +46,14 @@ impl Digest {
         })
     }
 
+    /// Reads what [`Digest`] is displayed as, `HASH/SIZE`; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (hash, size) = text.split_once('/')?;
+        let (hash, size) = (unhex(hash)?, size.parse().ok()?);
+        Some(Self { hash, size })
+    }
+
     /// The hash in hexadecimal.
     #[must_use]
     pub fn hex(&self) -> String {

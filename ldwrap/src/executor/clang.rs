@@ -80,40 +80,45 @@ impl Clang {
         self.processes
     }
 
-    /// Compiles a job, in a directory of its own. An error is one line for the log.
+    /// Compiles a job. An error is one line for the log.
     pub(crate) fn compile(&self, job: &Job) -> Result<Outcome, String> {
-        let dir = self.scratch.backend(job.number);
-        create_job_dir(&dir, job).map_err(|e| format!("cannot write in {}: {e}", dir.display()))?;
-        let mut command = Command::new(&self.program);
-        command.args(&job.args).current_dir(&dir);
-        self.scratch.confine(&mut command);
-        let begin = Instant::now();
-        let out = process::output(command, Role::Backend)
-            .map_err(|e| format!("cannot run {}: {e}", self.program.display()))?;
-        let took = begin.elapsed();
-        log::debug!("{} compiled in {} ms", job.identifier, took.as_millis());
-        let messages = String::from_utf8_lossy(&out.stderr);
-        if !out.status.success() {
-            return Err(format!(
-                "{} ended with {}: {}",
-                self.program.display(),
-                out.status,
-                process::first_error_line(&messages)
-            ));
-        }
-        if !messages.is_empty() || !out.stdout.is_empty() {
-            return Ok(Outcome::Diagnosed(messages.into_owned()));
-        }
-        let path = dir.join(OBJECT);
-        match std::fs::metadata(&path) {
-            Ok(m) if m.len() > 0 => Ok(Outcome::Object(FinishedObject {
-                path,
-                source: ObjectSource::Clang,
-                took: Some(took),
-            })),
-            Ok(_) => Err(format!("{} wrote an empty object", self.program.display())),
-            Err(e) => Err(format!("{} wrote no object: {e}", self.program.display())),
-        }
+        compile(&self.program, &self.scratch, job)
+    }
+}
+
+/// Compiles a job with a clang, in a directory of its own. An error is one line.
+pub(crate) fn compile(clang: &Path, scratch: &Scratch, job: &Job) -> Result<Outcome, String> {
+    let dir = scratch.backend(job.number);
+    create_job_dir(&dir, job).map_err(|e| format!("cannot write in {}: {e}", dir.display()))?;
+    let mut command = Command::new(clang);
+    command.args(&job.args).current_dir(&dir);
+    scratch.confine(&mut command);
+    let begin = Instant::now();
+    let out = process::output(command, Role::Backend)
+        .map_err(|e| format!("cannot run {}: {e}", clang.display()))?;
+    let took = begin.elapsed();
+    log::debug!("{} compiled in {} ms", job.identifier, took.as_millis());
+    let messages = String::from_utf8_lossy(&out.stderr);
+    if !out.status.success() {
+        return Err(format!(
+            "{} ended with {}: {}",
+            clang.display(),
+            out.status,
+            process::first_error_line(&messages)
+        ));
+    }
+    if !messages.is_empty() || !out.stdout.is_empty() {
+        return Ok(Outcome::Diagnosed(messages.into_owned()));
+    }
+    let path = dir.join(OBJECT);
+    match std::fs::metadata(&path) {
+        Ok(m) if m.len() > 0 => Ok(Outcome::Object(FinishedObject {
+            path,
+            source: ObjectSource::Clang,
+            took: Some(took),
+        })),
+        Ok(_) => Err(format!("{} wrote an empty object", clang.display())),
+        Err(e) => Err(format!("{} wrote no object: {e}", clang.display())),
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod board;
 pub(crate) mod clang;
 pub(crate) mod distributor;
+pub(crate) mod object_dir;
 pub(crate) mod order;
 pub(crate) mod remote;
 pub(crate) mod tuning;

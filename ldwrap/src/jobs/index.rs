@@ -8,15 +8,17 @@ use super::failure::Failure;
 use super::invocation::Invocation;
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A module as lld names it: a path, or `ARCHIVE(MEMBER at OFFSET)` (docs/lld.md, "Identifiers").
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModuleIdentifier(OsString);
 
 impl ModuleIdentifier {
@@ -110,56 +112,94 @@ impl Index {
             regular_lto,
         })
     }
+
+    /// Lazy modules that stay out of the link, sorted, as far as it can be told which files they are.
+    pub fn left_out(&self, scratch: &Scratch) -> io::Result<Vec<ModuleIdentifier>> {
+        // By inode: one file has many names (./a.o).
+        let inode = |m: &Metadata| (m.dev(), m.ino());
+        let shard = |m: &IndexedModule| {
+            let metadata = fs::metadata(shard_path(scratch, &m.identifier))?;
+            Ok(inode(&metadata))
+        };
+        let taken: io::Result<HashSet<_>> = self.modules.iter().map(shard).collect();
+        let taken = taken?;
+        let lazy =
+            |file: &ShardFile| file.metadata.len() > 0 && !taken.contains(&inode(&file.metadata));
+        let files = ShardFile::all(scratch)?.into_iter().filter(lazy);
+        let mut found: Vec<_> = files.filter_map(|file| file.identifier().ok()).collect();
+        found.sort();
+        Ok(found)
+    }
 }
 
-/// Finds modules of the link that are not in the index: in a shard's place they have an empty file. Lazy
-/// ones that stay out have a shard that says so (`BitcodeCompiler::compile`, lld/ELF/LTO.cpp).
-///
-/// Only the path of that file is left of the identifier, so an absolute one is told from a relative
-/// one by what exists.
-fn regular_lto_modules(scratch: &Scratch) -> io::Result<Vec<ModuleIdentifier>> {
-    let mut found = Vec::new();
-    let mut dirs = vec![scratch.index_root()];
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            let path = entry.path();
-            if entry.file_type()?.is_dir() {
-                dirs.push(path);
-                continue;
-            }
-            let Some(module) = path.as_os_str().as_bytes().strip_suffix(b".thinlto.bc") else {
-                continue;
-            };
-            if entry.metadata()?.len() == 0 {
-                let relative = scratch.identifier_of(Path::new(OsStr::from_bytes(module)));
-                let absolute = Path::new("/").join(&relative);
-                let exists = |p: &Path| shim::archive::locate(p.as_os_str()).is_ok();
-                let id = match (exists(&relative), exists(&absolute)) {
-                    (true, false) => relative,
-                    (false, true) => absolute,
-                    _ => {
-                        return Err(io::Error::other(format!(
-                            "cannot tell which file {} is",
-                            relative.display()
-                        )));
-                    }
-                };
-                found.push(ModuleIdentifier(id.into_os_string()));
+/// A module's file in the index phase's directory: what is left there of its identifier, and the file itself.
+struct ShardFile {
+    relative: PathBuf,
+    metadata: Metadata,
+}
+
+impl ShardFile {
+    /// All that the index phase has written.
+    fn all(scratch: &Scratch) -> io::Result<Vec<Self>> {
+        let mut found = Vec::new();
+        let mut dirs = vec![scratch.index_root()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(&dir)? {
+                let entry = entry?;
+                let path = entry.path();
+                if entry.file_type()?.is_dir() {
+                    dirs.push(path);
+                    continue;
+                }
+                let module = path.as_os_str().as_bytes().strip_suffix(b".thinlto.bc");
+                if let Some(module) = module {
+                    found.push(Self {
+                        relative: scratch.identifier_of(Path::new(OsStr::from_bytes(module))),
+                        metadata: entry.metadata()?,
+                    });
+                }
             }
         }
+        Ok(found)
     }
-    Ok(found)
+
+    /// The module. An absolute path is told from a relative one by what exists; an error says that this does not tell.
+    fn identifier(self) -> io::Result<ModuleIdentifier> {
+        let Self { relative, .. } = self;
+        let absolute = Path::new("/").join(&relative);
+        let exists = |p: &Path| shim::archive::locate(p.as_os_str()).is_ok();
+        match (exists(&relative), exists(&absolute)) {
+            (true, false) => Ok(ModuleIdentifier(relative.into_os_string())),
+            (false, true) => Ok(ModuleIdentifier(absolute.into_os_string())),
+            _ => Err(io::Error::other(format!(
+                "cannot tell which file {} is",
+                relative.display()
+            ))),
+        }
+    }
+}
+
+/// Modules that take part as regular LTO only: in a shard's place they have an empty file. Lazy ones that stay out have
+/// a shard that says so (`BitcodeCompiler::compile`, lld/ELF/LTO.cpp).
+fn regular_lto_modules(scratch: &Scratch) -> io::Result<Vec<ModuleIdentifier>> {
+    let files = ShardFile::all(scratch)?.into_iter();
+    let empty = files.filter(|file| file.metadata.len() == 0);
+    empty.map(ShardFile::identifier).collect()
 }
 
 fn read_shard(lld: &Invocation<'_>, identifier: &ModuleIdentifier) -> Result<Vec<u8>, Failure> {
-    let mut path = lld.scratch.index().as_os_str().to_owned();
-    path.push("/");
-    path.push(identifier.as_os_str());
-    path.push(".thinlto.bc");
-    fs::read(PathBuf::from(&path)).map_err(|e| {
+    fs::read(shard_path(lld.scratch, identifier)).map_err(|e| {
         Failure::Failed(format!(
             "the index phase left no shard for {identifier}: {e}"
         ))
     })
+}
+
+/// Where the index phase has written a module's shard.
+fn shard_path(scratch: &Scratch, identifier: &ModuleIdentifier) -> PathBuf {
+    let mut path = scratch.index().as_os_str().to_owned();
+    path.push("/");
+    path.push(identifier.as_os_str());
+    path.push(".thinlto.bc");
+    path.into()
 }

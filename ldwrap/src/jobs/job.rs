@@ -6,7 +6,7 @@
 
 use super::failure::Failure;
 use super::outcome::BackendError;
-use crate::jobs::bitcode::canonical::canonical;
+use crate::jobs::bitcode::canonical::{canonical, without_block_count};
 use crate::jobs::bitcode::guid;
 use crate::jobs::bitcode::shard::{ModuleRef, Shard};
 use crate::jobs::codegen::{BackendFiles, Codegen, InputFile};
@@ -198,6 +198,10 @@ impl<'a> Jobs<'a> {
                     .map_or_else(Vec::new, |n| n.as_os_str().as_encoded_bytes().to_vec())
             })
             .map_err(|e| format!("its shard: {e}"))?;
+        let bytes = match without_block_count(&bytes) {
+            Ok(Some(without)) if !has_partial_profile(&module.file) => without,
+            _ => bytes,
+        };
         let bytes = match canonical(&bytes) {
             Ok(Some(sorted)) => sorted,
             _ => {
@@ -250,6 +254,13 @@ impl Job {
         file.kind() == object::ObjectKind::Relocatable
             && (names.peek().is_none() || names.any(|name| self.defines.contains(&guid(name))))
     }
+}
+
+/// Whether a module has a profile that may be a partial one, by the text of its metadata. If that cannot be told, it has.
+fn has_partial_profile(bitcode: &Path) -> bool {
+    const KEY: &[u8] = b"IsPartialProfile";
+    let map = crate::sys::map(bitcode);
+    map.map_or(true, |bytes| bytes.windows(KEY.len()).any(|w| w == KEY))
 }
 
 /// Refuses a link with a module that clang would compile otherwise than lld.

@@ -3,11 +3,13 @@
 pub(crate) mod action;
 pub mod bitcode;
 pub(crate) mod codegen;
+pub(crate) mod description;
 pub(crate) mod failure;
 pub(crate) mod index;
 pub(crate) mod invocation;
 pub(crate) mod job;
 pub(crate) mod job_file;
+pub(crate) mod layout;
 pub(crate) mod locality;
 pub(crate) mod modules;
 pub(crate) mod outcome;

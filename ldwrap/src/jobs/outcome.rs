@@ -13,6 +13,8 @@ pub enum Outcome {
     /// The compiler had something to say. In-process lld says it in its own words and order, so this
     /// module is left to it.
     Diagnosed(String),
+    /// There is none, for this reason: the module is left to lld.
+    Absent(String),
 }
 
 /// An object that lld need not make.

@@ -45,6 +45,11 @@ impl Store {
         Action::of(job, &self.tool, &self.files)
     }
 
+    /// The digest of a file that jobs read.
+    pub fn digest(&self, file: &Path) -> io::Result<Digest> {
+        self.files.digest(file)
+    }
+
     /// The object that the cache has for a key, put at `to`.
     #[must_use]
     pub fn find(&self, key: &Digest, to: &Path) -> Option<FinishedObject> {

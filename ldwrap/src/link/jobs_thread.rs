@@ -7,6 +7,7 @@
 
 use crate::executor::clang::Clang;
 use crate::executor::distributor::Distributor;
+use crate::executor::object_dir::ObjectDir;
 use crate::executor::order::JobOrder;
 use crate::executor::remote::{RemoteExecutor, Server};
 use crate::executor::{BackendError, Executor, JobQueue, ObjectSource, Outcome};
@@ -16,7 +17,8 @@ use crate::jobs::failure::Failure;
 use crate::jobs::index::{Index, IndexedModule};
 use crate::jobs::invocation::Invocation;
 use crate::jobs::job::Jobs;
-use crate::jobs::modules;
+use crate::jobs::layout::module_names;
+use crate::jobs::modules::{self, Module};
 use crate::jobs::store::Store;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::attribution::AttributionRule;
@@ -69,6 +71,8 @@ pub enum JobsPlace<'a> {
     Server(&'a ServerSettings, &'a Arc<Store>),
     /// By a program with its first arguments.
     Distributor(&'a [OsString], &'a Arc<Store>),
+    /// They have been done: `ldwrap backend` has put their objects into this directory.
+    Made(&'a Path, &'a Arc<Store>),
 }
 
 /// What was done, for the report.
@@ -114,23 +118,33 @@ pub fn make_jobs(
     let scratch = Scratch::new();
     let scratch = scratch.map_err(|e| Failure::Failed(format!("no scratch directory: {e}")))?;
     let scratch = Arc::new(scratch);
-    let codegen = Codegen::of(plan.cmd, plan.toolchain.major).map_err(Failure::Declined)?;
-    let begin = Instant::now();
-    let index = plan.index(&scratch)?;
-    let total = index.modules.len();
-    let shards = parse(&index)?;
-    let numbers = eligibility::lookups(&index, &shards, plan.toolchain)?;
     let naming = AttributionRule::of(plan.toolchain.major);
     let workers_busy = Arc::new(AtomicBool::new(false));
-    let executor = plan.executor(server, &scratch, naming, &workers_busy);
-    let identifiers = index.modules.iter().map(|m| m.identifier.as_bytes());
-    exchange.index(identifiers, executor.clone());
-    let modules = modules::read_all(plan.threads, &scratch, &index, &|| exchange.is_over())?;
-    let jobs = Jobs::of(plan.threads, &codegen, &index, &shards, &modules)?;
-    log::debug!("modules read: {} ms", begin.elapsed().as_millis());
+    let indexed = |index: &Index| {
+        let executor = plan.executor(server, &scratch, naming, &workers_busy, index)?;
+        let identifiers = index.modules.iter().map(|m| m.identifier.as_bytes());
+        exchange.index(identifiers, executor.clone());
+        Ok(executor)
+    };
+    let is_over = || exchange.is_over();
+    plan.with_jobs(&scratch, indexed, &is_over, |executor, planned| {
+        run_jobs(plan, planned, &executor, workers_busy.clone(), exchange)
+    })
+}
+
+/// Has jobs done, and waits until lld has what came of them.
+fn run_jobs(
+    plan: &JobsRequest<'_>,
+    planned: PlannedJobs<'_>,
+    executor: &Arc<dyn Executor>,
+    workers_busy: Arc<AtomicBool>,
+    exchange: &Exchange,
+) -> Result<JobsSummary, Failure> {
+    let PlannedJobs { jobs, numbers, .. } = planned;
+    let naming = AttributionRule::of(plan.toolchain.major);
     let hits = AtomicUsize::new(0);
     let errors = Mutex::new(Vec::new());
-    let max_failures = plan.max_failures.min(total / 2);
+    let max_failures = plan.max_failures.min(planned.modules.len() / 2);
     let done = |number, result: Result<Outcome, BackendError>| {
         let object = match result {
             Ok(Outcome::Object(object)) => {
@@ -142,6 +156,10 @@ pub fn make_jobs(
             }
             Ok(Outcome::Diagnosed(said)) => {
                 log::info!("module {number} is left to lld, which has to say this itself: {said}");
+                None
+            }
+            Ok(Outcome::Absent(why)) => {
+                log::info!("module {number} is left to lld: {why}");
                 None
             }
             Err(e) => {
@@ -165,8 +183,8 @@ pub fn make_jobs(
         exchange.finished(number, None);
     }
     let most = numbers.len();
-    let mut queue = plan.queue(exchange, numbers, naming, &jobs, &executor, workers_busy);
-    executor.run(&JobQueue::new(&mut *queue, &jobs, most), &done);
+    let mut queue = plan.queue(exchange, numbers, naming, jobs, executor, workers_busy);
+    executor.run(&JobQueue::new(&mut *queue, jobs, most), &done);
     drop(queue);
     let mut errors = ignore_poison(errors.into_inner());
     if errors.len() > max_failures {
@@ -196,16 +214,64 @@ fn parse(index: &Index) -> Result<Vec<Shard<'_>>, Failure> {
     shards.collect()
 }
 
+/// The jobs of a link, and what they were made from.
+pub(crate) struct PlannedJobs<'a> {
+    pub(crate) index: &'a Index,
+    pub(crate) modules: &'a [Module],
+    pub(crate) jobs: &'a Jobs<'a>,
+    /// The numbers of modules for which lld makes a lookup.
+    pub(crate) numbers: Vec<usize>,
+}
+
 impl JobsRequest<'_> {
+    /// Makes the index and reads the modules, unless it `is_over`, and calls `f` with the jobs, and with what
+    /// `indexed` gave as soon as there was an index.
+    pub(crate) fn with_jobs<I, T>(
+        &self,
+        scratch: &Scratch,
+        indexed: impl FnOnce(&Index) -> Result<I, Failure>,
+        is_over: &(dyn Fn() -> bool + Sync),
+        f: impl FnOnce(I, PlannedJobs<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let codegen = Codegen::of(self.cmd, self.toolchain.major).map_err(Failure::Declined)?;
+        let begin = Instant::now();
+        let index = self.index(scratch)?;
+        let shards = parse(&index)?;
+        let numbers = eligibility::lookups(&index, &shards, self.toolchain)?;
+        let given = indexed(&index)?;
+        let modules = modules::read_all(self.threads, scratch, &index, is_over)?;
+        let jobs = Jobs::of(self.threads, &codegen, &index, &shards, &modules)?;
+        log::debug!("modules read: {} ms", begin.elapsed().as_millis());
+        let planned = PlannedJobs {
+            index: &index,
+            modules: &modules,
+            jobs: &jobs,
+            numbers,
+        };
+        f(given, planned)
+    }
+
     fn executor(
         &self,
         server: Option<Server>,
         scratch: &Arc<Scratch>,
         naming: AttributionRule,
         workers_busy: &Arc<AtomicBool>,
-    ) -> Arc<dyn Executor> {
+        index: &Index,
+    ) -> Result<Arc<dyn Executor>, Failure> {
         let clang = || Clang::new(self.toolchain.clang.clone(), scratch.clone(), self.threads);
-        match (self.place, server) {
+        Ok(match (self.place, server) {
+            (JobsPlace::Made(dir, store), _) => {
+                let names = module_names(&index.modules, &[]);
+                let names = names.map_err(Failure::Declined)?;
+                Arc::new(ObjectDir::new(
+                    dir,
+                    names,
+                    store.clone(),
+                    scratch.clone(),
+                    self.threads,
+                ))
+            }
             (JobsPlace::Distributor(command, store), _) => Arc::new(Distributor::new(
                 command.to_vec(),
                 self.toolchain.clang.clone(),
@@ -225,13 +291,14 @@ impl JobsRequest<'_> {
                 (naming == AttributionRule::ByTaskOrder).then(clang),
                 workers_busy.clone(),
             )),
-        }
+        })
     }
 
     /// The jobs in the order in which they are to be run. clang here, and a link with the user's own cache,
     /// run only those that lld misses: they come as it asks, or, where it asks for one at a time, in its
-    /// order from the moment of the first miss on. A distributor gets all at once, the largest first. What a server has made is found by the keys of jobs, so
-    /// that all are in its queue, in the order that is best for it.
+    /// order from the moment of the first miss on. A distributor gets all at once, the largest first. What a
+    /// server has made is found by the keys of jobs, so that all are in its queue, in the order that is best
+    /// for it.
     fn queue<'q>(
         &self,
         exchange: &'q Exchange,
@@ -243,7 +310,7 @@ impl JobsRequest<'_> {
     ) -> Box<dyn Iterator<Item = usize> + Send + 'q> {
         let wanted = |&number: &usize| executor.wants(number);
         let only_missed = match self.place {
-            JobsPlace::Clang => true,
+            JobsPlace::Clang | JobsPlace::Made(..) => true,
             JobsPlace::Server(..) => LookupDir::of(self.cmd).is_users(),
             JobsPlace::Distributor(..) => {
                 let mut numbers = numbers;

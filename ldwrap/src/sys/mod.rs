@@ -12,8 +12,9 @@ pub(crate) mod sync;
 pub use signals::remember_inherited;
 
 use memmap2::Mmap;
-use std::fs::File;
-use std::io;
+use std::fs::{File, Metadata, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Maps a file. To read from a file that is cut short meanwhile is a fault (SIGBUS), as it is in lld,
@@ -32,4 +33,27 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     std::fs::write(new.path(), text)?;
     new.persist(path)?;
     Ok(())
+}
+
+/// Writes a file of the user's build, there whole or not at all, readable as the umask allows; its directory is made if
+/// need be.
+pub(crate) fn write_output(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::NotFound)?;
+    std::fs::create_dir_all(dir)?;
+    let mut new = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(dir)?;
+    new.write_all(content)?;
+    new.persist(path)?;
+    Ok(())
+}
+
+/// Writes a file as [`write_output`] does, unless it has this content already: then its time of change stays, by which
+/// build systems know that nothing has to be made again.
+pub(crate) fn update_output(path: &Path, content: &[u8]) -> io::Result<()> {
+    let is_there = |m: Metadata| m.len() == content.len() as u64;
+    if std::fs::metadata(path).is_ok_and(is_there) && std::fs::read(path)? == content {
+        return Ok(());
+    }
+    write_output(path, content)
 }

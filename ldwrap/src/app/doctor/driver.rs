@@ -10,13 +10,14 @@ use serde_json::Value;
 use shim::compiler::without_version;
 use shim::settings::DOCTOR;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// What came of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reached {
+pub(crate) enum Reached {
     /// The shim, and ldwrap behind it.
     Ldwrap(Answer),
     /// The shim, which does not find ldwrap.
@@ -30,9 +31,9 @@ pub(super) enum Reached {
 
 /// Why it cannot be told which linker a command runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NotProbed {
-    pub(super) text: String,
-    pub(super) fix: String,
+pub(crate) struct NotProbed {
+    pub(crate) text: String,
+    pub(crate) fix: String,
 }
 
 impl NotProbed {
@@ -56,12 +57,25 @@ enum CommandKind {
 
 /// Finds out which linker a command reaches. `dir` is a directory of ours, with nothing in it.
 pub(super) fn probe(command: &[OsString], dir: &Path) -> Result<Reached, NotProbed> {
+    let plain = |program: &OsStr| Ok(Command::new(program));
+    probe_with(command, dir, &plain)
+}
+
+/// How to run a program.
+type MakeCommand<'m> = &'m dyn Fn(&OsStr) -> io::Result<Command>;
+
+/// As [`probe`], with each program run as `make` has it.
+pub(crate) fn probe_with(
+    command: &[OsString],
+    dir: &Path,
+    make: MakeCommand<'_>,
+) -> Result<Reached, NotProbed> {
     let (program, args) = command
         .split_first()
         .ok_or_else(|| NotProbed::new("no command", "ldwrap doctor -- clang -fuse-ld=lld a.o"))?;
     let (linker, added) = match kind(command) {
         CommandKind::Driver => (
-            linker_of(program, args, dir)?,
+            linker_of(program, args, dir, make)?,
             format!("-Wl,{SHOW_VERSION}"),
         ),
         CommandKind::Linker => (program.to_string_lossy().into(), SHOW_VERSION.to_owned()),
@@ -76,7 +90,7 @@ pub(super) fn probe(command: &[OsString], dir: &Path) -> Result<Reached, NotProb
         }
     };
     let (answer, report) = (dir.join("answer"), dir.join("report"));
-    let mut run = Command::new(program);
+    let mut run = prepared(make, program)?;
     run.args(args)
         .arg(added)
         .arg("-o")
@@ -105,8 +119,13 @@ pub(super) fn probe(command: &[OsString], dir: &Path) -> Result<Reached, NotProb
 }
 
 /// What a driver would run as the linker, if it runs that and nothing else.
-fn linker_of(program: &OsStr, args: &[OsString], dir: &Path) -> Result<String, NotProbed> {
-    let mut show = Command::new(program);
+fn linker_of(
+    program: &OsStr,
+    args: &[OsString],
+    dir: &Path,
+    make: MakeCommand<'_>,
+) -> Result<String, NotProbed> {
+    let mut show = prepared(make, program)?;
     show.args(args).arg("-###");
     let out = output(show, program, dir)?;
     let said = String::from_utf8_lossy(&out.stderr);
@@ -136,16 +155,22 @@ fn linker_of(program: &OsStr, args: &[OsString], dir: &Path) -> Result<String, N
     }
 }
 
+fn prepared(make: MakeCommand<'_>, program: &OsStr) -> Result<Command, NotProbed> {
+    make(program).map_err(|e| cannot_run(program, &e))
+}
+
 fn output(mut command: Command, program: &OsStr, dir: &Path) -> Result<Output, NotProbed> {
     // Messages that are known, and temporary files that go with ours.
     command.env("LC_ALL", "C").env("TMPDIR", dir);
-    process::output(command, Role::Tool).map_err(|e| {
-        let name = program.to_string_lossy();
-        NotProbed::new(
-            format!("cannot run {name}: {e}"),
-            "give a command that can be run",
-        )
-    })
+    process::output(command, Role::Tool).map_err(|e| cannot_run(program, &e))
+}
+
+fn cannot_run(program: &OsStr, error: &io::Error) -> NotProbed {
+    let name = program.to_string_lossy();
+    NotProbed::new(
+        format!("cannot run {name}: {error}"),
+        "give a command that can be run",
+    )
 }
 
 /// Whether a file has a report of a link.

@@ -8,7 +8,7 @@
 
 mod cache;
 mod compilers;
-mod driver;
+pub(crate) mod driver;
 mod finding;
 mod lld;
 mod server;

@@ -8,8 +8,7 @@
 
 mod summary;
 
-use crate::app::run::set_paths;
-use crate::app::{explain, shim_dir};
+use crate::app::{explain, reach};
 use crate::sys::process::{self, Role, Running};
 use serde_json::{Value, json};
 use shim::cmdline::CommandLine;
@@ -23,7 +22,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -53,29 +51,12 @@ pub fn command(
     config: &Config,
 ) -> Result<bool, String> {
     let (program, args) = command.split_first().ok_or("no command to verify")?;
-    let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
-    let shims = shim_dir().map_err(|e| e.to_string())?;
     process::watch_signals().map_err(|e| format!("signals: {e}"))?;
     let done = process::with_scratch(|scratch| -> io::Result<_> {
         let found = scratch.file("found");
         fs::create_dir(&found)?;
-        let mut run = if is_linker(program) {
-            let mut run = Command::new(&exe);
-            run.arg0(program);
-            // A path names the linker that is meant, unless that is ourselves.
-            let real = Path::new(program);
-            if config.real_lld.is_none()
-                && program.as_bytes().contains(&b'/')
-                && !shim::lld::is_ours(real)
-            {
-                run.env("LDWRAP_REAL_LLD", real);
-            }
-            run
-        } else {
-            Command::new(program)
-        };
+        let mut run = reach::through_ldwrap(program, config)?;
         run.args(args).env(VERIFY, &found);
-        set_paths(&mut run, &shims)?;
         if options.json {
             run.stdout(io::stderr().as_fd().try_clone_to_owned()?);
         }
@@ -120,13 +101,6 @@ fn counts(report: &Value) -> String {
 
 /// Where links leave files that differ, below the directory for findings.
 const KEPT: &str = "kept";
-
-/// Whether a program is a linker, by its name.
-fn is_linker(program: &OsStr) -> bool {
-    let name = Path::new(program).file_name().unwrap_or(program);
-    let name = name.as_bytes();
-    name == b"ldwrap" || name == b"ld.lld" || name.starts_with(b"ld.lld-")
-}
 
 fn read_findings(dir: &Path) -> io::Result<Vec<Value>> {
     let mut findings = BTreeMap::new();
@@ -561,16 +535,6 @@ fn is_time_trace(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn linkers_are_known_by_name() {
-        for name in ["ld.lld", "ld.lld-19", "/usr/bin/ld.lld-22", "/x/ldwrap"] {
-            assert!(is_linker(OsStr::new(name)), "{name}");
-        }
-        for name in ["clang", "make", "ld", "/usr/bin/gcc", ""] {
-            assert!(!is_linker(OsStr::new(name)), "{name}");
-        }
-    }
 
     #[test]
     fn only_written_files_are_taken() {

@@ -236,7 +236,7 @@ impl RemoteSide<'_> {
                     ObjectSource::Clang | ObjectSource::Elsewhere => &self.counts.executed,
                 }
             }
-            Outcome::Diagnosed(_) => &self.counts.executed,
+            Outcome::Diagnosed(_) | Outcome::Absent(_) => &self.counts.executed,
         };
         if (self.finish)(Some(id), &task.job, Ok(outcome)) {
             count.fetch_add(1, Ordering::Relaxed);

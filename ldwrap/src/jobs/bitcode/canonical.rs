@@ -26,6 +26,7 @@ const CFI_FUNCTION_DEFS: u64 = 17;
 const CFI_FUNCTION_DECLS: u64 = 18;
 const FLAGS: u64 = 20;
 const TYPE_ID: u64 = 21;
+const BLOCK_COUNT: u64 = 24;
 /// The first version of summaries in which a function's calls always have two operands, as in LLVM 19.
 const FIRST_VERSION: u64 = 10;
 /// Where a function's counts of references are, and where the references begin.
@@ -51,12 +52,36 @@ pub fn canonical(bytes: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
     let Some((parent, summary, records)) = read(bytes)? else {
         return Ok(None);
     };
-    let Some(sorted) = sort(records) else {
+    match sort(records) {
+        Some(sorted) => with_records(bytes, (parent, summary), sorted).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The shard without the number of basic blocks that all modules of the link have together, which LLVM 14 and 16
+/// write; `None` if it has none. Only a backend whose module has a partial profile asks for it
+/// (`Module::setPartialSampleProfileRatio`, llvm/lib/IR/Module.cpp), and lld's own keys do not have it.
+pub fn without_block_count(bytes: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
+    let Some((parent, summary, mut records)) = read(bytes)? else {
         return Ok(None);
     };
+    let all = records.len();
+    records.retain(|record| record.code != BLOCK_COUNT);
+    match records.len() < all {
+        true => with_records(bytes, (parent, summary), records).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// A shard with other records in its summary block, which is in `parent`.
+fn with_records(
+    bytes: &[u8],
+    (parent, summary): (Block, Block),
+    records: Vec<Record>,
+) -> Result<Vec<u8>, Malformed> {
     let mut w = Writer::with_capacity(bytes.len() + bytes.len() / 4);
     w.copy(bytes, 0, summary.start);
-    for record in sorted {
+    for record in records {
         w.record(summary.width, record.code, record.ops.into_iter());
     }
     w.end_block(summary.width);
@@ -67,7 +92,7 @@ pub fn canonical(bytes: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
     w.patch_word(summary.length_at, words(end - summary.start)?);
     let after = end + parent.after - summary.after;
     w.patch_word(parent.length_at, words(after - parent.start)?);
-    Ok(Some(w.into_bytes()))
+    Ok(w.into_bytes())
 }
 
 /// The summary block, the one it is in, and its records.
@@ -350,6 +375,20 @@ mod tests {
             .unwrap();
         assert_eq!(records[at - 1].code, TYPE_TESTS);
         assert_eq!(records[at + 1].code, COMBINED_ORIGINAL_NAME);
+    }
+
+    #[test]
+    fn a_count_of_the_whole_link_goes() {
+        let records: [(u64, &[u64]); 3] = [
+            (VERSION, &[9]),
+            (VALUE_GUID, &[1, 7]),
+            (COMBINED_GLOBALVAR, &[1, 0, 0, 0]),
+        ];
+        let plain = shard(&records);
+        let counted = shard(&[records.as_slice(), &[(BLOCK_COUNT, &[5])]].concat());
+        assert_ne!(plain, counted);
+        assert_eq!(without_block_count(&counted), Ok(Some(plain.clone())));
+        assert_eq!(without_block_count(&plain), Ok(None));
     }
 
     #[test]
