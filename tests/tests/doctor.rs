@@ -629,7 +629,7 @@ fn servers_that_answer() {
 
             $ LDWRAP_REMOTE=$INCAPABLE doctor
             BAD  Unimplemented
-            -> a server that executes and knows SHA-256
+            -> a server that has CAS and action cache, with SHA-256
             Links will be split, but not all is well: 1 problem.
 
             $ LDWRAP_REMOTE=$FORBIDS doctor

@@ -154,6 +154,7 @@ fn compressed_blobs() {
             durations: [(0, Duration::ZERO)].into(),
             slots: 4,
             zstd: true,
+            executes: true,
         });
         let serve = server.clone();
         let running = Running::start(move |listener| serve.serve(listener));

@@ -79,6 +79,8 @@ pub struct ToolFile {
 pub struct Action {
     /// The key.
     pub digest: Digest,
+    /// Of its Command.
+    pub command: Digest,
     /// All that a server needs to have to run it, itself included.
     pub blobs: HashMap<Digest, Content>,
 }
@@ -131,8 +133,27 @@ impl Action {
             platform: Some(platform),
             ..api::Action::default()
         };
-        let digest = put(action.encode_to_vec());
-        Ok(Self { digest, blobs })
+        Ok(Self {
+            digest: put(action.encode_to_vec()),
+            command,
+            blobs,
+        })
+    }
+
+    /// The same without what its command reads: the Action and its Command, all that a server is to have of
+    /// an Action whose result it is given (remote_execution.proto, "UpdateActionResult").
+    #[must_use]
+    pub fn without_inputs(&self) -> Self {
+        let messages = [self.digest, self.command];
+        let blobs = messages.into_iter().filter_map(|digest| {
+            let content = self.blobs.get(&digest)?.clone();
+            Some((digest, content))
+        });
+        Self {
+            digest: self.digest,
+            command: self.command,
+            blobs: blobs.collect(),
+        }
     }
 }
 
@@ -160,15 +181,19 @@ impl Action {
             platform: Some(platform.clone()),
             ..api::Command::default()
         };
+        let command = put(command.encode_to_vec());
         let action = api::Action {
-            command_digest: Some(put(command.encode_to_vec()).as_api()),
+            command_digest: Some(command.as_api()),
             input_root_digest: Some(root.digest(&mut put).as_api()),
             do_not_cache: true,
             platform: Some(platform),
             ..api::Action::default()
         };
-        let digest = put(action.encode_to_vec());
-        Ok(Self { digest, blobs })
+        Ok(Self {
+            digest: put(action.encode_to_vec()),
+            command,
+            blobs,
+        })
     }
 }
 
@@ -355,6 +380,15 @@ mod tests {
         assert_eq!(root.files[0].name, "shard");
         let m = api::Directory::decode(&*get(&root.directories[0].digest)).unwrap();
         assert_eq!(get(&m.files[1].digest), b"bitcode 1");
+        // Without inputs: the two messages.
+        let light = action.without_inputs();
+        assert_eq!(
+            (light.digest, light.command),
+            (action.digest, action.command)
+        );
+        assert_eq!(light.blobs.len(), 2);
+        assert_eq!(light.blobs[&action.command], action.blobs[&action.command]);
+        assert_eq!(light.blobs[&action.digest], action.blobs[&action.digest]);
     }
 
     #[test]

@@ -29,6 +29,7 @@ fn main() {
         durations: durations.lines().map(pair).collect(),
         slots: slots.parse().expect("a number of slots"),
         zstd: rest == ["zstd"],
+        executes: true,
     });
     let listener = TcpListener::bind(address).expect("the address");
     listener.set_nonblocking(true).expect("a listener");

@@ -15,7 +15,8 @@ pub const SYSTEM: &[&str] = &["/usr", "/bin", "/lib", "/lib64"];
 pub struct Server {
     child: Child,
     port: u16,
-    mounts: Vec<String>,
+    /// What its sandbox sees; none: it does not execute.
+    mounts: Option<Vec<String>>,
     dir: tempfile::TempDir,
 }
 
@@ -23,10 +24,19 @@ impl Server {
     /// Its sandbox sees these directories of ours; without any, not even `/usr`.
     #[must_use]
     pub fn start(mounts: &[&str]) -> Self {
+        Self::start_with(Some(mounts.iter().map(|m| (*m).to_owned()).collect()))
+    }
+
+    /// A cache, which does not execute.
+    #[must_use]
+    pub fn start_cache() -> Self {
+        Self::start_with(None)
+    }
+
+    fn start_with(mounts: Option<Vec<String>>) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the server");
         let port = free_port();
-        let mounts: Vec<String> = mounts.iter().map(|m| (*m).to_owned()).collect();
-        let child = spawn(dir.path(), port, &mounts);
+        let child = spawn(dir.path(), port, mounts.as_deref());
         Self {
             child,
             port,
@@ -64,11 +74,17 @@ impl Server {
         if empty {
             self.dir = tempfile::tempdir().expect("a directory for the server");
         }
-        self.child = spawn(self.dir.path(), self.port, &self.mounts);
+        self.child = spawn(self.dir.path(), self.port, self.mounts.as_deref());
+    }
+
+    /// Where it keeps what it has.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 }
 
-fn spawn(dir: &Path, port: u16, mounts: &[String]) -> Child {
+fn spawn(dir: &Path, port: u16, mounts: Option<&[String]>) -> Child {
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
         || Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache"),
         PathBuf::from,
@@ -85,16 +101,16 @@ fn spawn(dir: &Path, port: u16, mounts: &[String]) -> Child {
     command
         .env("TMPDIR", &tmp)
         .arg(format!("--bind=127.0.0.1:{port}"))
-        .arg(format!(
-            "--buildbox-run={}",
-            buildbox.join("buildbox-run").display()
-        ))
-        .args(
-            mounts
-                .iter()
-                .map(|m| format!("--runner-arg=--bind-mount={m}:{m}")),
-        )
-        .args(["--jobs=2", "--log-level=error"])
+        .arg("--log-level=error");
+    if let Some(mounts) = mounts {
+        let run = buildbox.join("buildbox-run");
+        command
+            .arg(format!("--buildbox-run={}", run.display()))
+            .arg("--jobs=2");
+        let mount = |m: &String| format!("--runner-arg=--bind-mount={m}:{m}");
+        command.args(mounts.iter().map(mount));
+    }
+    command
         .arg(cas)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

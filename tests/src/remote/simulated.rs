@@ -49,6 +49,8 @@ pub struct Settings {
     pub slots: usize,
     /// Blobs may come and go compressed.
     pub zstd: bool,
+    /// It executes; else it is a cache that nobody can write to, and has all results from the start.
+    pub executes: bool,
 }
 
 /// What happened.
@@ -388,7 +390,7 @@ impl api::capabilities_server::Capabilities for Simulated {
             }),
             execution_capabilities: Some(api::ExecutionCapabilities {
                 digest_function: sha256,
-                exec_enabled: true,
+                exec_enabled: self.0.settings.executes,
                 ..Default::default()
             }),
             ..Default::default()
@@ -405,7 +407,7 @@ impl api::action_cache_server::ActionCache for Simulated {
         let request = request.into_inner();
         let inline = !request.inline_output_files.is_empty();
         let action = digest(request.action_digest)?;
-        if !self.touch().done.contains(&action.hash) {
+        if !self.touch().done.contains(&action.hash) && self.0.settings.executes {
             return Err(Status::not_found("never run"));
         }
         let result = self.result(&action, inline);
@@ -553,6 +555,9 @@ impl api::execution_server::Execution for Simulated {
     type WaitExecutionStream = Messages<Operation>;
 
     async fn execute(&self, request: Request<api::ExecuteRequest>) -> Answer<Self::ExecuteStream> {
+        if !self.0.settings.executes {
+            return not_here();
+        }
         let request = request.into_inner();
         let inline = !request.inline_output_files.is_empty();
         let action = digest(request.action_digest)?;

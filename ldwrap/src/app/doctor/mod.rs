@@ -80,7 +80,7 @@ fn try_links(
         false => vec![compilers.command(command, checkup)],
     };
     if let Some(server) = server {
-        checkup.add(server::execution(&server, compilers.toolchain()));
+        checkup.add_all(server::service(&server, compilers.toolchain()));
         server.close();
     }
     tried

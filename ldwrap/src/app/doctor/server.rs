@@ -1,4 +1,4 @@
-//! Whether the server answers, takes our credentials and executes, and how long that takes.
+//! Whether the server answers, takes our credentials and executes or has a cache, and how long that takes.
 
 use super::finding::Finding;
 use crate::app::advice;
@@ -48,8 +48,41 @@ pub(super) fn reach(settings: &ServerSettings) -> (Vec<Finding>, Option<ReachedS
     (found, Some(reached))
 }
 
+/// Tries what the server is for: execution, or, if it does not execute, its cache.
+pub(super) fn service(server: &ReachedServer, toolchain: Option<&Toolchain>) -> Vec<Finding> {
+    match server.executes {
+        true => vec![execution(server, toolchain)],
+        false => cache(server),
+    }
+}
+
+/// Looks something up in the cache of a server that does not execute.
+fn cache(server: &ReachedServer) -> Vec<Finding> {
+    let time = match server.look_up() {
+        Ok(time) => milliseconds(time),
+        Err(trouble) => {
+            let text = format!("it does not look results up: {}", trouble.text);
+            let fix = mend(&trouble, &server.settings);
+            return vec![Finding::bad(SUBJECT, text, fix)];
+        }
+    };
+    let text = format!("a cache; it does not execute: backends run here; a lookup took {time}");
+    let written = match server.accepts_results {
+        true => {
+            "objects made here are written to it, if our credentials may; who else can write to it decides what links contain"
+        }
+        false => {
+            "objects made here are not written to it; who can write to it decides what links contain"
+        }
+    };
+    vec![
+        Finding::ok(SUBJECT, text),
+        Finding::note(SUBJECT, written, None),
+    ]
+}
+
 /// Has a program executed: the workers' own clang, which is to be that of `toolchain`, or the smallest part of that.
-pub(super) fn execution(server: &ReachedServer, toolchain: Option<&Toolchain>) -> Finding {
+fn execution(server: &ReachedServer, toolchain: Option<&Toolchain>) -> Finding {
     let settings = &server.settings;
     let Some(toolchain) = toolchain else {
         let text = "execution is not tried: there is no clang to be run there";
@@ -162,7 +195,7 @@ fn mend(trouble: &ServerTrouble, settings: &ServerSettings) -> String {
             }
         },
         TroubleKind::Incapable => {
-            "export LDWRAP_REMOTE with a server that executes and knows SHA-256, or unset it".into()
+            "export LDWRAP_REMOTE with a server that has CAS and action cache, with SHA-256, or unset it".into()
         }
         TroubleKind::Other if trouble.text.contains("LDWRAP_REMOTE_C") => {
             "export LDWRAP_REMOTE_CA, LDWRAP_REMOTE_CERT and LDWRAP_REMOTE_KEY with PEM files that belong together".into()

@@ -1,8 +1,9 @@
 //! Which side compiles what, when a job can run here and on a server.
 //!
 //! A task is on the board from the moment its object is known not to be in the local cache until it is
-//! done. First the server's action cache is asked for it; if that misses, it is queued. Remote slots take
-//! the first of the queue; what a free core of this machine takes is in `policy.rs`.
+//! done. First the server's action cache is asked for it; if that misses, it is queued, or, where the server
+//! does not execute, left to this machine. Remote slots take the first of the queue; what a free core of
+//! this machine takes is in `policy.rs`.
 //!
 //! A core of this machine is a thread of lld's, which can compile only modules whose lookups it has made
 //! and cannot be stopped once it has begun ([`Board::choose_lookup`]). With an lld whose lookups are told
@@ -50,13 +51,20 @@ pub(crate) enum RemoteStep {
 }
 
 impl Board {
-    /// An empty board. With `fallback_only`, cores of this machine do only what failed on the server.
-    pub(crate) fn new(fallback_only: bool, capacity: Capacity) -> Self {
+    /// An empty board. With `fallback_only`, cores of this machine do only what failed on the server; with
+    /// `clang_compiles` they are clang processes, else lld's threads.
+    pub(crate) fn new(fallback_only: bool, clang_compiles: bool, capacity: Capacity) -> Self {
         let board = Self::default();
         let mut state = board.lock();
         (state.fallback_only, state.capacity) = (fallback_only, capacity);
+        state.clang_compiles = clang_compiles;
         drop(state);
         board
+    }
+
+    /// The server has a cache and does not execute: what the cache lacks is left to this machine.
+    pub(crate) fn expect_no_execution(&self) {
+        self.lock().cache_only = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, BoardState> {
@@ -118,6 +126,11 @@ impl Board {
         self.unlock_and_notify(state);
     }
 
+    /// Whether nothing more is to be done, since lld has ended or jobs go wrong.
+    pub(crate) fn stopped(&self) -> bool {
+        self.lock().stopped
+    }
+
     /// Leaves all that is not done, and all that will be added, to this machine.
     pub(crate) fn abandon_remote(&self) {
         let mut state = self.lock();
@@ -173,11 +186,15 @@ impl Board {
     /// The server's action cache does not have the task's result.
     pub(crate) fn lookup_missed(&self, id: TaskId) {
         let mut state = self.lock();
-        state.update(id, |entry| {
-            if let RemoteState::LookingUp(_) = entry.remote {
-                entry.remote = RemoteState::Queued;
-            }
-        });
+        if state.cache_only {
+            state.leave_to_this_machine(id);
+        } else {
+            state.update(id, |entry| {
+                if let RemoteState::LookingUp(_) = entry.remote {
+                    entry.remote = RemoteState::Queued;
+                }
+            });
+        }
         state.misses += 1;
         self.unlock_and_notify(state);
     }
@@ -194,7 +211,7 @@ impl Board {
     /// The server failed the task: this machine does it.
     pub(crate) fn remote_failed(&self, id: TaskId) {
         let mut state = self.lock();
-        state.update(id, |entry| entry.remote = RemoteState::Failed);
+        state.leave_to_this_machine(id);
         self.unlock_and_notify(state);
     }
 

@@ -41,6 +41,10 @@ pub(super) struct BoardState {
     pub(super) capacity: Capacity,
     /// Cores of this machine do only what failed on the server.
     pub(super) fallback_only: bool,
+    /// The server has a cache and does not execute: what the cache lacks is left to this machine.
+    pub(super) cache_only: bool,
+    /// Cores of this machine are clang processes, which need inputs; else lld's threads.
+    pub(super) clang_compiles: bool,
     /// How long executions took, in ascending order.
     pub(super) durations: Vec<Duration>,
     /// Lookups that the server's action cache missed.
@@ -50,10 +54,15 @@ pub(super) struct BoardState {
 }
 
 impl BoardState {
-    /// Whether adding a task has to wait.
+    /// Whether adding a task has to wait. A task without its inputs needs no room, and must not take any:
+    /// lld's threads may be waiting for others, which are not on the board yet.
     pub(super) fn is_full(&self) -> bool {
+        let without_inputs = match self.clang_compiles {
+            true => 0,
+            false => self.queues.failed.len(),
+        };
         !self.remote_abandoned
-            && (self.tasks.len() >= self.capacity.tasks
+            && (self.tasks.len() - without_inputs >= self.capacity.tasks
                 || self.queues.undispatched_weight >= self.capacity.undispatched_weight)
     }
 
@@ -93,6 +102,18 @@ impl BoardState {
         }
         entry.task.remote_cancelled.notify_waiters();
         Some(entry.task)
+    }
+
+    /// The server is not tried again for a task. Where only lld's threads compile here, nobody needs its inputs
+    /// any more.
+    pub(super) fn leave_to_this_machine(&mut self, id: TaskId) {
+        let lld_compiles = !self.clang_compiles;
+        self.update(id, |entry| {
+            entry.remote = RemoteState::Failed;
+            if lld_compiles {
+                entry.task = Arc::new(entry.task.without_inputs());
+            }
+        });
     }
 
     /// Changes a task, if it is still on the board, and keeps the queues in step.

@@ -32,6 +32,22 @@ impl Task {
         }
     }
 
+    /// The same without what a compile of it reads: who it is, and the key of its object.
+    pub(super) fn without_inputs(&self) -> Self {
+        let job = Job {
+            number: self.job.number,
+            identifier: self.job.identifier.clone(),
+            inputs: Vec::new(),
+            size: self.job.size,
+            shard: Vec::new(),
+            args: Vec::new(),
+            shard_name: self.job.shard_name.clone(),
+            object_name: self.job.object_name.clone(),
+            defines: Vec::new(),
+        };
+        Self::new(job, self.action.without_inputs())
+    }
+
     /// How much it counts among tasks that are being prepared: 1 to [`FULL_WEIGHT`], by module size.
     pub(crate) fn weight(&self) -> usize {
         let weight = self.job.size.min(SMALL_MODULE) * FULL_WEIGHT as u64 / SMALL_MODULE;
@@ -52,7 +68,7 @@ pub(super) enum RemoteState {
     Dispatched(Instant),
     /// A worker executes it, since then.
     Executing(Instant),
-    /// The server is not tried again for it.
+    /// The server is not tried again for it: it failed, or does not have it and does not execute.
     Failed,
 }
 

@@ -26,13 +26,14 @@ fn task(number: usize, size: u64) -> Task {
     };
     let action = Action {
         digest: Digest::of(&[]),
+        command: Digest::of(&[]),
         blobs: Default::default(),
     };
     Task::new(job, action)
 }
 
 fn board(jobs: usize) -> Board {
-    let board = Board::new(false, capacity(jobs));
+    let board = Board::new(false, true, capacity(jobs));
     for number in 0..jobs {
         board.add(task(number, 1 << 20));
     }
@@ -112,6 +113,7 @@ fn more_small_tasks_wait_than_large_ones() {
     for (size, most) in [(1 << 20, 2), (48 << 10, 4), (0, 16)] {
         let board = Board::new(
             true,
+            true,
             Capacity {
                 tasks: 100,
                 undispatched_weight: weight_of(2),
@@ -137,7 +139,7 @@ fn more_small_tasks_wait_than_large_ones() {
 
 #[test]
 fn without_a_server_all_is_done_here() {
-    let board = Board::new(true, capacity(2));
+    let board = Board::new(true, true, capacity(2));
     let other = self::board(2);
     while let Some((_, task, _)) = other.take_remote() {
         other.finish(task.job.number);
@@ -150,4 +152,53 @@ fn without_a_server_all_is_done_here() {
     assert!(!board.wanted_remotely(1));
     board.stop();
     assert_eq!(local(&board), None);
+}
+
+#[test]
+fn what_a_mere_cache_lacks_is_left_to_lld_without_its_inputs() {
+    for fallback_only in [false, true] {
+        let board = Board::new(fallback_only, false, capacity(2));
+        board.expect_no_execution();
+        let waits = |number| WaitingLookup {
+            job: Some(number),
+            waited: Duration::ZERO,
+        };
+        // More than there is room for at once.
+        for number in 0..9 {
+            let mut task = task(number, 1 << 20);
+            task.job.shard = vec![0; 100];
+            assert!(!board.lock().is_full(), "{number}");
+            board.add(task);
+            assert_eq!(board.choose_lookup(&[waits(number)]), None);
+            assert_eq!(remote(&board), Some((number, RemoteStep::LookUp)));
+            board.lookup_missed(number);
+            // At once, and nothing is executed.
+            assert_eq!(board.choose_lookup(&[waits(number)]), Some(0));
+            assert_eq!(remote(&board), None);
+            assert!(board.lock().tasks[&number].task.job.shard.is_empty());
+        }
+        board.close();
+        // Whose object lld makes is known until then.
+        for number in 0..9 {
+            assert!(!board.finished());
+            board.local_started(number);
+            let (first, task) = board.local_finished(number);
+            assert!(first && task.is_some_and(|task| task.job.number == number));
+        }
+        assert!(board.finished());
+    }
+}
+
+#[test]
+fn clang_compiles_what_a_mere_cache_lacks_from_its_inputs() {
+    let board = Board::new(true, true, capacity(2));
+    board.expect_no_execution();
+    let mut task = task(0, 1 << 20);
+    task.job.shard = vec![0; 100];
+    board.add(task);
+    board.close();
+    assert_eq!(remote(&board), Some((0, RemoteStep::LookUp)));
+    board.lookup_missed(0);
+    let (id, task) = board.take_local().unwrap();
+    assert_eq!((id, task.job.shard.len()), (0, 100));
 }

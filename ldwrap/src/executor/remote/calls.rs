@@ -89,6 +89,14 @@ pub(super) fn is_transient(code: Code) -> bool {
     )
 }
 
+/// Whether the server will not do such a call for us at all.
+pub(super) fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented
+    )
+}
+
 /// Waits before the attempt after this one (1 is the first): exponential, with half of it random, so that
 /// calls that failed together do not come again together.
 pub(super) async fn back_off(attempt: u32) {

@@ -1,11 +1,11 @@
-//! A server looked at for its user: does it answer, does it take our credentials, does it execute?
+//! A server looked at for its user: does it answer, does it take our credentials, does it execute or is it a cache?
 //!
 //! With the calls that links make. A link makes its own way around whatever fails; this says what failed.
 
 use super::calls::{one_line, within};
 use super::client::{Client, read_credentials};
 use super::server::Server;
-use crate::jobs::action::Tool;
+use crate::jobs::action::{Digest, Tool};
 use crate::sys::process::first_error_line;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use shim::config::ServerSettings;
@@ -21,6 +21,10 @@ pub(crate) struct ReachedServer {
     pub(crate) time: Duration,
     /// What it can do, for people.
     pub(crate) capabilities: String,
+    /// Whether it executes; else it is a cache.
+    pub(crate) executes: bool,
+    /// Whether it says that it takes results that were made here.
+    pub(crate) accepts_results: bool,
 }
 
 /// Why a server is of no use.
@@ -42,7 +46,7 @@ pub(crate) enum TroubleKind {
     NoCredentials,
     /// It does not take our credentials.
     Refused,
-    /// It cannot do what backends need.
+    /// It cannot do what links need.
     Incapable,
     /// Another error.
     Other,
@@ -87,9 +91,15 @@ pub(crate) fn reach(settings: &ServerSettings) -> Result<ReachedServer, ServerTr
     match connected {
         Ok(client) => {
             let capabilities = describe(&client);
+            let (executes, accepts_results) = (
+                client.capabilities.executes,
+                client.capabilities.accepts_results,
+            );
             server.client = Some(client);
             Ok(ReachedServer {
                 server,
+                executes,
+                accepts_results,
                 settings: settings.clone(),
                 time: begin.elapsed(),
                 capabilities,
@@ -117,6 +127,21 @@ impl ReachedServer {
         };
         let said = self.server.runtime.block_on(run)?;
         Ok((said, begin.elapsed()))
+    }
+
+    /// Looks an Action up that nobody has the result of, and gives the time that the answer took.
+    pub(crate) fn look_up(&self) -> Result<Duration, ServerTrouble> {
+        let begin = Instant::now();
+        let limit = self.settings.timeout;
+        let run = async {
+            let client = self.server.client.as_ref();
+            let client = client.ok_or_else(|| Status::internal("not connected"))?;
+            let late = || format!("no answer within {} s", limit.as_secs());
+            let nobody = Digest::of(b"ldwrap doctor");
+            within(limit, late, client.get_action_result(&nobody)).await
+        };
+        self.server.runtime.block_on(run)?;
+        Ok(begin.elapsed())
     }
 
     /// Ends all calls, without waiting for any.

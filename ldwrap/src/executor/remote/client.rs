@@ -39,6 +39,8 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct Capabilities {
     blob_limits: BlobLimits,
+    /// Whether it executes; else it is a cache.
+    pub(super) executes: bool,
     /// Whether it takes results that were made elsewhere (UpdateActionResult).
     pub(super) accepts_results: bool,
     /// The digest functions that it names, as the API numbers them.
@@ -48,7 +50,7 @@ pub(super) struct Capabilities {
 }
 
 impl Client {
-    /// Connects and asks what the server can do. Fails if it cannot do what backends need.
+    /// Connects and asks what the server can do. Fails if it has no cache that we can use.
     pub(super) async fn connect(settings: &ServerSettings) -> Result<Self, Status> {
         let credentials = read_credentials(settings).await?;
         Self::connect_with(settings, credentials).await
@@ -244,11 +246,9 @@ async fn get_capabilities(
     if !cache.digest_functions.contains(&sha256) {
         return Err(Status::unimplemented("the server does not know SHA-256"));
     }
-    if !found.execution_capabilities.is_some_and(|e| e.exec_enabled) {
-        return Err(Status::unimplemented("the server does not execute"));
-    }
     Ok(Capabilities {
         blob_limits: BlobLimits::of(&cache),
+        executes: found.execution_capabilities.is_some_and(|e| e.exec_enabled),
         accepts_results: cache
             .action_cache_update_capabilities
             .as_ref()

@@ -5,7 +5,7 @@ use super::remote_side::{FinishJob, LocalObject, RemoteSide, max_prepared_weight
 use super::server::Server;
 use crate::executor::board::{Board, Capacity, Task, TaskId, weight_of};
 use crate::executor::clang::Clang;
-use crate::executor::tuning::{MAX_DOWNLOADING, SHUTDOWN_GRACE, TASKS_PER_SLOT};
+use crate::executor::tuning::{MAX_DOWNLOADING, MAX_UNSHARED_KIB, SHUTDOWN_GRACE, TASKS_PER_SLOT};
 use crate::executor::{BackendError, Executor, JobQueue, Outcome, ReportOutcome, WaitingLookup};
 use crate::jobs::job::Job;
 use crate::jobs::store::Store;
@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::Builder;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Runs backends on a server, beside this machine's cores.
@@ -36,6 +37,8 @@ pub(crate) struct RemoteExecutor {
     /// Until the executor runs.
     server: Mutex<Option<(Server, UnboundedReceiver<LocalObject>)>>,
     local_objects: UnboundedSender<LocalObject>,
+    /// KiB of them that there is memory for.
+    unshared: Arc<Semaphore>,
     /// Objects that lld made before their tasks were on the board, and how long each took, by job number.
     early_objects: Mutex<HashMap<usize, (File, Duration)>>,
     store: Arc<Store>,
@@ -62,13 +65,15 @@ impl RemoteExecutor {
             undispatched_weight: max_prepared_weight(&settings) + weight_of(threads),
         };
         let (local_objects, receiver) = unbounded_channel();
+        let board = Board::new(settings.fallback_only, local_clang.is_some(), capacity);
         Self {
             scratch,
             threads,
             local_clang,
-            board: Board::new(settings.fallback_only, capacity),
+            board,
             server: Mutex::new(Some((server, receiver))),
             local_objects,
+            unshared: Arc::new(Semaphore::new(MAX_UNSHARED_KIB)),
             early_objects: Mutex::default(),
             store,
             settings,
@@ -121,10 +126,20 @@ impl RemoteExecutor {
 
     /// Puts an object that was made here into the local cache, and hands it to the server's side.
     fn keep_and_share(&self, task: Arc<Task>, object: &File, took: Option<Duration>) {
+        self.store.keep(&task.action.digest, object, took);
+        let size = object.metadata().map_or(0, |found| found.len());
+        let kib = u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX);
+        let Ok(room) = self.unshared.clone().try_acquire_many_owned(kib) else {
+            log::info!("an object made here is not shared: too many wait to be sent");
+            return;
+        };
         match read_all(object) {
             Ok(bytes) => {
-                self.store.keep(&task.action.digest, object, took);
-                let _ = self.local_objects.send(LocalObject { task, bytes });
+                let _ = self.local_objects.send(LocalObject {
+                    task,
+                    bytes,
+                    _room: room,
+                });
             }
             Err(e) => log::info!("an object cannot be read again: {e}"),
         }
@@ -158,6 +173,7 @@ impl Executor for RemoteExecutor {
             workers_busy: &self.workers_busy,
             finish,
             abandoned: AtomicBool::new(false),
+            sharing_refused: AtomicBool::new(false),
         };
         let server = self.server.lock();
         let server = ignore_poison(server).take();

@@ -1,6 +1,6 @@
 //! The server's side of a board: drives tasks through lookup, upload, execution and download.
 
-use super::calls::one_line;
+use super::calls::{is_refusal, one_line};
 use super::client::Client;
 use super::counts::Counts;
 use super::execution::ExecutionStage;
@@ -18,8 +18,9 @@ use futures_util::stream::FuturesUnordered;
 use shim::config::ServerSettings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// Takes a job off the board, if it is on it, and reports its outcome; false if the other side was first.
 pub(super) type FinishJob<'f> =
@@ -29,6 +30,8 @@ pub(super) type FinishJob<'f> =
 pub(super) struct LocalObject {
     pub(super) task: Arc<Task>,
     pub(super) bytes: Vec<u8>,
+    /// For the memory that it takes.
+    pub(super) _room: OwnedSemaphorePermit,
 }
 
 /// The weight of tasks that are looked up and uploaded at once, beside those that execute: inputs are to be
@@ -50,6 +53,8 @@ pub(super) struct RemoteSide<'a> {
     pub(super) finish: FinishJob<'a>,
     /// Whether the server has been given up.
     pub(super) abandoned: AtomicBool,
+    /// Whether it takes no results that are made here.
+    pub(super) sharing_refused: AtomicBool,
 }
 
 /// A task that a remote slot has taken.
@@ -139,14 +144,19 @@ impl RemoteSide<'_> {
         }
     }
 
-    /// A connected client, of a server whose clang is ours.
+    /// A connected client, of a server whose clang is ours if it executes.
     async fn ready_client(&self, client: Option<Client>) -> Result<Client, Status> {
         let client = match client {
             Some(client) => client,
             None => Client::connect(self.settings).await?,
         };
-        // Without a clang of their own the workers get ours.
-        if self.settings.clang.is_some() {
+        self.sharing_refused
+            .store(!client.capabilities.accepts_results, Ordering::Relaxed);
+        if !client.capabilities.executes {
+            log::info!("the server does not execute: it is a cache");
+            self.board.expect_no_execution();
+        } else if self.settings.clang.is_some() {
+            // Without a clang of their own the workers get ours.
             check_clang_version(&client, self.store.tool()).await?;
         }
         Ok(client)
@@ -174,12 +184,13 @@ impl RemoteSide<'_> {
             if self.board.finished() || self.is_abandoned() {
                 break;
             }
-            let busy = client.all_slots_busy();
+            // Nothing is uploaded to a mere cache for a job to begin, so the largest are next.
+            let busy = !client.capabilities.executes || client.all_slots_busy();
             self.workers_busy.store(busy, Ordering::Relaxed);
             tokio::select! {
                 _ = running.next(), if !running.is_empty() => {}
                 _ = sharing.next(), if !sharing.is_empty() => {}
-                Some(object) = local_objects.recv() => sharing.push(share(client, object)),
+                Some(object) = local_objects.recv() => sharing.push(self.share(client, object)),
                 () = self.board_changed() => {}
             }
         }
@@ -187,12 +198,22 @@ impl RemoteSide<'_> {
         if !self.is_abandoned() {
             let rest = async {
                 while let Ok(object) = local_objects.try_recv() {
-                    sharing.push(share(client, object));
+                    sharing.push(self.share(client, object));
                 }
                 while sharing.next().await.is_some() {}
             };
-            if tokio::time::timeout(SHUTDOWN_GRACE, rest).await.is_err() {
-                log::info!("results that were made here did not all reach the server in time");
+            // While lld writes its output nobody waits for uploads.
+            let limit = async {
+                tokio::time::sleep(SHUTDOWN_GRACE).await;
+                while !self.board.stopped() {
+                    self.board_changed().await;
+                }
+            };
+            tokio::select! {
+                () = rest => {}
+                () = limit => {
+                    log::info!("results that were made here did not all reach the server in time");
+                }
             }
         }
         let (up, down) = (
@@ -219,7 +240,13 @@ impl RemoteSide<'_> {
             () = cancelled => return,
         };
         match result {
-            Ok(None) => self.board.lookup_missed(id),
+            Ok(None) => {
+                if !remote.client.capabilities.executes {
+                    // It is an answer, and all that there is to be had.
+                    self.counts.consecutive_failures.store(0, Ordering::Relaxed);
+                }
+                self.board.lookup_missed(id);
+            }
             Ok(Some(outcome)) => self.task_done(id, task, outcome),
             Err(status) => self.task_failed(id, task, &status),
         }
@@ -250,13 +277,9 @@ impl RemoteSide<'_> {
             one_line(status)
         );
         self.counts.note_trouble(status);
-        let refused = matches!(
-            status.code(),
-            Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented
-        );
         let failures = &self.counts.consecutive_failures;
         let failures = failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if refused || failures >= MAX_CONSECUTIVE_FAILURES {
+        if is_refusal(status.code()) || failures >= MAX_CONSECUTIVE_FAILURES {
             self.abandon();
         } else {
             self.board.remote_failed(id);
@@ -289,11 +312,18 @@ impl RemoteSide<'_> {
         let outcome = receive_object(client, &task.job, &result, source, object).await?;
         Ok(Some(outcome))
     }
-}
 
-async fn share(client: &Client, object: LocalObject) {
-    let key = &object.task.action.digest;
-    if let Err(status) = share_object(client, key, object.bytes).await {
-        log::info!("an object made here was not shared: {}", one_line(&status));
+    /// Gives the server an object that was made here, unless it takes none.
+    async fn share(&self, client: &Client, object: LocalObject) {
+        if self.sharing_refused.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(status) = share_object(client, &object.task.action, object.bytes).await {
+            log::info!("an object made here was not shared: {}", one_line(&status));
+            if is_refusal(status.code()) {
+                // Those who may read only, some servers tell so as late as now (bazel-remote).
+                self.sharing_refused.store(true, Ordering::Relaxed);
+            }
+        }
     }
 }

@@ -6,7 +6,6 @@ use crate::jobs::action::{Action, Content, Digest, Tool};
 use crate::jobs::job::{Job, OBJECT};
 use crate::sys::process::first_error_line;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use tonic::Status;
@@ -74,15 +73,14 @@ fn execution_time(metadata: &api::ExecutedActionMetadata) -> Option<Duration> {
     (took < LONGEST_EXECUTION).then_some(took)
 }
 
-/// Gives the server the object of an action that was made here, if it takes such.
+/// Gives the server the object of an action that was made here. The Action and its Command go with it: "the
+/// client MUST first upload the Action that produced the result, along with its Command" (remote_execution.proto,
+/// "UpdateActionResult"). What the command reads does not.
 pub(super) async fn share_object(
     client: &Client,
-    action: &Digest,
+    action: &Action,
     object: Vec<u8>,
 ) -> Result<(), Status> {
-    if !client.capabilities.accepts_results {
-        return Ok(());
-    }
     let digest = Digest::of(&object);
     let result = api::ActionResult {
         output_files: vec![api::OutputFile {
@@ -92,11 +90,12 @@ pub(super) async fn share_object(
         }],
         ..api::ActionResult::default()
     };
-    let blobs = HashMap::from([(digest, Content::Bytes(object))]);
+    let mut blobs = action.without_inputs().blobs;
+    blobs.insert(digest, Content::Bytes(object));
     // After the inputs of jobs, which workers wait for.
     let last = usize::MAX;
     client.uploads.ensure_uploaded(&blobs, last).await?;
-    client.update_action_result(action, &result).await
+    client.update_action_result(&action.digest, &result).await
 }
 
 /// Has a program executed that says its version: the result, and its standard output.
