@@ -35,6 +35,8 @@ pub struct Report {
     pub phases_ms: Vec<(&'static str, u64)>,
     /// Settings that could not be understood.
     pub complaints: Vec<String>,
+    /// How lld ended, as a shell tells it: its exit status, or 128 and the signal's number. Not of a link that was handed over.
+    pub exit_status: Option<i32>,
     /// From start to end; for a forwarded link, to the moment of handing over.
     pub total_ms: u64,
 }
@@ -141,6 +143,9 @@ impl Report {
         put("phases_ms", Value::Object(phases));
         if !self.complaints.is_empty() {
             put("complaints", self.complaints.clone().into());
+        }
+        if let Some(status) = self.exit_status {
+            put("exit_status", status.into());
         }
         put("total_ms", self.total_ms.into());
         Value::Object(o).to_string()

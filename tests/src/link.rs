@@ -231,6 +231,7 @@ impl LinkPair<'_> {
                 );
             }
             assert_eq!(number("version"), Some(1), "{}", self.context());
+            assert_eq!(number("exit_status"), Some(0), "{}", self.context());
             assert!(
                 number("modules").is_some_and(|n| n > 0),
                 "no modules\n{}",

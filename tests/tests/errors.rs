@@ -23,7 +23,9 @@ fn link<'s>(s: &'s Session, args: &str) -> LinkPair<'s> {
 fn undefined_symbols() {
     each_llvm(|s| {
         sources(s);
-        link(s, "main.o").fails("undefined symbol: one");
+        link(s, "main.o")
+            .left_to_lld("lld ended with an error")
+            .fails("undefined symbol: one");
         s.write(
             "two.c",
             "int gone(void); int one(void) { return gone(); }\n",

@@ -8,7 +8,7 @@ use crate::app::{
     cache, compilers, distribute, doctor, manual, report, run, settings, stats, verify,
 };
 use crate::sys::signals;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use shim::config::Config;
 use shim::kind::{HEAD_LEN, Kind, kind_of};
 use shim::settings::{SETTINGS, Setting, nearest};
@@ -82,7 +82,7 @@ enum Command {
     ///
     /// The page holds all that it shows and asks nothing of the network. A line or event that cannot be read is left out,
     /// and the page and standard error say so.
-    Report(ReportOptions),
+    Report(report::Options),
     /// Say what became of all links: how many came through ldwrap, from where, and what that saved
     ///
     /// All links of this user with the same cache directory are counted, also those that were left to lld, since the
@@ -176,17 +176,6 @@ enum Command {
         #[arg(value_enum)]
         part: manual::Part,
     },
-}
-
-/// What a page is made of, and where it goes.
-#[derive(Debug, Args)]
-pub struct ReportOptions {
-    /// Reports (LDWRAP_REPORT), traces (LDWRAP_TRACE) or directories of traces; without any, those that the settings name
-    #[arg(value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// Where to write the page; otherwise to standard output, if that is no terminal
-    #[arg(short, long, value_name = "PAGE")]
-    pub output: Option<PathBuf>,
 }
 
 /// Runs what `args` ask of our tool, and returns its exit status; `None` when they are a linker's.

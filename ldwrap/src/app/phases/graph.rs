@@ -4,7 +4,6 @@
 //! files that its backend reads have to be there before, but their times say nothing. What makes the graph itself
 //! depends on every input of the link, so that a module that enters or leaves it changes the graph.
 
-use super::{make, ninja};
 use crate::jobs::layout::ModuleFiles;
 use crate::sys::{keep, write_output};
 use serde_json::{Value, json};
@@ -50,33 +49,18 @@ pub(crate) struct Backend {
     pub(crate) reads: Vec<PathBuf>,
 }
 
-/// Writes a graph. It is written although nothing has changed: its time tells that it is newer than all inputs.
-pub(crate) fn write(graph: &Graph<'_>, format: Format) -> Result<(), String> {
-    let exe = std::env::current_exe().map_err(|e| format!("cannot tell where ldwrap is: {e}"))?;
-    let last = final_command(graph, &exe)?;
-    let text = match format {
-        Format::Make => make::graph(graph, &shell(&[exe.as_os_str()]), &shell_words(&last))?,
-        Format::Ninja => ninja::graph(graph, &shell(&[exe.as_os_str()]), &shell_words(&last))?,
-        Format::Json => json(graph, &last)?.into_bytes(),
-    };
-    if format == Format::Ninja {
-        write_file(&suffixed(graph.file, ".d"), &make::depfile(graph)?)?;
-    }
-    write_file(graph.file, &text)
-}
-
-fn write_file(path: &Path, content: &[u8]) -> Result<(), String> {
+pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<(), String> {
     write_output(path, content).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
 }
 
 /// The command of the last step.
-fn final_command(graph: &Graph<'_>, exe: &Path) -> Result<Vec<OsString>, String> {
+pub(super) fn final_command(graph: &Graph<'_>, exe: &Path) -> Result<Vec<OsString>, String> {
     let mut words: Vec<OsString> = vec![exe.into(), "final".into(), "--dir".into()];
     words.extend([graph.dir.into(), OsString::from("--")]);
     let Some((program, args)) = graph.link.split_first() else {
@@ -96,7 +80,7 @@ fn final_command(graph: &Graph<'_>, exe: &Path) -> Result<Vec<OsString>, String>
     Ok(words)
 }
 
-fn shell_words(words: &[OsString]) -> Vec<u8> {
+pub(super) fn shell_words(words: &[OsString]) -> Vec<u8> {
     shell(&words.iter().map(OsString::as_os_str).collect::<Vec<_>>())
 }
 
@@ -112,7 +96,7 @@ pub(super) fn shell(words: &[&OsStr]) -> Vec<u8> {
     line
 }
 
-fn json(graph: &Graph<'_>, last: &[OsString]) -> Result<String, String> {
+pub(super) fn json(graph: &Graph<'_>, last: &[OsString]) -> Result<String, String> {
     let text = |path: &OsStr| match path.to_str() {
         Some(text) => Ok(Value::from(text)),
         None => Err(format!("{}: JSON has only UTF-8", path.to_string_lossy())),

@@ -1,6 +1,7 @@
 //! `ldwrap index --dir DIR -- LINK`: the thin link, and what each backend needs.
 
-use super::graph::{self, Backend, Format, Graph};
+use super::emit;
+use super::graph::{Backend, Format, Graph};
 use crate::app::doctor::driver::{self, NotProbed, Reached};
 use crate::app::linker::{default_jobs, store_of_phases, tested_toolchain};
 use crate::app::probe::Answer;
@@ -97,7 +98,7 @@ pub(crate) fn run(request: &Request<'_>, config: &Config) -> Result<(), NoIndex>
             inputs,
             backends,
         };
-        Ok(graph::write(&graph, format)?)
+        Ok(emit::write(&graph, format)?)
     });
     done.map_err(|e| NoIndex::Failed(format!("no scratch directory: {e}")))?
 }

@@ -5,6 +5,7 @@
 //! object is missing or stale lld compiles itself, so that a wrong rule in a build costs time and not a wrong program.
 
 pub(crate) mod backend;
+mod emit;
 pub(crate) mod final_link;
 pub(crate) mod graph;
 pub(crate) mod index;

@@ -9,16 +9,26 @@ mod page;
 mod read;
 mod trace;
 
-use crate::app::cli::ReportOptions;
 use read::Collected;
 use shim::config::Config;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
+/// What a page is made of, and where it goes.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Reports (LDWRAP_REPORT), traces (LDWRAP_TRACE) or directories of traces; without any, those that the settings name
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where to write the page; otherwise to standard output, if that is no terminal
+    #[arg(short, long, value_name = "PAGE")]
+    pub output: Option<PathBuf>,
+}
+
 /// Writes the page of the files that `options` names, or the settings if it names none; notes on what was left out go to
 /// standard error. An error says which file cannot be read or written, or what to type.
-pub fn run(options: &ReportOptions, config: &Config) -> Result<(), String> {
+pub fn run(options: &Options, config: &Config) -> Result<(), String> {
     if options.output.is_none() && io::stdout().is_terminal() {
         return Err(
             "the page is HTML, for a browser; name a file for it: ldwrap report -o page.html"
@@ -49,9 +59,9 @@ pub fn run(options: &ReportOptions, config: &Config) -> Result<(), String> {
 
 /// The files that links were told to write.
 fn files_of_settings(config: &Config) -> Result<Vec<PathBuf>, String> {
-    let value = |name: &str| config.given.iter().rev().find(|given| given.name == name);
-    let traces = value("LDWRAP_TRACE").map(|given| PathBuf::from(&given.shown));
-    let files: Vec<_> = config.report.iter().cloned().chain(traces).collect();
+    let files: Vec<_> = (config.report.iter().chain(&config.trace))
+        .cloned()
+        .collect();
     let there: Vec<_> = files.iter().filter(|file| file.exists()).cloned().collect();
     match (files.first(), there.is_empty()) {
         (None, _) => Err("there is no report yet: set LDWRAP_REPORT=FILE, or LDWRAP_TRACE=DIRECTORY for what each \
