@@ -1,5 +1,5 @@
-//! What documents say of commands and settings, made from the one table of each: `ldwrap help settings`, README's
-//! tables, the manual page, completions for shells.
+//! What documents say of commands and settings, made from the one table of each: `ldwrap help settings`, those of
+//! docs/settings.md, the manual page, completions for shells.
 
 use clap::{Command, ValueEnum};
 use clap_mangen::roff::{Roff, bold, italic, roman};
