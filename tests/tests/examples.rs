@@ -16,7 +16,7 @@ struct Example {
     prepare: &'static str,
     /// Run after the block, in the same shell.
     then: &'static str,
-    /// How many links have to have gone through ldwrap, at least.
+    /// How many links have to have gone through ldwrap, at least; not those of `ldwrap verify`, which fails if it compares none.
     through_ldwrap: usize,
 }
 
@@ -36,7 +36,7 @@ const EXAMPLES: [Example; 12] = [
                   int main(int n, char **p) { return f7((int *)p, n) == 7; }' | tee server.c >client.c
             echo 'int main(void) { return 0; }' >tiny.c
             printf 'all: server client tiny\nserver client: part.o\nserver: server.o\nclient: client.o\ntiny: tiny.o\n' >Makefile"#,
-        then: "",
+        then: ":",
         through_ldwrap: 2,
     },
     Example {
@@ -76,14 +76,14 @@ const EXAMPLES: [Example; 12] = [
         name: "working",
         prepare: PROJECT,
         then: "./tool",
-        through_ldwrap: 2,
+        through_ldwrap: 0,
     },
     Example {
         name: "page",
         prepare: PROJECT,
         then: "grep -q '<html' page.html",
         // The last command has a report of its own.
-        through_ldwrap: 4,
+        through_ldwrap: 2,
     },
     Example {
         name: "keep",
@@ -95,7 +95,7 @@ const EXAMPLES: [Example; 12] = [
         name: "verify",
         prepare: PROJECT,
         then: r#"grep -q '"success":true' verify.json"#,
-        through_ldwrap: 2,
+        through_ldwrap: 0,
     },
     Example {
         name: "report",
