@@ -1,6 +1,8 @@
 //! Integrated distribution, DTLTO: ldwrap as the distributor of lld 21 and later (`ldwrap distribute`), and somebody's distributor as
 //! the executor of ldwrap (`LDWRAP_EXECUTOR=distributor`).
 
+use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
+use ldwrap_tests::remote::free_port;
 use ldwrap_tests::{LENIENT, LinkPair, Session, each_llvm, fixtures_only, some_llvm};
 use serde_json::Value;
 
@@ -252,6 +254,33 @@ fn with_a_cache_of_lld_s_own() {
             "{:?}",
             both.reports
         );
+    });
+}
+
+/// lld's own distribution, on a real Remote Execution server; and on one that is not there, which costs time only.
+#[test]
+fn on_a_server() {
+    let server = Server::start(SYSTEM);
+    some_llvm(distributes, |s| {
+        sources(s, "");
+        let link = format!("{LINK} {OBJECTS}");
+        let (url, clang) = (server.url(), format!("/usr/bin/clang-{}", s.llvm));
+        let env = [
+            ("LDWRAP_REMOTE", url.as_str()),
+            ("LDWRAP_REMOTE_CLANG", &clang),
+            ("LDWRAP_REMOTE_LOCAL", "fallback"),
+        ];
+        for (executed, hits) in [(4, 0), (0, 4)] {
+            let both = by_ours(s, &env, &link);
+            both.same().succeeds();
+            let report = report(&both);
+            let remote = &report["remote"];
+            let there = remote["executed"] == executed && remote["hits"] == hits;
+            assert!(report.is_null() || there, "{report}");
+        }
+        let nobody = format!("grpc://127.0.0.1:{}", free_port());
+        let env = [("LDWRAP_REMOTE", nobody.as_str()), LENIENT];
+        by_ours(s, &env, &link).same().succeeds();
     });
 }
 

@@ -259,17 +259,19 @@ fn ignore_gone(e: io::Error) -> Result<(), Unanswered> {
 }
 
 /// Calls `f` again, a few times, where it fails without a reason; ENOENT is an answer, and an interrupt does
-/// not count.
+/// not count. The error is the first: what follows it may only say that the call has been tried before.
 fn retry<T>(mut f: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let mut tries = 0;
+    let (mut tries, mut interrupts, mut first) = (0, 0, None);
     loop {
         match f() {
-            Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
+            Err(e) if e.raw_os_error() == Some(libc::EINTR) => interrupts += 1,
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Err(e),
             Err(e) => {
+                let error = first.get_or_insert(e);
                 tries += 1;
                 if tries == TRIES {
-                    return Err(e);
+                    log::info!("answering lld: {error}, after {interrupts} interrupts");
+                    return Err(first.unwrap_or_else(|| io::ErrorKind::Other.into()));
                 }
             }
             done => return done,

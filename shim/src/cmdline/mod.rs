@@ -192,6 +192,7 @@ mod tests {
     fn parse(text: &str) -> CommandLine {
         CommandLine::parse(&tokenize_gnu(text.as_bytes())).unwrap()
     }
+
     #[test]
     fn an_empty_distributor_undoes_those_before_it() {
         let has = |line| parse(line).has(Id::ThinltoDistributor);

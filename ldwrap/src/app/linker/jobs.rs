@@ -239,6 +239,10 @@ fn store(
 ) -> Result<Store, Failure> {
     let files = files(config);
     let shipped = shipped::collect(toolchain, &files);
+    // At once: a link that ends before its jobs do would leave the next one to compute them again.
+    if let Err(e) = files.save() {
+        log::info!("the digests of the compiler cannot be remembered: {e}");
+    }
     let failure = |e: std::io::Error| Failure::Failed(e.to_string());
     let tool = match &settings.clang {
         None => shipped.map_err(failure)?,

@@ -131,7 +131,8 @@ mod tests {
     fn names_that_make_can_say_it_reads_as_they_are() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("lto")).unwrap();
-        for file in ["a.json", "lto/a.o", "lto/a.o.json", "lto/a.o.thinlto.bc"] {
+        // The object last: not to be older than what it is made from.
+        for file in ["a.json", "lto/a.o.json", "lto/a.o.thinlto.bc", "lto/a.o"] {
             std::fs::write(dir.path().join(file), "").unwrap();
         }
         let link = [OsString::from("clang")];

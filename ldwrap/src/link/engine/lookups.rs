@@ -66,7 +66,6 @@ impl Engine<'_> {
         self.admit()
     }
 
-    /// Those who make objects elsewhere, for a lookup whose module they may know.
     /// Whether nobody takes the object of a module, where they are taken.
     fn is_unwanted(&self, module: &Option<Module>) -> bool {
         self.link.objects.is_some_and(|receiver| match module {
@@ -81,6 +80,7 @@ impl Engine<'_> {
         self.listener.hand_over(id, none.as_fd())
     }
 
+    /// Those who make objects elsewhere, for a lookup whose module they may know.
     pub(super) fn exchange<'m>(
         &self,
         module: &'m Option<Module>,
