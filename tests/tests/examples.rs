@@ -244,7 +244,10 @@ fn run(s: &Session, block: &Block, example: &Example) {
         // The projects are small.
         .env("LDWRAP_SPLIT", "always");
     let status = c.status().expect("bash");
-    let read = |name| s.exists(name).then(|| s.read(name)).unwrap_or_default();
+    let read = |name| match s.exists(name) {
+        true => s.read(name),
+        false => String::new(),
+    };
     let printed = read("../printed");
     assert!(
         status.success(),
