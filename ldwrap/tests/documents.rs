@@ -50,6 +50,7 @@ fn headings_that_comments_cite_are_there() {
     for part in ["shim", "ldwrap", "tests"] {
         sources(&top.join(part), &mut files);
     }
+    files.extend(documents());
     let mut found = 0;
     for file in files.iter().filter(|file| !file.ends_with("documents.rs")) {
         let text = fs::read_to_string(file).unwrap();
@@ -63,11 +64,60 @@ fn headings_that_comments_cite_are_there() {
     assert!(found > 20, "{found}");
 }
 
-/// README's tables of settings are made by ldwrap.
+/// The documents of the top and of docs/.
+fn documents() -> Vec<PathBuf> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folders = [top.to_owned(), top.join("docs")];
+    let entries = folders.iter().flat_map(|dir| fs::read_dir(dir).unwrap());
+    let files = entries.map(|entry| entry.unwrap().path());
+    files
+        .filter(|file| file.extension().is_some_and(|e| e == "md"))
+        .collect()
+}
+
+/// A heading as GitHub makes an anchor of it.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .chars()
+        .filter(|&c| c.is_alphanumeric() || " -_".contains(c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+/// Links between documents lead to files and headings that are there.
+#[test]
+fn links_lead_somewhere() {
+    let mut found = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        let links = text.split("](").skip(1);
+        for link in links.filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            found += 1;
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let to = match file {
+                "" => document.clone(),
+                file => document.parent().unwrap().join(file),
+            };
+            assert!(to.exists(), "{}: {link}", document.display());
+            if !heading.is_empty() {
+                let text = fs::read_to_string(&to).unwrap();
+                let mut headings = text.lines().filter(|line| line.starts_with('#'));
+                let there =
+                    headings.any(|line| anchor(line.trim_start_matches(['#', ' '])) == heading);
+                assert!(there, "{}: {link}", document.display());
+            }
+        }
+    }
+    assert!(found > 40, "{found}");
+}
+
+/// The tables of settings are made by ldwrap.
 #[test]
 fn tables_of_settings() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let readme = fs::read_to_string(top.join("README.md")).unwrap();
+    let document = fs::read_to_string(top.join("docs/settings.md")).unwrap();
     for part in ["settings", "server"] {
         let made = Command::new(env!("CARGO_BIN_EXE_ldwrap"))
             .args(["document", part])
@@ -79,8 +129,8 @@ fn tables_of_settings() {
         );
         assert!(table.lines().count() > 10, "{table}");
         assert!(
-            readme.contains(&table),
-            "README.md: put there what 'ldwrap document {part}' prints"
+            document.contains(&table),
+            "docs/settings.md: put there what 'ldwrap document {part}' prints"
         );
     }
 }

@@ -1,5 +1,5 @@
 //! All settings, in one table: it feeds the parser, the complaints, `ldwrap help settings`, `ldwrap config`,
-//! README's tables and the manual page.
+//! docs/settings.md and the manual page.
 //!
 //! A setting is an environment variable and a key of the configuration files. The names are a contract: packages
 //! and build scripts rely on them.

@@ -1,5 +1,5 @@
-//! What documents say of commands and settings, made from the one table of each: `ldwrap help settings`, README's
-//! tables, the manual page, completions for shells.
+//! What documents say of commands and settings, made from the one table of each: `ldwrap help settings`, those of
+//! docs/settings.md, the manual page, completions for shells.
 
 use clap::{Command, ValueEnum};
 use clap_mangen::roff::{Roff, bold, italic, roman};
@@ -10,9 +10,9 @@ use std::io;
 /// A part of a document, or a whole one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// README's table of settings
+    /// The table of settings in docs/settings.md
     Settings,
-    /// README's table of settings of a server
+    /// The table of settings of a server in docs/settings.md
     Server,
     /// An example of ldwrap.toml
     Example,

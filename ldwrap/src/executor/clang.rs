@@ -1,7 +1,7 @@
 //! Backends on this machine as clang processes: a pool of threads, each with one process at a time.
 //!
 //! lld's own threads compile only what clang could not: a process for each backend is slower than a thread
-//! of lld's (README, "Limits"), so that this is for those who ask for it, and for an lld whose threads
+//! of lld's (docs/limits.md, "Limits"), so that this is for those who ask for it, and for an lld whose threads
 //! cannot compile beside jobs.
 
 use super::{

@@ -1,6 +1,6 @@
 //! Every tuned constant of the executors: its unit, what it trades off, and what supports it.
 //!
-//! "README, Scaling" stands for the runs of `scripts/bench-remote` that the README shows. They were made
+//! "docs, Scaling" stands for the runs of `scripts/bench-remote` that docs/jobs.md shows. They were made
 //! with all these values together. "Not measured by itself" marks a value that these runs exercise, but
 //! never with another one in its place; "not measured" marks one that was chosen by argument alone. Limits
 //! that a protocol or the kernel sets are where they are used.
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// How long a core of this machine waits for the server: for its first answer, for the answer to a lookup,
 /// for a worker. A shorter time compiles here what the server is about to deliver, a longer one leaves
-/// cores idle. The README promises this value. Not measured: others were not compared.
+/// cores idle. docs/settings.md promises this value. Not measured: others were not compared.
 pub(crate) const SERVER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many modules of a link lld asks for at once while a distributor has its jobs: each is a thread of lld's that waits, and those
@@ -31,27 +31,27 @@ pub(super) const STRAGGLER_POLL: Duration = Duration::from_millis(50);
 /// Weight of a task among those that are being prepared if its module is not small, and so how many of the
 /// smallest tasks take the place of a large one. What small tasks wait for is answers, so that many are
 /// needed to keep a line busy; many large ones would each get little of it (docs/jobs.md, "Behind a line the
-/// order counts"). Not measured by itself (README, Scaling).
+/// order counts"). Not measured by itself (docs, Scaling).
 pub(super) const FULL_WEIGHT: usize = 8;
 
 /// Modules from this size on (bytes) have the full weight; below it, weight is in proportion to size. Close
-/// to the mean of redis-server's modules, 92 KiB. Not measured by itself (README, Scaling).
+/// to the mean of redis-server's modules, 92 KiB. Not measured by itself (docs, Scaling).
 pub(super) const SMALL_MODULE: u64 = 96 << 10;
 
 /// Tasks of full weight that are prepared (looked up, uploaded) on the server beside those that execute, at
 /// least. More hides a longer round trip, but the order in which tasks begin is decided earlier, and more
-/// shards are in memory. Not measured by itself (README, Scaling).
+/// shards are in memory. Not measured by itself (docs, Scaling).
 pub(super) const MIN_PREPARED: usize = 64;
 
 /// One more task is prepared for this many execution slots: where more jobs end each second, more have to
-/// be ready. Not measured by itself (README, Scaling).
+/// be ready. Not measured by itself (docs, Scaling).
 pub(super) const SLOTS_PER_PREPARED: usize = 8;
 
 /// Tasks on the board for each execution slot: one that executes and one that is ready to. Not measured.
 pub(super) const TASKS_PER_SLOT: usize = 2;
 
 /// Bound on finished executions whose object is still downloading; generous, so that a full uplink does not
-/// idle the downlink. Each holds its shard in memory: README, Scaling has 134 to 146 MiB in all. Not
+/// idle the downlink. Each holds its shard in memory: docs, Scaling has 134 to 146 MiB in all. Not
 /// measured by itself.
 pub(super) const MAX_DOWNLOADING: usize = 1000;
 
@@ -59,12 +59,12 @@ pub(super) const MAX_DOWNLOADING: usize = 1000;
 
 /// One byte in this many of those to be uploaded is for the largest jobs, the others for the jobs that need
 /// fewest bytes. More for the largest shortens the tail, but leaves workers idle at the start. Not measured
-/// by itself; README, Scaling has 0.92 to 1.03 of the time of plain TCP where the line is the bottleneck.
+/// by itself; docs, Scaling has 0.92 to 1.03 of the time of plain TCP where the line is the bottleneck.
 pub(super) const LARGEST_SHARE: i128 = 3;
 
 /// The smallest jobs, one part in this many of all bytes, come last, so that all workers end at about the
 /// same time. Fewer leave gaps at the end, more delay jobs that could have begun early. Not measured by
-/// itself (README, Scaling).
+/// itself (docs, Scaling).
 pub(super) const TAIL_PART: u64 = 30;
 
 /// A job is cheap if what it needs uploaded is at most this ratio of its own module's size. Cheap jobs go
@@ -97,7 +97,7 @@ pub(super) const MAX_UNSHARED_KIB: usize = 256 << 10;
 
 // Threads and wake-ups.
 
-/// Threads for all calls, whose work is TLS, hashing and compression. README, Scaling: 1.0 to 1.7 ms of
+/// Threads for all calls, whose work is TLS, hashing and compression. docs, Scaling: 1.0 to 1.7 ms of
 /// processor time a job, less than a core at 335 jobs a second.
 pub(super) const NETWORK_THREADS: usize = 2;
 
@@ -155,12 +155,12 @@ pub(super) const CHUNK: usize = 256 << 10;
 pub(super) const STREAM_IN_FLIGHT: u64 = 4 * CHUNK as u64;
 
 /// Bytes that are being uploaded at once: what a line of 1 Gbit/s takes in 34 ms. More would delay the
-/// first jobs on a slower line, less would leave a long one idle. Not measured by itself (README, Scaling:
+/// first jobs on a slower line, less would leave a long one idle. Not measured by itself (docs, Scaling:
 /// 100 Mbit/s, 20 ms).
 pub(super) const UPLOAD_WINDOW: usize = 4 << 20;
 
 /// Bytes that are being downloaded at once. Requests wait on a busy uplink, so more are needed to keep both
-/// directions full; the bound is for the memory. Not measured by itself (README, Scaling: 100 Mbit/s, 20
+/// directions full; the bound is for the memory. Not measured by itself (docs, Scaling: 100 Mbit/s, 20
 /// ms).
 pub(super) const DOWNLOAD_WINDOW: usize = 32 << 20;
 
@@ -173,7 +173,7 @@ pub(super) const MAX_OBJECT: u64 = 1 << 30;
 pub(super) const MAX_DIGESTS: usize = 5000;
 
 /// FindMissingBlobs calls at once. Meanwhile the next batch grows: fewer calls at once mean fewer and
-/// larger ones. Not measured by itself; README, Scaling has the processor time a job.
+/// larger ones. Not measured by itself; docs, Scaling has the processor time a job.
 pub(super) const MISSING_CALLS: usize = 2;
 
 /// Level of zstd for uploads: its default. `scripts/bench-remote` has 0.65 of the size for redis-server's

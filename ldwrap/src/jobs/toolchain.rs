@@ -317,7 +317,7 @@ fn identity(path: &Path) -> Option<String> {
     Some(s)
 }
 
-/// Where clang may be, in the order in which README.md has it: `LDWRAP_CLANG`; beside the real lld; the calling compiler; `clang-N`.
+/// Where clang may be, in this order: `LDWRAP_CLANG`; beside the real lld; the calling compiler; `clang-N`.
 fn clang_candidates(lld: &Path, config: &Config) -> Vec<PathBuf> {
     if let Some(clang) = &config.clang {
         return vec![clang.clone()];

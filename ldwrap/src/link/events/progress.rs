@@ -207,11 +207,11 @@ fn describe(counts: &Counts, elsewhere: &str) -> String {
         words.push(format!("{done} modules"));
     }
     if running > 0 {
-        words.push(format!("{running} running"));
+        words.push(format!("{running} compiling"));
     }
     if let Some(what) = counts.waits_for {
         let what = match what {
-            WaitsFor::Resource(Resource::Slot) => "a slot",
+            WaitsFor::Resource(Resource::Slot) => "a processor",
             WaitsFor::Resource(Resource::Token) => "a token of the jobserver",
             WaitsFor::Resource(Resource::Memory) => "memory",
             WaitsFor::Elsewhere if elsewhere == "clang" => "clang",
@@ -426,16 +426,16 @@ mod tests {
         counts.running = 2;
         counts.done = 3;
         counts.cached = 1;
-        assert_eq!(says(&counts), "3 modules, 2 running, 1 cached");
+        assert_eq!(says(&counts), "3 modules, 2 compiling, 1 cached");
         counts.total = Some(13);
         counts.usual = Some(Duration::from_millis(2100));
         counts.waiting = 4;
         counts.waits_for = Some(WaitsFor::Resource(Resource::Memory));
-        assert_eq!(says(&counts), "2 running, 4 wait for memory, 1 cached");
+        assert_eq!(says(&counts), "2 compiling, 4 wait for memory, 1 cached");
         counts.done = 5;
         assert_eq!(
             says(&counts),
-            "2 running, 4 wait for memory, < 9 s left, 1 cached"
+            "2 compiling, 4 wait for memory, < 9 s left, 1 cached"
         );
         counts.running = 0;
         counts.waits_for = Some(WaitsFor::Elsewhere);
