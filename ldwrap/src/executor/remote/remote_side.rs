@@ -326,7 +326,7 @@ impl RemoteSide<'_> {
         if let Err(status) = share_object(client, &object.task.action, object.bytes).await {
             log::info!("an object made here was not shared: {}", one_line(&status));
             if is_refusal(status.code()) {
-                // Those who may read only, some servers tell so as late as now (bazel-remote).
+                // Some servers say only now that we may not write (bazel-remote).
                 self.sharing_refused.store(true, Ordering::Relaxed);
             }
         }
