@@ -88,12 +88,17 @@ pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// How often an action is sent again because the server lost inputs after it had them. Not measured.
 pub(super) const MAX_INPUT_ATTEMPTS: usize = 3;
 
-/// How long the end of a link may be delayed by uploads of objects made here, counted from the last object on,
-/// and again by files that are still being written. Longer shares more results, shorter ends the link earlier. Not measured.
+/// How long the end of a link may be delayed by uploads of objects made here, counted from the last object
+/// on, and again by files that are still being written. Longer shares more results, shorter ends the link
+/// earlier. Not measured.
 pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_millis(200);
 
+/// How long objects made here are uploaded while lld writes its output. Not measured.
+pub(super) const MAX_LATE_UPLOADS: Duration = Duration::from_secs(10);
+
 /// KiB of objects made here that wait to be uploaded, at most; what is made beyond that is not shared. More
-/// would share more over a line that is slower than this machine compiles, at the cost of memory. Not measured.
+/// would share more over a line that is slower than this machine compiles, at the cost of memory. Not
+/// measured.
 pub(super) const MAX_UNSHARED_KIB: usize = 256 << 10;
 
 // Threads and wake-ups.

@@ -42,9 +42,7 @@ fn rank(state: &BoardState, lookup: &WaitingLookup) -> Option<(LocalReason, u64)
         return Some((LocalReason::NotRemote, 0));
     }
     if job.is_some_and(|n| state.done.contains(&n) || state.started_early.contains(&n)) {
-        // A second lookup of a module, which no lld is known to make, is not left without an answer.
-        let late = state.finished() && waited > SERVER_PATIENCE;
-        return late.then_some((LocalReason::Unanswered, 0));
+        return None;
     }
     let id = job.and_then(|n| state.ids.get(&n).copied());
     let Some((id, entry)) = id.and_then(|id| Some((id, state.tasks.get(&id)?))) else {

@@ -7,7 +7,8 @@ use super::execution::ExecutionStage;
 use super::results::{check_clang_version, receive_object, share_object};
 use crate::executor::board::{Board, RemoteStep, Task, TaskId, weight_of};
 use crate::executor::tuning::{
-    BOARD_POLL, MAX_CONSECUTIVE_FAILURES, MIN_PREPARED, SHUTDOWN_GRACE, SLOTS_PER_PREPARED,
+    BOARD_POLL, MAX_CONSECUTIVE_FAILURES, MAX_LATE_UPLOADS, MIN_PREPARED, SHUTDOWN_GRACE,
+    SLOTS_PER_PREPARED,
 };
 use crate::executor::{ObjectSource, Outcome};
 use crate::jobs::job::Job;
@@ -202,12 +203,16 @@ impl RemoteSide<'_> {
                 }
                 while sharing.next().await.is_some() {}
             };
-            // While lld writes its output nobody waits for uploads.
+            // While lld writes its output nobody waits for uploads. They end all the same: what is left of lld's
+            // lookups when all jobs are done goes on only after them.
             let limit = async {
                 tokio::time::sleep(SHUTDOWN_GRACE).await;
-                while !self.board.stopped() {
-                    self.board_changed().await;
-                }
+                let lld_ends = async {
+                    while !self.board.stopped() {
+                        self.board_changed().await;
+                    }
+                };
+                let _ = tokio::time::timeout(MAX_LATE_UPLOADS, lld_ends).await;
             };
             tokio::select! {
                 () = rest => {}
@@ -321,7 +326,7 @@ impl RemoteSide<'_> {
         if let Err(status) = share_object(client, &object.task.action, object.bytes).await {
             log::info!("an object made here was not shared: {}", one_line(&status));
             if is_refusal(status.code()) {
-                // Those who may read only, some servers tell so as late as now (bazel-remote).
+                // Some servers say only now that we may not write (bazel-remote).
                 self.sharing_refused.store(true, Ordering::Relaxed);
             }
         }
