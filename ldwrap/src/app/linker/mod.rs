@@ -4,7 +4,7 @@ mod jobs;
 mod report;
 mod request;
 
-pub(crate) use jobs::{store_of_phases, tested_toolchain};
+pub(crate) use jobs::{store_of_commands, tested_toolchain};
 pub(crate) use request::{Request, default_jobs};
 
 use crate::admit::{History, Limits};

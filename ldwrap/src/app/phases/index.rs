@@ -3,7 +3,7 @@
 use super::emit;
 use super::graph::{Backend, Format, Graph};
 use crate::app::doctor::driver::{self, NotProbed, Reached};
-use crate::app::linker::{default_jobs, store_of_phases, tested_toolchain};
+use crate::app::linker::{default_jobs, store_of_commands, tested_toolchain};
 use crate::app::probe::Answer;
 use crate::app::reach;
 use crate::jobs::description::{BackendDescription, DescribedInput, Description};
@@ -181,7 +181,7 @@ fn describe_backends(
     eligibility::jobs(&answer.args, &cmd, toolchain.major, config, u64::MAX)
         .map_err(Failure::Declined)?;
     eligibility::release(&cmd)?;
-    let store = store_of_phases(&toolchain, config)?;
+    let store = store_of_commands(&toolchain, config)?;
     let jobs = JobsRequest {
         argv0: shim::lld::arg0(&answer.argv0, real),
         args: &answer.args,
