@@ -4,6 +4,7 @@
 //! compilers' names that are there (`shim::compiler`) serve builds that keep nothing but `PATH`. Links report to a file of
 //! ours, from which the last two lines are made.
 
+use super::reach::set_paths;
 use super::report_lines::{self, Fate, number};
 use super::shim_dir;
 use crate::sys::process;
@@ -12,7 +13,6 @@ use crate::sys::signals::Forwarded;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
-use shim::compiler::with_directory;
 use shim::config::Config;
 use shim::report;
 use std::collections::BTreeMap;
@@ -21,7 +21,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
 /// Why the command was not run.
@@ -74,19 +73,6 @@ pub fn command(command: &[OsString], config: &Config) -> Result<ExitStatus, NotR
     // Whether anybody reads it is not the command's concern.
     let _ = io::stderr().write_all(said.as_bytes());
     Ok(status)
-}
-
-/// Puts the shim's directory first, wherever the command looks for linkers and compilers. No directory that is gone
-/// afterwards: CMake keeps the paths of the programs that it finds, and a build goes on with them.
-pub(super) fn set_paths(run: &mut Command, shims: &Path) -> io::Result<()> {
-    for name in ["PATH", "COMPILER_PATH"] {
-        let all = std::env::var_os(name).unwrap_or_default();
-        // Wherever it was: another directory of the list may have an ld.lld too.
-        let others = std::env::split_paths(&all).filter(|dir| dir != shims);
-        let others = std::env::join_paths(others).map_err(io::Error::other)?;
-        run.envs(with_directory(shims, &others).map(|all| (name, all)));
-    }
-    Ok(())
 }
 
 /// Waits for the command, which gets the signals that are sent to us meanwhile.
