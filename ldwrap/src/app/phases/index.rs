@@ -311,10 +311,10 @@ impl Writer<'_> {
         });
         let needs = self.planned.jobs.needs(job.number);
         let modules = &self.planned.index.modules;
-        let mut imports: Vec<&ModuleIdentifier> = needs
+        let mut imports: Vec<ModuleIdentifier> = needs
             .iter()
             .filter(|&&n| n != job.number)
-            .filter_map(|&n| Some(&modules.get(n)?.identifier))
+            .filter_map(|&n| Some(modules.get(n)?.identifier.clone()))
             .collect();
         imports.sort();
         let mut list = Vec::new();
@@ -326,7 +326,7 @@ impl Writer<'_> {
         self.update(&files.shard(), &job.shard)?;
         self.update(&files.description(), description.to_text())?;
         let mut reads: Vec<PathBuf> = imports
-            .into_iter()
+            .iter()
             .chain([&job.identifier])
             .map(|module| {
                 let at = shim::archive::locate(module.as_os_str());
@@ -335,7 +335,12 @@ impl Writer<'_> {
             .collect::<Result<_, _>>()?;
         reads.sort();
         reads.dedup();
-        Ok(Backend { name, files, reads })
+        Ok(Backend {
+            name,
+            files,
+            imports,
+            reads,
+        })
     }
 
     /// Where a backend that runs later finds a file of a job: the copy of a member, or the file itself, relative to the
