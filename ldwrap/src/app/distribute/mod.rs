@@ -109,15 +109,12 @@ fn link(
         ]
         .map(Into::into),
     );
-    let size = |job: &crate::jobs::job_file::JobEntry| {
-        std::fs::metadata(job.module()).map_or(0, |m| m.len())
-    };
     let request = Request {
         argv0: &caller.argv0,
         args: &args,
         real: &caller.lld,
         config,
-        bitcode: file.jobs.iter().map(size).sum(),
+        bitcode: delivery.bitcode(),
         modules: Some(file.jobs.len()),
         start: std::time::Instant::now(),
         objects: Some(delivery),
