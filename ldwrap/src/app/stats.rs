@@ -1,4 +1,4 @@
-//! `ldwrap stats`: what became of all links with one cache directory, since it was asked to forget the others.
+//! `ldwrap stats`: what became of all links with one cache directory since the numbers were last set to zero.
 //!
 //! Each link leaves a line ([`shim::stats_log`]). They are added up in a record of the cache directory when there are
 //! many, or somebody asks.
