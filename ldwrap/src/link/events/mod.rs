@@ -28,7 +28,7 @@ pub enum Source {
     Lld,
     /// A clang process of this machine.
     Clang,
-    /// A server.
+    /// A server, or a distributor.
     Remote,
 }
 
@@ -48,7 +48,7 @@ pub struct Counts {
     pub done: usize,
     /// How many of them from a cache.
     pub cached: usize,
-    /// How many of them from a clang process or a server.
+    /// How many of them from a clang process, a server or a distributor.
     pub elsewhere: usize,
     /// Modules that lld's threads compile now.
     pub running: usize,
@@ -114,12 +114,6 @@ impl Events {
     /// Whether it is worth to say more than what the report needs.
     fn are_watched(&self) -> bool {
         self.trace.is_some() || self.progress.is_some()
-    }
-
-    /// Whether what lld writes is to be told.
-    #[must_use]
-    pub fn mind_output(&self) -> bool {
-        self.progress.is_some()
     }
 
     /// The link has so many modules, or had when it was done last.
@@ -264,9 +258,9 @@ impl Events {
 
     /// lld is about to write to standard output (0) or standard error (1); `ends_line` says whether its last byte
     /// ends a line.
-    pub fn lld_writes(&mut self, stream: usize, ends_line: bool) {
+    pub fn lld_writes(&mut self, stream: usize, ends_line: impl FnOnce() -> bool) {
         if let Some(progress) = &mut self.progress {
-            progress.give_way(stream, ends_line);
+            progress.give_way(stream, ends_line());
         }
     }
 

@@ -42,7 +42,7 @@ const CLEAR: &str = "\r\x1b[K";
 #[derive(Debug)]
 pub struct Progress {
     name: String,
-    /// Where objects from elsewhere are made: `server` or `clang`.
+    /// Where objects from elsewhere are made: `server`, `distributor` or `clang`.
     elsewhere: &'static str,
     bar: ProgressBar,
     line: Line,
@@ -215,7 +215,7 @@ fn describe(counts: &Counts, elsewhere: &str) -> String {
             WaitsFor::Resource(Resource::Token) => "a token of the jobserver",
             WaitsFor::Resource(Resource::Memory) => "memory",
             WaitsFor::Elsewhere if elsewhere == "clang" => "clang",
-            WaitsFor::Elsewhere => "the server",
+            WaitsFor::Elsewhere => &format!("the {elsewhere}"),
         };
         words.push(match waiting {
             1 => format!("1 waits for {what}"),
@@ -227,12 +227,10 @@ fn describe(counts: &Counts, elsewhere: &str) -> String {
         words.push(format!("{cached} cached"));
     }
     if counts.elsewhere > 0 {
-        let from = if elsewhere == "clang" {
-            "by clang"
-        } else {
-            "from the server"
-        };
-        words.push(format!("{} {from}", counts.elsewhere));
+        words.push(match elsewhere {
+            "clang" => format!("{} by clang", counts.elsewhere),
+            _ => format!("{} from the {elsewhere}", counts.elsewhere),
+        });
     }
     words.join(", ")
 }
@@ -440,6 +438,16 @@ mod tests {
         counts.running = 0;
         counts.waits_for = Some(WaitsFor::Elsewhere);
         assert_eq!(says(&counts), "4 wait for the server, 1 cached");
+        counts.elsewhere = 2;
+        assert_eq!(
+            describe(&counts, "distributor"),
+            "4 wait for the distributor, 1 cached, 2 from the distributor"
+        );
+        assert_eq!(
+            describe(&counts, "clang"),
+            "4 wait for clang, 1 cached, 2 by clang"
+        );
+        counts.elsewhere = 0;
         counts.waiting = 0;
         counts.done = 13;
         assert_eq!(says(&counts), "lld writes its output");
