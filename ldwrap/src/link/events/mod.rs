@@ -58,6 +58,8 @@ pub struct Counts {
     pub waits_for: Option<WaitsFor>,
     /// How many modules there are, if that is known.
     pub total: Option<usize>,
+    /// Whether there may be fewer: members of archives that are left out count in `total` too.
+    pub at_most: bool,
     /// What a backend of lld's has taken lately.
     pub usual: Option<Duration>,
 }
@@ -116,9 +118,18 @@ impl Events {
         self.trace.is_some() || self.progress.is_some()
     }
 
-    /// The link has so many modules, or had when it was done last.
+    /// So many modules are among the link's inputs; not all of them need be linked.
+    pub fn expect_at_most(&mut self, modules: Option<usize>) {
+        self.counts.total = modules;
+        self.counts.at_most = true;
+    }
+
+    /// The link had so many modules when it was done last, if it was.
     pub fn expect(&mut self, modules: Option<usize>) {
-        self.counts.total = modules.or(self.counts.total);
+        if modules.is_some() {
+            self.counts.total = modules;
+            self.counts.at_most = false;
+        }
     }
 
     /// A thread looks for its module's object.

@@ -103,14 +103,15 @@ impl Progress {
         if self.is_due(counts.running > 0 || !waits_here) {
             let begun = counts.done + counts.running + counts.waiting > 0;
             let total = counts.total.filter(|_| begun);
-            self.draw(total, counts.done, describe(counts, self.elsewhere));
+            let text = describe(counts, self.elsewhere);
+            self.draw(total, counts.at_most, counts.done, text);
         }
     }
 
     /// The same while lld is not started yet.
     pub(super) fn tick_while_others_link(&mut self) {
         if self.is_due(false) {
-            self.draw(None, 0, "waits for other large links".into());
+            self.draw(None, false, 0, "waits for other large links".into());
         }
     }
 
@@ -132,8 +133,9 @@ impl Progress {
         may && !self.line_is_open && can_write()
     }
 
-    fn draw(&mut self, total: Option<usize>, done: usize, message: String) {
+    fn draw(&mut self, total: Option<usize>, at_most: bool, done: usize, message: String) {
         let template = match total {
+            Some(_) if at_most => "{prefix} [{bar:10}] {pos} of up to {len} {wide_msg}",
             Some(_) => "{prefix} [{bar:10}] {pos}/{len} {wide_msg}",
             None => "{prefix} {wide_msg}",
         };
@@ -199,7 +201,7 @@ fn describe(counts: &Counts, elsewhere: &str) -> String {
     if idle && done == 0 {
         return "lld reads its inputs".into();
     }
-    if idle && counts.total.is_none_or(|total| done >= total) {
+    if idle && (counts.at_most || counts.total.is_none_or(|total| done >= total)) {
         return "lld writes its output".into();
     }
     let mut words = Vec::new();
