@@ -1,6 +1,6 @@
 //! lld's backend threads: which of them compile, which wait, and the permits for that.
 
-use crate::admit::{Admission, Cost, Permit, Resource};
+use crate::admit::{Admission, Cost, POLL_INTERVAL, Permit, Resource};
 use crate::link::attribution::Module;
 use crate::sys::procfs;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -64,6 +64,8 @@ pub struct Backends {
     held: Vec<HeldLookup>,
     /// What those that are held lack; none if they wait for an object from elsewhere.
     lacks: Option<Resource>,
+    /// Before this there is none to be chosen among those.
+    choose_from: Option<Instant>,
     /// By thread.
     compiles: HashMap<u32, RunningBackend>,
     /// Threads that have made an object, and have still to clear up after that.
@@ -88,6 +90,7 @@ impl Backends {
             admission,
             held: Vec::new(),
             lacks: None,
+            choose_from: None,
             compiles: HashMap::new(),
             ending: Vec::new(),
             free: Vec::new(),
@@ -111,17 +114,11 @@ impl Backends {
         held.map(|at| self.held.remove(at))
     }
 
-    /// Takes a held lookup out of which something is made.
-    pub fn take_held<T>(
-        &mut self,
-        make: impl Fn(&HeldLookup) -> Option<T>,
-    ) -> Option<(HeldLookup, T)> {
-        let (at, made) = self
-            .held
-            .iter()
-            .enumerate()
-            .find_map(|(at, held)| Some((at, make(held)?)))?;
-        Some((self.held.remove(at), made))
+    /// Takes the held lookup of a module, if there is one.
+    pub fn take_held(&mut self, is_it: impl Fn(&Module) -> bool) -> Option<HeldLookup> {
+        let of_it = |held: &HeldLookup| held.module.as_ref().is_some_and(&is_it);
+        let at = self.held.iter().position(of_it)?;
+        Some(self.held.remove(at))
     }
 
     /// It is to wait until there is a permit for it.
@@ -135,13 +132,29 @@ impl Backends {
         choose: impl Fn(&[HeldLookup]) -> Option<usize>,
     ) -> Option<(HeldLookup, Permit)> {
         self.lacks = None;
-        let at = choose(&self.held)?;
+        let Some(at) = choose(&self.held) else {
+            let after = (!self.held.is_empty()).then_some(POLL_INTERVAL);
+            self.choose_from = after.map(|after| Instant::now() + after);
+            return None;
+        };
         let free = self.free.pop();
         let Some(permit) = free.or_else(|| self.admission.try_permit(self.lld)) else {
             self.lacks = Some(self.admission.lacks());
             return None;
         };
         Some((self.held.remove(at), permit))
+    }
+
+    /// Whether [`Self::next_to_begin`] is worth to be asked. Choosing looks at each lookup that is held, which may be a
+    /// thousand, and where nothing was to be chosen just now is hardly anything yet.
+    #[must_use]
+    pub fn may_choose(&self) -> bool {
+        self.choose_from.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// What is to be chosen may be another one now.
+    pub fn choose_anew(&mut self) {
+        self.choose_from = None;
     }
 
     /// Lookups that are held, and what they lack; none if they wait for an object from elsewhere.

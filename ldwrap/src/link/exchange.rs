@@ -40,13 +40,38 @@ enum LldEvent {
     Done(Option<(File, Duration)>),
 }
 
+/// An object that came while lld may have been waiting for it.
+#[derive(Debug)]
+pub struct Arrived {
+    number: usize,
+    /// The identifier of its module.
+    identifier: Vec<u8>,
+    /// The object.
+    pub object: FinishedObject,
+}
+
+impl Arrived {
+    /// Whether it is this module's.
+    #[must_use]
+    pub fn is_of(&self, module: &Module) -> bool {
+        match module {
+            Module::Named(identifier) => *identifier == self.identifier,
+            Module::Number(number) => *number == self.number,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct ExchangeState {
     /// Whether jobs are to be made.
     begun: bool,
     /// Numbers of jobs by the identifiers of their modules, once there is an index.
     numbers: Option<HashMap<Vec<u8>, usize>>,
+    /// The identifiers by the numbers.
+    identifiers: Vec<Vec<u8>>,
     became: HashMap<usize, JobResult>,
+    /// Objects that lld's side has not heard of yet.
+    arrived: Vec<Arrived>,
     /// What lld did before its jobs were known.
     early: Vec<(Module, LldEvent)>,
     /// No more objects will come.
@@ -106,9 +131,10 @@ impl Exchange {
         self.wake.as_fd()
     }
 
-    /// What is new is being looked at.
-    pub fn acknowledge(&self) {
+    /// The objects that have come since this was last asked. One whose lookup came later is in [`Self::object`] only.
+    pub fn arrived(&self) -> Vec<Arrived> {
         let _ = self.wake.read();
+        std::mem::take(&mut self.state().arrived)
     }
 
     /// Jobs are wanted, if they were not yet. With `patient`, cores here wait a little for what may be there
@@ -259,8 +285,9 @@ impl Exchange {
     ) {
         let mut state = self.state();
         let executor = self.executor.get_or_init(|| executor);
-        let numbered = identifiers.enumerate().map(|(n, id)| (id.to_vec(), n));
-        state.numbers = Some(numbered.collect());
+        state.identifiers = identifiers.map(<[u8]>::to_vec).collect();
+        let numbered = state.identifiers.iter().cloned().enumerate();
+        state.numbers = Some(numbered.map(|(n, id)| (id, n)).collect());
         for (module, early) in std::mem::take(&mut state.early) {
             match (state.number(&module), early) {
                 (Some(number), LldEvent::Begun) => executor.local_started(number),
@@ -288,17 +315,25 @@ impl Exchange {
 
     /// What a job came to.
     pub fn finished(&self, number: usize, object: Option<FinishedObject>) {
+        let mut state = self.state();
+        if let (Some(object), Some(identifier)) = (&object, state.identifiers.get(number)) {
+            let arrived = Arrived {
+                number,
+                identifier: identifier.clone(),
+                object: object.clone(),
+            };
+            state.arrived.push(arrived);
+        }
         let became = object.map_or(JobResult::LeftToLld, JobResult::Object);
-        self.state().became.insert(number, became);
+        state.became.insert(number, became);
+        drop(state);
         self.wake();
     }
 
     /// The identifiers of modules by their numbers, as far as there is an index.
     #[must_use]
-    pub fn identifiers(&self) -> HashMap<usize, Vec<u8>> {
-        let state = self.state();
-        let numbers = state.numbers.iter().flatten();
-        numbers.map(|(id, number)| (*number, id.clone())).collect()
+    pub fn identifiers(&self) -> Vec<Vec<u8>> {
+        self.state().identifiers.clone()
     }
 
     /// Nothing more will come.

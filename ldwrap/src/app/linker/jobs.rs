@@ -19,7 +19,7 @@ use crate::link::selftest;
 use crate::sys::signals::Forwarded;
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor, ServerSettings};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,7 +122,7 @@ pub(super) fn link_with_jobs(
             failure: exchange.failure(),
             identifiers: match by_order && events.want_names() {
                 true => exchange.identifiers(),
-                false => HashMap::new(),
+                false => Vec::new(),
             },
             events,
         })

@@ -25,7 +25,6 @@ use shim::config::{Config, Executor};
 use shim::decide::{COUNTED, Decision, decide};
 use shim::lld::Argv;
 use shim::options::Id;
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -192,7 +191,7 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
                 supplied: None,
                 failure: none.err(),
                 events,
-                identifiers: HashMap::new(),
+                identifiers: Vec::new(),
             }
         }
     };

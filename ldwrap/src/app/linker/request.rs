@@ -8,7 +8,6 @@ use crate::link::events::Events;
 use crate::link::jobs_thread::JobsSummary;
 use shim::cmdline::CommandLine;
 use shim::config::Config;
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Instant;
@@ -43,7 +42,7 @@ pub(super) struct Outcome {
     pub(super) failure: Option<Failure>,
     pub(super) events: Events,
     /// Identifiers of modules by their numbers, where the trace needs them.
-    pub(super) identifiers: HashMap<usize, Vec<u8>>,
+    pub(super) identifiers: Vec<Vec<u8>>,
 }
 
 /// The number of backends at once: the setting, or lld's own (`--thinlto-jobs`, `--threads`), or the

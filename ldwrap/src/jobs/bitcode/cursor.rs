@@ -21,6 +21,15 @@ impl<'a> Cursor<'a> {
         self.len().saturating_sub(self.pos)
     }
 
+    /// Goes past so many bits.
+    pub(super) fn skip(&mut self, bits: u64) -> Result<(), Malformed> {
+        if bits > self.remaining() {
+            return Err(Malformed::Truncated);
+        }
+        self.pos += bits;
+        Ok(())
+    }
+
     /// A number of `width` bits, up to 64.
     pub(super) fn fixed(&mut self, width: u32) -> Result<u64, Malformed> {
         if width == 0 {

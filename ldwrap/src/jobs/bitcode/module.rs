@@ -248,7 +248,7 @@ fn function_reads_files(reader: &mut Reader) -> Result<bool, Malformed> {
 
 /// Whether inline assembly among the constants that come next reads files.
 fn constants_read_files(reader: &mut Reader) -> Result<bool, Malformed> {
-    reader.enter()?;
+    reader.enter_for(&INLINE_ASM)?;
     let mut reads = false;
     while let Some(entry) = reader.next_in_block()? {
         if let BitstreamEntry::Record(code) = entry {

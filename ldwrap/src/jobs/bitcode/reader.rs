@@ -15,6 +15,8 @@ const MAX_ABBREV_OPS: u64 = 64;
 /// More abbreviations than LLVM ever gives a kind of block in BLOCKINFO. Each block of that kind
 /// begins with a copy of their list.
 const MAX_INFO_ABBREVS: usize = 256;
+/// For how many operands memory is taken before they are read.
+const MAX_RESERVED: u64 = 1 << 12;
 /// Widest field that LLVM reads (`MaxChunkSize`, llvm/Bitstream/BitstreamReader.h).
 const MAX_WIDTH: u64 = 32;
 
@@ -58,6 +60,8 @@ pub struct Block {
 struct Scope {
     block: Block,
     abbrevs: Vec<Rc<Abbrev>>,
+    /// Codes of the records whose operands are wanted, if not all are.
+    only: Option<&'static [u64]>,
 }
 
 /// What comes next in the stream.
@@ -65,7 +69,8 @@ struct Scope {
 pub enum BitstreamEntry {
     /// A block begins: [`Reader::enter`] it or [`Reader::skip`] it.
     Block(Block),
-    /// A record with this code; its operands are in [`Reader::ops`], its blob in [`Reader::blob`].
+    /// A record with this code; its operands are in [`Reader::ops`] (unless [`Reader::enter_for`] leaves them out), its
+    /// blob in [`Reader::blob`].
     Record(u64),
     /// The innermost entered block ends; the bit where END_BLOCK begins.
     End(u64),
@@ -120,6 +125,16 @@ impl<'a> Reader<'a> {
 
     /// Goes into the block that [`Self::next`] just gave.
     pub fn enter(&mut self) -> Result<(), Malformed> {
+        self.enter_scope(None)
+    }
+
+    /// The same, for records with these codes: the operands of others, which may be a program's tables of megabytes,
+    /// are passed over.
+    pub fn enter_for(&mut self, codes: &'static [u64]) -> Result<(), Malformed> {
+        self.enter_scope(Some(codes))
+    }
+
+    fn enter_scope(&mut self, only: Option<&'static [u64]>) -> Result<(), Malformed> {
         let block = self
             .pending
             .take()
@@ -132,7 +147,11 @@ impl<'a> Reader<'a> {
             self.info.clear();
         }
         let abbrevs = self.info.get(&block.id).cloned().unwrap_or_default();
-        self.stack.push(Scope { block, abbrevs });
+        self.stack.push(Scope {
+            block,
+            abbrevs,
+            only,
+        });
         Ok(())
     }
 
@@ -351,12 +370,41 @@ impl<'a> Reader<'a> {
         if n > self.cursor.remaining() / 6 {
             return Err(Malformed::Truncated);
         }
-        self.ops.reserve(n as usize);
-        for _ in 0..n {
-            let op = self.cursor.vbr(6)?;
-            self.ops.push(op);
-        }
+        self.operands(Op::Vbr(6), n, self.wants(code))?;
         Ok(code)
+    }
+
+    /// Whether the operands of a record with this code are to be kept.
+    fn wants(&self, code: u64) -> bool {
+        let only = self.stack.last().and_then(|scope| scope.only);
+        only.is_none_or(|codes| codes.contains(&code))
+    }
+
+    /// So many operands of one kind, kept or passed over.
+    fn operands(&mut self, op: Op, n: u64, keep: bool) -> Result<(), Malformed> {
+        let width = match op {
+            Op::Fixed(width) => Some(width.into()),
+            Op::Char6 => Some(6),
+            _ => None,
+        };
+        match width.filter(|_| !keep) {
+            Some(width) => self
+                .cursor
+                .skip(n.checked_mul(width).ok_or(Malformed::Truncated)?)?,
+            None => {
+                if keep {
+                    // What is written there may say any number.
+                    self.ops.reserve(n.min(MAX_RESERVED) as usize);
+                }
+                for _ in 0..n {
+                    let value = self.scalar(op)?;
+                    if keep {
+                        self.ops.push(value);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// An operand that is one number.
@@ -378,22 +426,21 @@ impl<'a> Reader<'a> {
     fn abbreviated(&mut self, abbrev: &Abbrev) -> Result<u64, Malformed> {
         self.blob = None;
         self.ops.clear();
-        let mut i = 0;
-        while let Some(&op) = abbrev.get(i) {
+        let mut ops = abbrev.iter();
+        let code = *ops
+            .next()
+            .ok_or(Malformed::Shape("a record without a code"))?;
+        let code = only_32_bits(self.scalar(code)?)?;
+        let keep = self.wants(code);
+        while let Some(&op) = ops.next() {
             match op {
                 Op::Array => {
                     let n = self.cursor.vbr32(6)?;
                     if n > self.cursor.remaining() {
                         return Err(Malformed::Truncated);
                     }
-                    let element = *abbrev
-                        .get(i + 1)
-                        .ok_or(Malformed::Shape("an array of nothing"))?;
-                    for _ in 0..n {
-                        let v = self.scalar(element)?;
-                        self.ops.push(v);
-                    }
-                    i += 2;
+                    let element = ops.next().ok_or(Malformed::Shape("an array of nothing"))?;
+                    self.operands(*element, n, keep)?;
                 }
                 Op::Blob => {
                     let n = self.cursor.vbr32(6)?;
@@ -404,19 +451,11 @@ impl<'a> Reader<'a> {
                     self.blob = Some(blob.ok_or(Malformed::Truncated)?);
                     self.cursor.pos = to * 8;
                     self.cursor.align();
-                    i += 1;
                 }
-                _ => {
-                    let v = self.scalar(op)?;
-                    self.ops.push(v);
-                    i += 1;
-                }
+                _ => self.operands(op, 1, keep)?,
             }
         }
-        if self.ops.is_empty() {
-            return Err(Malformed::Shape("a record without a code"));
-        }
-        only_32_bits(self.ops.remove(0))
+        Ok(code)
     }
 }
 

@@ -142,10 +142,14 @@ impl Engine<'_> {
         let Some((exchange, _)) = self.link.exchange else {
             return Ok(());
         };
-        exchange.acknowledge();
-        let object = |held: &HeldLookup| exchange.object(held.module.as_ref()?);
-        while let Some((held, object)) = self.backends.take_held(object) {
-            self.give(held, &object)?;
+        let arrived = exchange.arrived();
+        if arrived.is_empty() {
+            self.backends.choose_anew();
+        }
+        for arrived in &arrived {
+            if let Some(held) = self.backends.take_held(|module| arrived.is_of(module)) {
+                self.give(held, &arrived.object)?;
+            }
         }
         self.admit()
     }
@@ -153,16 +157,21 @@ impl Engine<'_> {
     /// Lets lookups go for which there are permits.
     fn admit(&mut self) -> Result<(), Unanswered> {
         let exchange = self.link.exchange.map(|(exchange, _)| exchange);
+        let now = Instant::now();
         let choose = |held: &[HeldLookup]| match exchange {
             // The last to come: its thread has just compiled something, and finds its memory where it was
             // (with very many threads, few of them do it all).
             None => held.len().checked_sub(1),
             Some(exchange) => {
-                let waiting = held.iter().map(|h| (h.module.as_ref(), h.since.elapsed()));
+                let waited = |held: &HeldLookup| now.saturating_duration_since(held.since);
+                let waiting = held.iter().map(|h| (h.module.as_ref(), waited(h)));
                 exchange.choose(&waiting.collect::<Vec<_>>())
             }
         };
-        while let Some((held, permit)) = self.backends.next_to_begin(choose) {
+        while self.backends.may_choose() {
+            let Some((held, permit)) = self.backends.next_to_begin(choose) else {
+                break;
+            };
             self.begin(held, permit)?;
         }
         self.events

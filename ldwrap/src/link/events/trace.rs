@@ -7,7 +7,7 @@ use crate::admit::Resource;
 use crate::link::attribution::Module;
 use crate::sys::write_whole;
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -112,7 +112,7 @@ impl Trace {
 
     /// Writes it: `ends` is when each phase ended, `modules` has the identifiers of modules that are known by their
     /// numbers only.
-    pub fn write(mut self, ends: &LinkTimes, modules: &HashMap<usize, Vec<u8>>) -> io::Result<()> {
+    pub fn write(mut self, ends: &LinkTimes, modules: &[Vec<u8>]) -> io::Result<()> {
         let pid = std::process::id();
         let mut events = vec![
             metadata("process_name", pid, pid.into(), &self.output),
@@ -161,16 +161,10 @@ impl Trace {
     }
 
     /// The event of a slice.
-    fn slice(
-        &self,
-        number: usize,
-        slice: &Slice,
-        tid: u64,
-        modules: &HashMap<usize, Vec<u8>>,
-    ) -> Value {
+    fn slice(&self, number: usize, slice: &Slice, tid: u64, modules: &[Vec<u8>]) -> Value {
         let identifier = match &slice.module {
             Some(Module::Named(identifier)) => Some(identifier),
-            Some(Module::Number(number)) => modules.get(number),
+            Some(Module::Number(number)) => modules.get(*number),
             None => None,
         };
         let module = identifier.map_or_else(
@@ -295,7 +289,7 @@ mod tests {
         assert_eq!((trace.slices.len(), trace.dropped), (MOST, 1));
         trace.slices.truncate(2);
         let file = trace.file.clone();
-        let names = HashMap::from([(1, b"x.o\xff".to_vec())]);
+        let names = [b"w.o".to_vec(), b"x.o\xff".to_vec()];
         trace.write(&[start; 5], &names).unwrap();
         let text = std::fs::read_to_string(file).unwrap();
         let read: Value = serde_json::from_str(&text).unwrap();

@@ -49,6 +49,52 @@ fn records(bytes: &[u8]) -> Result<Vec<(u64, Vec<u64>)>, Malformed> {
 }
 
 #[test]
+fn operands_that_nobody_wants_are_passed_over() {
+    // The same code and elements, wanted or not, in each encoding of an array, and without an abbreviation.
+    for element in [fixed(7), Err((2, Some(6))), Err((4, None))] {
+        let bytes = stream(|w| {
+            sub(w, 2, block::MODULE, |w| {
+                abbrev(w, &[fixed(3), fixed(5), ARRAY, element]);
+                for code in [1, 2, 1] {
+                    w.fixed(4, 4);
+                    w.fixed(code, 3);
+                    w.fixed(9, 5);
+                    w.vbr(3, 6);
+                    for value in [3, 0, 30] {
+                        match element {
+                            Err((2, _)) => w.vbr(value, 6),
+                            Err((4, _)) => w.fixed(value, 6),
+                            _ => w.fixed(value, 7),
+                        }
+                    }
+                    w.record(4, code, [5, 1 << 40].into_iter());
+                }
+            });
+        });
+        let all = records(&bytes).unwrap();
+        assert_eq!(all.len(), 6);
+        assert_eq!(all[1], (1, vec![5, 1 << 40]));
+        let mut reader = Reader::new(&bytes).unwrap();
+        assert!(matches!(reader.next(), Ok(BitstreamEntry::Block(_))));
+        reader.enter_for(&[2]).unwrap();
+        for (code, ops) in all {
+            assert_eq!(reader.next(), Ok(BitstreamEntry::Record(code)));
+            let wanted = if code == 2 { ops } else { Vec::new() };
+            assert_eq!(reader.ops(), wanted);
+        }
+        assert!(matches!(reader.next(), Ok(BitstreamEntry::End(_))));
+        // What is passed over is to be there, too.
+        let mut cut = Reader::new(&bytes).unwrap();
+        cut.next().unwrap();
+        cut.enter_for(&[]).unwrap();
+        cut.cursor.data = &bytes[..bytes.len() / 2];
+        while let Ok(entry) = cut.next() {
+            assert!(matches!(entry, BitstreamEntry::Record(_)));
+        }
+    }
+}
+
+#[test]
 fn abbreviations_as_llvm_reads_them() {
     let with = |ops: &[_]| {
         records(&stream(|w| {
