@@ -1,7 +1,7 @@
 //! The local engine and signals, at a moment when a backend stands still: it ends as lld ends, and nothing is
 //! left.
 
-use ldwrap_tests::{Session, each_llvm_with_shim, wait};
+use ldwrap_tests::{Session, each_llvm_with_shim, fixtures_only, some_llvm, wait};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -144,4 +144,38 @@ fn stopped_and_continued() {
         assert!(wait(&mut child, 10).success(), "LLVM {}", s.llvm);
         s.assert_nothing_left("SIGSTOP and SIGCONT");
     });
+}
+
+/// Signals that come while lld is handed its objects: none of these is lost. The kernel's matter, so that one lld is enough.
+#[test]
+fn stopped_and_continued_all_the_time() {
+    if fixtures_only() {
+        return;
+    }
+    some_llvm(
+        |llvm| llvm == 22,
+        |s| {
+            s.sh("for n in {1..40}; do echo \"int f$n(int x) { return x + $n; }\" >g$n.c; done; clang-$N -c -O2 -fPIC -flto=thin g*.c");
+            let link = "$LD -shared -o a.out g*.o";
+            let cache = s.root().join("cache").display().to_string();
+            let cached = [("LDWRAP_CACHE_DIR", cache.as_str())];
+            s.link_both_cached(&cached, link).splits();
+            for _ in 0..4 {
+                s.sh("rm ../report.json");
+                let mut c = s.bash(&format!(
+                    "exec {link} & while kill -STOP $! && kill -CONT $!; do :; done 2>&-; wait $!"
+                ));
+                s.use_shim(&mut c);
+                c.env("LDWRAP_EXECUTOR", "local")
+                    .env("LDWRAP_CACHE_SIZE", "1G");
+                c.env("LDWRAP_CACHE_DIR", &cache);
+                let out = c.output().expect("bash");
+                assert!(out.status.success(), "LLVM {}: {out:?}", s.llvm);
+                let reports = s.reports();
+                assert_eq!(reports.len(), 1, "{reports:?}");
+                assert_eq!(reports[0]["cache"]["hits"], 40, "{reports:?}");
+            }
+            s.assert_nothing_left("SIGSTOP and SIGCONT");
+        },
+    );
 }

@@ -4,7 +4,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
-use ldwrap_tests::{Session, fixtures_only, some_llvm, wait};
+use ldwrap_tests::{Session, each_llvm_with_shim, fixtures_only, some_llvm, wait};
 
 /// One version is enough for what is no matter of lld's; not for fixtures alone, as all this is about ldwrap.
 fn once(test: impl Fn(&Session)) {
@@ -121,12 +121,20 @@ fn by_ldwrap_run() {
             };
             splits(s, &env, &format!("{command} -fuse-ld=lld 2>/dev/null"));
         }
-        s.link_both_with(
-            &env,
-            "${RUN:-} ld.lld-$N -shared -o $OUT a.o b.o native.o 2>/dev/null",
-        )
-        .splits()
-        .modules(2);
+    });
+}
+
+/// A linker is a command as others are; one that is named by its path is the lld that links.
+#[test]
+fn by_ldwrap_run_of_a_linker() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        let run = format!("{}/bin/ldwrap run --", s.prefix().display());
+        let env = [("RUN", run.as_str()), ("COMPILER_PATH", "")];
+        for linker in ["ld.lld-$N", "/usr/lib/llvm-$N/bin/ld.lld"] {
+            let link = format!("${{RUN:-}} {linker} -shared -o $OUT a.o b.o native.o 2>/dev/null");
+            s.link_both_with(&env, &link).splits().modules(2);
+        }
     });
 }
 
@@ -390,6 +398,7 @@ fn the_exit_status_is_the_commands() {
             ("/nonexistent/make", 127),
             ("nosuchcommand", 127),
             ("./a.c", 126),
+            ("/nonexistent/ld.lld", 127),
             ("clang-$N -fuse-ld=lld a.o -o $OUT", 1),
             ("sh -c 'kill -KILL $$'", 128 + 9),
         ] {

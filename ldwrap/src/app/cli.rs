@@ -37,8 +37,8 @@ pub struct Cli {
 enum Command {
     /// Run a command with all its links through ldwrap; nothing has to be set for it
     ///
-    /// COMMAND finds the shim by the names of the compilers and linkers that are in PATH now, and by COMPILER_PATH. It
-    /// has to link with lld (-fuse-ld=lld). Two lines at the end, on standard error, say what became of its links. The
+    /// COMMAND finds the shim by the names of the compilers and linkers that are in PATH now, and by COMPILER_PATH, or
+    /// is ld.lld or ld.lld-N itself. It has to link with lld (-fuse-ld=lld). Two lines at the end, on standard error, say what became of its links. The
     /// exit status is COMMAND's.
     Run {
         /// A link (clang -fuse-ld=lld -o app *.o), or what ends in links (make, cargo build)

@@ -13,16 +13,15 @@ use std::process::Command;
 /// A command that runs `program`, a linker or anything that ends in links, with ldwrap in the linker's place.
 pub(crate) fn through_ldwrap(program: &OsStr, config: &Config) -> io::Result<Command> {
     let shims = shim_dir().map_err(io::Error::other)?;
-    let mut run = if is_linker(program) {
+    let path = Path::new(program);
+    let is_path = program.as_bytes().contains(&b'/');
+    // A path to nothing is for the caller to be told of, as with any other program.
+    let mut run = if is_linker(program) && (!is_path || path.is_file()) {
         let mut run = Command::new(std::env::current_exe()?);
         run.arg0(program);
         // A path names the linker that is meant, unless that is ourselves.
-        let real = Path::new(program);
-        if config.real_lld.is_none()
-            && program.as_bytes().contains(&b'/')
-            && !shim::lld::is_ours(real)
-        {
-            run.env("LDWRAP_REAL_LLD", real);
+        if config.real_lld.is_none() && is_path && !shim::lld::is_ours(path) {
+            run.env("LDWRAP_REAL_LLD", path);
         }
         run
     } else {
@@ -34,7 +33,7 @@ pub(crate) fn through_ldwrap(program: &OsStr, config: &Config) -> io::Result<Com
 
 /// Puts the shim's directory first, wherever the command looks for linkers and compilers. No directory that is gone
 /// afterwards: CMake keeps the paths of the programs that it finds, and a build goes on with them.
-pub(super) fn set_paths(run: &mut Command, shims: &Path) -> io::Result<()> {
+fn set_paths(run: &mut Command, shims: &Path) -> io::Result<()> {
     for name in ["PATH", "COMPILER_PATH"] {
         let all = std::env::var_os(name).unwrap_or_default();
         // Wherever it was: another directory of the list may have an ld.lld too.

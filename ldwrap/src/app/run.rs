@@ -1,12 +1,11 @@
 //! `ldwrap run -- COMMAND`: one command with its links through ldwrap, and nothing to set or install for it.
 //!
 //! The shim's directory is first in `COMPILER_PATH`, for compilers, and in `PATH`, for those who call linkers by name; the
-//! compilers' names that are there (`shim::compiler`) serve builds that keep nothing but `PATH`. Links report to a file of
-//! ours, from which the last two lines are made.
+//! compilers' names that are there (`shim::compiler`) serve builds that keep nothing but `PATH`. A command that is a linker
+//! itself is run by us. Links report to a file of ours, from which the last two lines are made.
 
-use super::reach::set_paths;
+use super::reach::through_ldwrap;
 use super::report_lines::{self, Fate, number};
-use super::shim_dir;
 use crate::sys::process;
 use crate::sys::scratch::Scratch;
 use crate::sys::signals::Forwarded;
@@ -21,7 +20,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, ExitStatus};
 
 /// Why the command was not run.
 #[derive(Debug)]
@@ -46,14 +45,12 @@ pub fn command(command: &[OsString], config: &Config) -> Result<ExitStatus, NotR
     let (program, args) = command
         .split_first()
         .ok_or_else(|| NotRun::ours("no command to run"))?;
-    let shims = shim_dir().map_err(|e| NotRun::ours(e.to_string()))?;
     // From here on signals are the command's, so that we are there to remove the directory.
     let signals = Forwarded::block().map_err(NotRun::ours)?;
     let scratch = Scratch::new().map_err(NotRun::ours)?;
     let reports = scratch.file("reports");
-    let mut run = Command::new(program);
+    let mut run = through_ldwrap(program, config).map_err(NotRun::ours)?;
     run.args(args).env("LDWRAP_REPORT", &reports);
-    set_paths(&mut run, &shims).map_err(NotRun::ours)?;
     process::prepare(&mut run);
     let child = run.spawn().map_err(|e| NotRun {
         status: match e.kind() {

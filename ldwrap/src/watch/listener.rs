@@ -14,8 +14,6 @@ const PATH_MAX: usize = 4096;
 /// So often an answer is tried.
 const TRIES: usize = 3;
 
-/// Hands a descriptor over and answers with it in one call (Linux 5.14; not in the libc crate).
-const ADDFD_FLAG_SEND: u32 = 2;
 /// `SECCOMP_IOCTL_NOTIF_SET_FLAGS` and its one flag (Linux 6.6): the child wakes us on its own
 /// processor, which is idle from then on, instead of on another one that may be asleep.
 const NOTIF_SET_FLAGS: libc::Ioctl = 0x4008_2104u32 as libc::Ioctl;
@@ -183,15 +181,11 @@ impl Listener {
         self.respond(id, 0, -error, 0)
     }
 
-    /// Answers an `open` with a descriptor of ours, which the child gets a copy of.
+    /// Answers an `open` with a descriptor of ours, which the child gets a copy of. In two steps: when a signal interrupts
+    /// `SECCOMP_ADDFD_FLAG_SEND`, the child goes on with descriptor 0 (docs/lld.md, "Kernels").
     pub fn hand_over(&self, id: u64, fd: BorrowedFd<'_>) -> Result<(), Unanswered> {
-        let add = |flags: u32| add_descriptor(self.fd.as_raw_fd(), id, fd.as_raw_fd(), flags);
-        match retry(|| add(ADDFD_FLAG_SEND)) {
-            Ok(_) => Ok(()),
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => match retry(|| add(0)) {
-                Ok(fd) => self.succeed(id, i64::from(fd)),
-                Err(e) => ignore_gone(e),
-            },
+        match retry(|| add_descriptor(self.fd.as_raw_fd(), id, fd.as_raw_fd())) {
+            Ok(fd) => self.succeed(id, i64::from(fd)),
             Err(e) => ignore_gone(e),
         }
     }
@@ -232,15 +226,15 @@ impl Listener {
 /// "Kernels"). Async-signal-safe.
 pub(super) fn can_hand_over(listener: RawFd) -> bool {
     // Without a descriptor to hand over it is refused in any case: how tells whether it is known.
-    let refused = add_descriptor(listener, 0, -1, 0);
+    let refused = add_descriptor(listener, 0, -1);
     refused.is_err_and(|e| e.raw_os_error() == Some(libc::EBADF))
 }
 
 /// Gives the caller of the call `id` a copy of `descriptor`; gives the copy's number there.
-fn add_descriptor(listener: RawFd, id: u64, descriptor: RawFd, flags: u32) -> io::Result<c_int> {
+fn add_descriptor(listener: RawFd, id: u64, descriptor: RawFd) -> io::Result<c_int> {
     let mut add = libc::seccomp_notif_addfd {
         id,
-        flags,
+        flags: 0,
         srcfd: descriptor as u32,
         newfd: 0,
         newfd_flags: libc::O_CLOEXEC as u32,
