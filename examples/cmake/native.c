@@ -1,2 +1,1 @@
-/* Compiled without LTO. */
-int native(int n) { return n + 1; }
+../sources/native.c

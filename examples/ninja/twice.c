@@ -1,3 +1,1 @@
-int sum(int);
-
-int twice(int n) { return 2 * sum(n); }
+../sources/twice.c

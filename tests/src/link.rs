@@ -192,6 +192,12 @@ impl LinkPair<'_> {
         }
     }
 
+    /// A number in the report, by its JSON pointer.
+    pub fn number(&self, pointer: &str) -> u64 {
+        let found = self.report().pointer(pointer).and_then(Value::as_u64);
+        found.unwrap_or_else(|| panic!("no {pointer} in {}", self.report()))
+    }
+
     fn field(&self, name: &str) -> &str {
         self.report()
             .get(name)

@@ -3,6 +3,8 @@
 use crate::fixtures_only;
 use crate::run::{Run, Tree, snapshot};
 use serde_json::Value;
+use shim::stats_log::file_name;
+use shim::user_dir::user_dir;
 use std::cell::RefCell;
 use std::fs;
 use std::io::Write;
@@ -14,6 +16,9 @@ use tempfile::TempDir;
 
 /// The seconds that one command may take.
 const TIMEOUT_SECONDS: &str = "90";
+
+/// [`user_dir`] of the user that some tests take on.
+const NOBODYS_USER_DIR: &str = "/tmp/ldwrap-65534";
 
 /// One built binary, found as the crate's documentation says.
 fn binary(name: &str) -> PathBuf {
@@ -430,6 +435,26 @@ impl Session {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+
+    /// Removes what links leave outside of this session's directory: the logs of its cache directories
+    /// ([`shim::stats_log`]), which may be anywhere in its directory and in those below, or be shared.
+    fn remove_stats_logs(&self) {
+        let entries = |dir: &Path| -> Vec<PathBuf> {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect()
+        };
+        let mut cache_dirs = vec![shared_cache(), self.root().join("home/.cache/ldwrap")];
+        for dir in entries(self.root()) {
+            cache_dirs.extend(entries(&dir));
+            cache_dirs.push(dir);
+        }
+        let user_dirs = user_dir().into_iter().chain([NOBODYS_USER_DIR.into()]);
+        for user_dir in user_dirs {
+            for cache_dir in &cache_dirs {
+                let _ = fs::remove_file(user_dir.join(file_name(Some(cache_dir))));
+            }
+        }
+    }
 }
 
 impl Drop for Session {
@@ -438,6 +463,7 @@ impl Drop for Session {
             self.root.disable_cleanup(true);
             eprintln!("LLVM {}: kept {}", self.llvm, self.root().display());
         }
+        self.remove_stats_logs();
     }
 }
 

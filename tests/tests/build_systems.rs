@@ -3,14 +3,7 @@
 //! The projects are in `tests/fixtures/projects`: a shared library of two modules, and a program of two that uses it.
 //! `scripts/try-ways` builds the same with the installed package.
 
-use ldwrap_tests::{Session, fixtures_only, some_llvm};
-
-/// One version is enough for what is no matter of lld's; not for fixtures alone, as all this is about ldwrap.
-fn once(test: impl Fn(&Session)) {
-    if !fixtures_only() {
-        some_llvm(|llvm| llvm == 22, test);
-    }
-}
+use ldwrap_tests::{Session, llvm_22_with_shim, rust_tools};
 
 /// Before a command, makes its links go through ldwrap: nothing for the plain build.
 const RUN: (&str, &str) = ("RUN", "$LDWRAP run --");
@@ -78,7 +71,7 @@ fn with_names(s: &Session) {
 
 #[test]
 fn make() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
         for way in [RUN, PATH] {
             builds(s, "make", way, "${RUN:-} make -j2 CC=clang-$N", &TOOL);
@@ -93,7 +86,7 @@ fn make() {
 
 #[test]
 fn ninja() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
         for (way, link) in [
             (RUN, "clang-$N"),
@@ -112,7 +105,7 @@ fn ninja() {
 /// CMake keeps the path of the compiler: a build goes on with it, also without ldwrap.
 #[test]
 fn cmake() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         let outputs = [("b/tool", 2), ("b/libpart.so", 2)];
         for names in [false, true] {
             if names {
@@ -133,7 +126,7 @@ fn cmake() {
 
 #[test]
 fn meson() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
         let outputs = [("b/tool", 2), ("b/libpart.so", 2)];
         let command = "{ CC=clang-$N CC_LD=lld ${RUN:-} meson setup b; ${RUN:-} ninja -C b; }";
@@ -145,13 +138,14 @@ fn meson() {
 
 #[test]
 fn autotools_and_libtool() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
         let outputs = [(".libs/tool", 2), (".libs/libpart.so.0.0.0", 2)];
         let configure = "${RUN:-} ./configure CC=clang-$N AR=llvm-ar-$N NM=llvm-nm-$N RANLIB=llvm-ranlib-$N \
                          CFLAGS='-O2 -flto=thin' LDFLAGS='-flto=thin -fuse-ld=lld'";
+        s.sh("cp -r $FIXTURES/projects/autotools generated; cd generated; autoreconf -i");
         for (way, make) in [(RUN, "make"), (PATH, "make CCLD=gcc")] {
-            let command = format!("{{ autoreconf -i; {configure}; ${{RUN:-}} {make}; }}");
+            let command = format!("{{ cp -a ../generated/. .; {configure}; ${{RUN:-}} {make}; }}");
             builds(s, "autotools", way, &command, &outputs);
         }
     });
@@ -160,11 +154,9 @@ fn autotools_and_libtool() {
 /// By clang, and by rustc's own `cc`, which is told to leave out rustc's own lld (docs/lld.md, "Finding the linker").
 #[test]
 fn cargo() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
-        let (home, others) = (std::env::var("HOME"), std::env::var("PATH"));
-        let (home, others) = (home.expect("HOME"), others.expect("PATH"));
-        let rustup = std::env::var("RUSTUP_HOME").unwrap_or_else(|_| format!("{home}/.rustup"));
+        let (others, rustup) = rust_tools();
         for flags in [
             "-Clinker=clang-$N -Clink-arg=-fuse-ld=lld",
             "-Clink-self-contained=-linker",
@@ -183,7 +175,7 @@ fn cargo() {
 /// Caches of compiles, before the compiler's name and by it.
 #[test]
 fn ccache_and_sccache() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
         s.sh("mkdir names; ln -s /usr/bin/ccache names/clang-$N");
         for way in [RUN, PATH] {
@@ -209,7 +201,7 @@ fn ccache_and_sccache() {
 /// A script in the compiler's place, as Nix has it: with a `PATH` and a `-B` of its own.
 #[test]
 fn a_wrapper_script() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         s.sh("mkdir bintools; ln -s /usr/bin/as bintools/as");
         let dir = s.dir().display().to_string();
         s.script(

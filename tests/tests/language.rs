@@ -160,9 +160,7 @@ fn cross_language_with_rust() {
         |s| {
             s.write("add.c", "int add_in_c(int a, int b) { return a + b; }\n");
             s.sh("clang-$N -c -O2 -flto=thin add.c");
-            let (home, path) = (std::env::var("HOME"), std::env::var("PATH"));
-            let (home, path) = (home.expect("HOME"), path.expect("PATH"));
-            let rustup = std::env::var("RUSTUP_HOME").unwrap_or_else(|_| format!("{home}/.rustup"));
+            let (path, rustup) = ldwrap_tests::rust_tools();
             let rustc = format!(
                 "export PATH='{path}' RUSTUP_HOME='{rustup}'; \
                  rustc --edition 2024 -O -Clinker-plugin-lto -Clinker=clang-$N -Clink-arg=-fuse-ld=lld"

@@ -1,0 +1,2 @@
+/* Compiled without LTO. */
+int native(int n) { return n + 1; }

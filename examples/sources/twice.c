@@ -1,0 +1,3 @@
+int sum(int);
+
+int twice(int n) { return 2 * sum(n); }
