@@ -13,6 +13,7 @@ pub(crate) mod phases;
 pub(crate) mod probe;
 pub(crate) mod reach;
 pub mod report;
+mod report_lines;
 pub mod run;
 pub mod settings;
 pub mod stats;

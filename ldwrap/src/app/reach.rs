@@ -1,7 +1,7 @@
 //! Commands whose links go through this ldwrap.
 
-use crate::app::run::set_paths;
 use crate::app::shim_dir;
+use shim::compiler::with_directory;
 use shim::config::Config;
 use std::ffi::OsStr;
 use std::io;
@@ -30,6 +30,19 @@ pub(crate) fn through_ldwrap(program: &OsStr, config: &Config) -> io::Result<Com
     };
     set_paths(&mut run, &shims)?;
     Ok(run)
+}
+
+/// Puts the shim's directory first, wherever the command looks for linkers and compilers. No directory that is gone
+/// afterwards: CMake keeps the paths of the programs that it finds, and a build goes on with them.
+pub(super) fn set_paths(run: &mut Command, shims: &Path) -> io::Result<()> {
+    for name in ["PATH", "COMPILER_PATH"] {
+        let all = std::env::var_os(name).unwrap_or_default();
+        // Wherever it was: another directory of the list may have an ld.lld too.
+        let others = std::env::split_paths(&all).filter(|dir| dir != shims);
+        let others = std::env::join_paths(others).map_err(io::Error::other)?;
+        run.envs(with_directory(shims, &others).map(|all| (name, all)));
+    }
+    Ok(())
 }
 
 /// Whether a program is a linker, by its name.

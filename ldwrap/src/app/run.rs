@@ -4,6 +4,8 @@
 //! compilers' names that are there (`shim::compiler`) serve builds that keep nothing but `PATH`. Links report to a file of
 //! ours, from which the last two lines are made.
 
+use super::reach::set_paths;
+use super::report_lines::{self, Fate, number};
 use super::shim_dir;
 use crate::sys::process;
 use crate::sys::scratch::Scratch;
@@ -11,9 +13,7 @@ use crate::sys::signals::Forwarded;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
-use shim::compiler::with_directory;
 use shim::config::Config;
-use shim::decide::{LINKS_NOTHING, TOO_SMALL};
 use shim::report;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,7 +21,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
 /// Why the command was not run.
@@ -76,19 +75,6 @@ pub fn command(command: &[OsString], config: &Config) -> Result<ExitStatus, NotR
     Ok(status)
 }
 
-/// Puts the shim's directory first, wherever the command looks for linkers and compilers. No directory that is gone
-/// afterwards: CMake keeps the paths of the programs that it finds, and a build goes on with them.
-pub(super) fn set_paths(run: &mut Command, shims: &Path) -> io::Result<()> {
-    for name in ["PATH", "COMPILER_PATH"] {
-        let all = std::env::var_os(name).unwrap_or_default();
-        // Wherever it was: another directory of the list may have an ld.lld too.
-        let others = std::env::split_paths(&all).filter(|dir| dir != shims);
-        let others = std::env::join_paths(others).map_err(io::Error::other)?;
-        run.envs(with_directory(shims, &others).map(|all| (name, all)));
-    }
-    Ok(())
-}
-
 /// Waits for the command, which gets the signals that are sent to us meanwhile.
 fn wait(mut child: Child, signals: &Forwarded) -> io::Result<ExitStatus> {
     // Before Linux 5.3 there is none, and only what a terminal sends reaches the command.
@@ -129,21 +115,19 @@ struct Totals {
 
 impl Totals {
     fn add(&mut self, report: &Value) {
-        let number = |name: &str| report.pointer(name).and_then(Value::as_u64).unwrap_or(0);
-        let reason = report["reason"].as_str().unwrap_or_default();
-        if report["action"] == "split" {
-            self.through_ldwrap += 1;
-            self.modules += number("/modules");
-            self.hits += number("/cache/hits");
-            self.compiled += number("/cache/misses");
-            self.on_server += number("/remote/executed");
-            self.milliseconds += number("/total_ms");
-        } else if !reason.ends_with(LINKS_NOTHING) {
-            let reason = match reason {
-                TOO_SMALL => "too little bitcode",
-                reason => reason,
-            };
-            *self.left_to_lld.entry(reason.to_owned()).or_default() += 1;
+        match report_lines::fate(report) {
+            Some(Fate::Split) => {
+                self.through_ldwrap += 1;
+                self.modules += number(report, "/modules");
+                self.hits += number(report, "/cache/hits");
+                self.compiled += number(report, "/cache/misses");
+                self.on_server += number(report, "/remote/executed");
+                self.milliseconds += number(report, "/total_ms");
+            }
+            Some(Fate::LeftToLld(reason)) => {
+                *self.left_to_lld.entry(reason.to_owned()).or_default() += 1;
+            }
+            None => {}
         }
     }
 
@@ -171,10 +155,8 @@ impl Totals {
 /// What is said at the end, by the reports of all links.
 fn summary(reports: &[u8]) -> String {
     let mut totals = Totals::default();
-    for line in reports.split(|&b| b == b'\n') {
-        if let Ok(report) = serde_json::from_slice(line) {
-            totals.add(&report);
-        }
+    for report in report_lines::read(reports) {
+        totals.add(&report);
     }
     let alone: u64 = totals.left_to_lld.values().sum();
     let links = totals.through_ldwrap + alone;
@@ -216,7 +198,7 @@ fn summary(reports: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shim::decide::NO_BITCODE;
+    use shim::decide::{NO_BITCODE, TOO_SMALL};
 
     #[test]
     fn two_lines_about_all_links() {

@@ -1,13 +1,13 @@
-//! `ldwrap stats`: what became of all links with one cache directory, since it was asked to forget the others.
+//! `ldwrap stats`: what became of all links with one cache directory since the numbers were last set to zero.
 //!
 //! Each link leaves a line ([`shim::stats_log`]). They are added up in a record of the cache directory when there are
-//! many, or somebody asks. A line that is torn or makes no sense is lost, and nothing else.
+//! many, or somebody asks.
 
 use super::cache::size;
+use super::report_lines::{self, Fate, number};
 use crate::sys::records::Records;
 use serde_json::{Map, Value, json};
 use shim::config::Config;
-use shim::decide::{LINKS_NOTHING, TOO_SMALL};
 use shim::report::Report;
 use shim::stats_log::{SINCE, StatsLog, name_of};
 use std::collections::BTreeMap;
@@ -124,44 +124,36 @@ impl Stats {
 
     /// Adds links by their reports, a line each.
     fn add_reports(&mut self, lines: &[u8]) {
-        for line in lines.split(|&b| b == b'\n') {
-            if let Ok(report) = serde_json::from_slice(line) {
-                self.add_report(&report);
-            }
+        for report in report_lines::read(lines) {
+            self.add_report(&report);
         }
     }
 
     fn add_report(&mut self, report: &Value) {
-        let number = |name: &str| report.pointer(name).and_then(Value::as_u64).unwrap_or(0);
-        let reason = report["reason"].as_str().unwrap_or_default();
-        match report["action"].as_str() {
-            Some("split") => self.add(THROUGH, 1),
-            Some("forward") if !reason.ends_with(LINKS_NOTHING) => {
+        match report_lines::fate(report) {
+            Some(Fate::Split) => self.add(THROUGH, 1),
+            Some(Fate::LeftToLld(reason)) => {
                 self.add(ALONE, 1);
-                self.count_reason(
-                    if reason == TOO_SMALL {
-                        "too little bitcode"
-                    } else {
-                        reason
-                    },
-                    1,
-                );
+                self.count_reason(reason, 1);
                 return;
             }
-            _ => {
+            None => {
                 let since = report[SINCE].as_u64().unwrap_or(self.since);
                 self.since = since.min(self.since);
                 return;
             }
         }
         for (in_report, name) in NUMBERS {
-            self.add(name, number(in_report));
+            self.add(name, number(report, in_report));
         }
-        let misses = number("/cache/misses");
+        let misses = number(report, "/cache/misses");
         let unused = report["cache"]["unused"] == true;
         self.add(if unused { UNCACHED } else { MISSES }, misses);
         if report["executor"] == "clang" {
-            self.add(BY_CLANG, misses.saturating_sub(number("/compiled_by_lld")));
+            self.add(
+                BY_CLANG,
+                misses.saturating_sub(number(report, "/compiled_by_lld")),
+            );
         }
         self.add(
             WITH_TROUBLE,
@@ -343,6 +335,7 @@ fn ago_in_words(ago: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shim::decide::TOO_SMALL;
 
     const SPLIT: &str = r#"{"action":"split","reason":"","modules":10,"cache":{"hits":7,"misses":3,"bytes":700,
         "saved_ms":1500,"saved_unknown":1},"compiled_by_lld":3,"compile_ms":900,"total_ms":400,"executor":"local"}"#;

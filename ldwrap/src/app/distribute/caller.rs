@@ -1,4 +1,4 @@
-//! The lld that called its distributor: what it was told.
+//! The lld that called its distributor, and its command line.
 
 use crate::jobs::job_file::JobFile;
 use crate::sys::procfs;

@@ -1,6 +1,7 @@
 //! Backends by the commands that lld wrote, on this machine: what LLVM's own distributors do.
 //!
-//! These commands have few of the options that shape code in a link without a distributor, so that those which they lack are told.
+//! These commands have few of the options that shape code in a link without a distributor: a message names those that
+//! they lack.
 
 use crate::jobs::job_file::{JobEntry, JobFile};
 use crate::sys::parallel;
@@ -11,7 +12,8 @@ use shim::options::{Id, TABLE, ValueKind};
 use std::io::Write;
 use std::process::Command;
 
-/// Runs the commands of the jobs with these numbers, as many at once as `processes`. What they say is shown. An error says which failed.
+/// Runs the commands of the jobs with these numbers, as many at once as `processes`. What they print is shown. An
+/// error says which failed.
 pub(super) fn run(
     file: &JobFile,
     numbers: &[usize],

@@ -29,6 +29,8 @@ type FileId = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Delivery<'a> {
     file: &'a JobFile,
+    /// The size of all modules, in bytes.
+    bitcode: u64,
     /// Jobs by the names of their modules.
     by_name: HashMap<&'a [u8], Vec<usize>>,
     /// The same by these files themselves.
@@ -44,6 +46,8 @@ pub(super) struct Delivery<'a> {
 struct State {
     /// The jobs of modules that were asked for.
     known: HashMap<Vec<u8>, Option<usize>>,
+    /// Jobs that one of these modules has: no other may have them.
+    claimed: HashSet<usize>,
     /// Jobs whose objects lld has not made yet.
     awaited: BTreeSet<usize>,
     /// Jobs whose objects are not there.
@@ -56,10 +60,12 @@ impl<'a> Delivery<'a> {
         let mut by_name: HashMap<_, Vec<usize>> = HashMap::new();
         let mut by_file: HashMap<_, Vec<usize>> = HashMap::new();
         let mut unpacked: HashMap<_, Vec<usize>> = HashMap::new();
+        let mut bitcode: u64 = 0;
         for (n, job) in file.jobs.iter().enumerate() {
             let name = job.module().as_bytes();
             by_name.entry(name).or_default().push(n);
             if let Ok(metadata) = std::fs::metadata(job.module()) {
+                bitcode = bitcode.saturating_add(metadata.len());
                 by_file
                     .entry((metadata.dev(), metadata.ino()))
                     .or_default()
@@ -72,6 +78,7 @@ impl<'a> Delivery<'a> {
         let all: BTreeSet<usize> = (0..file.jobs.len()).collect();
         Self {
             file,
+            bitcode,
             by_name,
             by_file,
             unpacked,
@@ -82,6 +89,11 @@ impl<'a> Delivery<'a> {
                 ..State::default()
             }),
         }
+    }
+
+    /// The size of all modules, in bytes, as far as they can be looked at.
+    pub(super) fn bitcode(&self) -> u64 {
+        self.bitcode
     }
 
     /// The numbers of jobs whose objects are not there.
@@ -128,7 +140,7 @@ impl<'a> Delivery<'a> {
         }
         let job = self.job_of(identifier);
         let mut state = lock(&self.state);
-        if job.is_some() && state.known.values().any(|known| *known == job) {
+        if job.is_some_and(|n| !state.claimed.insert(n)) {
             log::warn!(
                 "two modules for one job: {}",
                 String::from_utf8_lossy(identifier)

@@ -1,13 +1,13 @@
 //! `ldwrap distribute FILE`: ldwrap as the distributor of an lld that distributes its backends itself (DTLTO, lld 21 and later;
 //! docs/distributors.md).
 //!
-//! lld tells a distributor little of what it was told: most options that shape code are missing in the commands, and the shards lack
-//! what in-process backends know of the whole link. So ldwrap asks the lld that called it ([`caller`]) for its command line, and does that link itself, watched
-//! as any other, with backends in the cache, here or elsewhere; only that it takes the objects ([`delivery`]) and no output. They are those
-//! of a link without a distributor.
+//! The commands that lld writes for a distributor lack most options that shape code, and its shards lack what in-process
+//! backends know of the whole link. So ldwrap reads the command line of the lld that called it ([`caller`]) and does that
+//! link itself, watched as any other, with backends from the cache, here or elsewhere; but it takes the objects
+//! ([`delivery`]) and no output. They are those of a link without a distributor.
 //!
-//! What does not come that way is compiled here by the commands that lld wrote ([`commands`]), as LLVM's own distributor does, and
-//! what these commands lack is told.
+//! Objects that do not come that way are compiled here by the commands that lld wrote ([`commands`]), as LLVM's own
+//! distributor does, with a message that names the options these lack.
 
 mod caller;
 mod commands;
@@ -109,15 +109,12 @@ fn link(
         ]
         .map(Into::into),
     );
-    let size = |job: &crate::jobs::job_file::JobEntry| {
-        std::fs::metadata(job.module()).map_or(0, |m| m.len())
-    };
     let request = Request {
         argv0: &caller.argv0,
         args: &args,
         real: &caller.lld,
         config,
-        bitcode: file.jobs.iter().map(size).sum(),
+        bitcode: delivery.bitcode(),
         modules: Some(file.jobs.len()),
         start: std::time::Instant::now(),
         objects: Some(delivery),

@@ -168,16 +168,11 @@ fn make_jobs(
     let threads = default_jobs(config, Some(cmd));
     let store = match place {
         Place::Here => None,
-        Place::Server(server) => Some(store(&toolchain, config, server)?),
-        Place::Distributor(_) => {
-            // Its own compiler, by whatever path.
-            let named = ServerSettings {
-                clang: Some("clang".into()),
-                ..ServerSettings::default()
-            };
-            Some(store(&toolchain, config, &named)?)
+        Place::Server(server) => {
+            let (clang, platform) = (server.clang.as_deref(), server.platform.clone());
+            Some(store(&toolchain, config, clang, platform)?)
         }
-        Place::Made(_) => Some(store_of_phases(&toolchain, config)?),
+        Place::Distributor(_) | Place::Made(_) => Some(store_of_commands(&toolchain, config)?),
     };
     let store = store.map(Arc::new);
     let supplied = jobs_thread::make_jobs(
@@ -222,20 +217,19 @@ pub(crate) fn tested_toolchain(
     Ok(toolchain)
 }
 
-/// The same with keys of the phases as commands: where the compiler is makes no difference to them.
-pub(crate) fn store_of_phases(toolchain: &Toolchain, config: &Config) -> Result<Store, Failure> {
-    let settings = ServerSettings {
-        clang: Some("clang".into()),
-        ..ServerSettings::default()
-    };
-    store(toolchain, config, &settings)
+/// Keys and cache of backends that other programs run: a distributor, or a build system (`ldwrap backend`). By which path
+/// they run clang makes no difference to the keys.
+pub(crate) fn store_of_commands(toolchain: &Toolchain, config: &Config) -> Result<Store, Failure> {
+    store(toolchain, config, Some("clang"), Vec::new())
 }
 
-/// The compiler as keys have it, and the cache.
+/// Keys and cache of backends that a clang of this name compiles, or, without one, the clang that is sent along; on
+/// workers of this platform.
 fn store(
     toolchain: &Toolchain,
     config: &Config,
-    settings: &ServerSettings,
+    clang: Option<&str>,
+    platform: Vec<(String, String)>,
 ) -> Result<Store, Failure> {
     let files = files(config);
     let shipped = shipped::collect(toolchain, &files);
@@ -244,7 +238,7 @@ fn store(
         log::info!("the digests of the compiler cannot be remembered: {e}");
     }
     let failure = |e: std::io::Error| Failure::Failed(e.to_string());
-    let tool = match &settings.clang {
+    let tool = match clang {
         None => shipped.map_err(failure)?,
         Some(clang) => {
             // Two builds may say the same version: which one this is, its files say.
@@ -253,7 +247,7 @@ fn store(
                 Err(_) => files.digest(&toolchain.clang).map_err(failure)?,
             };
             Tool {
-                command: vec![clang.clone()],
+                command: vec![clang.to_owned()],
                 banner: toolchain.banner.clone(),
                 build: Some(build),
                 files: BTreeMap::new(),
@@ -261,6 +255,5 @@ fn store(
             }
         }
     };
-    let platform = settings.platform.clone();
     Ok(Store::new(Tool { platform, ..tool }, files, cache(config)))
 }

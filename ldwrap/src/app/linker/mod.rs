@@ -4,7 +4,7 @@ mod jobs;
 mod report;
 mod request;
 
-pub(crate) use jobs::{store_of_phases, tested_toolchain};
+pub(crate) use jobs::{store_of_commands, tested_toolchain};
 pub(crate) use request::{Request, default_jobs};
 
 use crate::admit::{History, Limits};
@@ -182,9 +182,9 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
     let outcome = match jobs_place(request, cmd, major) {
         Ok(Some(place)) => link_with_jobs(request, &place, &link, options, events)?,
         none => {
-            let nobody = nobody_elsewhere(request)?;
+            let exchange = exchange_without_jobs(request)?;
             let link = Link {
-                exchange: nobody.as_ref().map(|exchange| (exchange, 0)),
+                exchange: exchange.as_ref().map(|exchange| (exchange, 0)),
                 ..link
             };
             Outcome {
@@ -205,8 +205,8 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
     Ok(outcome)
 }
 
-/// What tells modules apart where objects are taken, and nobody makes any elsewhere.
-fn nobody_elsewhere(request: &Request<'_>) -> Result<Option<Exchange>, String> {
+/// Where objects are taken, an exchange from which none come: with one, the engine knows the modules of lookups.
+fn exchange_without_jobs(request: &Request<'_>) -> Result<Option<Exchange>, String> {
     if request.objects.is_none() {
         return Ok(None);
     }

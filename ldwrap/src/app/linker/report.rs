@@ -4,7 +4,7 @@ use super::request::Outcome;
 use crate::app::stats;
 use crate::jobs::failure::Failure;
 use crate::sys::keep;
-use crate::sys::signals::{self};
+use crate::sys::signals;
 use shim::config::{Config, Executor};
 use shim::report::Report;
 use std::io::IsTerminal;

@@ -4,11 +4,11 @@
 //! files that its backend reads have to be there before, but their times say nothing. What makes the graph itself
 //! depends on every input of the link, so that a module that enters or leaves it changes the graph.
 
+use crate::jobs::index::ModuleIdentifier;
 use crate::jobs::layout::ModuleFiles;
 use crate::sys::{keep, write_output};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// A longer command (bytes) goes into a response file: one argument, as a shell is given a recipe, may have 128 KiB.
@@ -40,11 +40,22 @@ pub(crate) struct Graph<'a> {
     pub(crate) backends: Vec<Backend>,
 }
 
+impl Graph<'_> {
+    /// The files that have to be there before the link: its inputs, but for an output that is one of them.
+    pub(super) fn prerequisites(&self) -> impl Iterator<Item = &Path> {
+        let output = Path::new(self.output);
+        let inputs = self.inputs.iter().map(PathBuf::as_path);
+        inputs.filter(move |input| *input != output)
+    }
+}
+
 /// One backend.
 pub(crate) struct Backend {
     /// Its module's name.
     pub(crate) name: String,
     pub(crate) files: ModuleFiles,
+    /// The modules that it imports from.
+    pub(crate) imports: Vec<ModuleIdentifier>,
     /// The files in which its module lies, and those that it imports from.
     pub(crate) reads: Vec<PathBuf>,
 }
@@ -80,18 +91,14 @@ pub(super) fn final_command(graph: &Graph<'_>, exe: &Path) -> Result<Vec<OsStrin
     Ok(words)
 }
 
-pub(super) fn shell_words(words: &[OsString]) -> Vec<u8> {
-    shell(&words.iter().map(OsString::as_os_str).collect::<Vec<_>>())
-}
-
 /// Words as a line of a POSIX shell.
-pub(super) fn shell(words: &[&OsStr]) -> Vec<u8> {
+pub(super) fn shell(words: &[impl AsRef<OsStr>]) -> Vec<u8> {
     let mut line = Vec::new();
     for (n, word) in words.iter().enumerate() {
         if n > 0 {
             line.push(b' ');
         }
-        keep::quote(word, &mut line);
+        keep::quote(word.as_ref(), &mut line);
     }
     line
 }
@@ -105,11 +112,8 @@ pub(super) fn json(graph: &Graph<'_>, last: &[OsString]) -> Result<String, Strin
         paths.iter().map(|path| text(path.as_os_str())).collect()
     };
     let backend = |b: &Backend| -> Result<Value, String> {
-        let imports = std::fs::read(b.files.imports()).map_err(|e| e.to_string())?;
-        let imports = imports
-            .split(|&b| b == b'\n')
-            .filter(|line| !line.is_empty());
-        let imports: Result<Vec<_>, _> = imports.map(|l| text(OsStr::from_bytes(l))).collect();
+        let imports = b.imports.iter().map(|module| text(module.as_os_str()));
+        let imports: Result<Vec<_>, _> = imports.collect();
         Ok(json!({
             "module": b.name,
             "description": text(b.files.description().as_os_str())?,
@@ -142,6 +146,7 @@ pub(super) mod tests {
         let backend = Backend {
             name: "a.o".into(),
             files: ModuleFiles::new(Path::new("lto"), "a.o"),
+            imports: Vec::new(),
             reads: vec![file.into()],
         };
         Graph {

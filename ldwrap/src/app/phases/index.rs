@@ -3,7 +3,7 @@
 use super::emit;
 use super::graph::{Backend, Format, Graph};
 use crate::app::doctor::driver::{self, NotProbed, Reached};
-use crate::app::linker::{default_jobs, store_of_phases, tested_toolchain};
+use crate::app::linker::{default_jobs, store_of_commands, tested_toolchain};
 use crate::app::probe::Answer;
 use crate::app::reach;
 use crate::jobs::description::{BackendDescription, DescribedInput, Description};
@@ -181,7 +181,7 @@ fn describe_backends(
     eligibility::jobs(&answer.args, &cmd, toolchain.major, config, u64::MAX)
         .map_err(Failure::Declined)?;
     eligibility::release(&cmd)?;
-    let store = store_of_phases(&toolchain, config)?;
+    let store = store_of_commands(&toolchain, config)?;
     let jobs = JobsRequest {
         argv0: shim::lld::arg0(&answer.argv0, real),
         args: &answer.args,
@@ -235,6 +235,11 @@ impl Writer<'_> {
             numbers,
             ..
         } = self.planned;
+        // Once for each module, not for each import of it: to find a member, its archive is opened.
+        let module_files = parallel::map(threads, &index.modules, |_, module| {
+            let at = shim::archive::locate(module.identifier.as_os_str());
+            at.map(|at| at.path).map_err(|e| e.to_string())
+        });
         let all: Vec<usize> = (0..self.names.len()).collect();
         let backends = parallel::map(threads, &all, |_, &number| {
             self.copy_member(number)?;
@@ -246,7 +251,7 @@ impl Writer<'_> {
                 "it has no hash, so that lld makes no lookup for it"
             } else {
                 let job = jobs.make(number, Names::Own).map_err(|e| e.to_string())?;
-                return self.backend(&job).map(Some);
+                return self.backend(&job, &module_files).map(Some);
             };
             let description = Description::NoBackend {
                 module: self.name(number)?.to_owned(),
@@ -287,8 +292,12 @@ impl Writer<'_> {
         self.update(&self.files(number)?.bitcode(), content)
     }
 
-    /// Writes the files of a job.
-    fn backend(&self, job: &Job) -> Result<Backend, String> {
+    /// Writes the files of a job; `module_files` are the files in which the modules lie.
+    fn backend(
+        &self,
+        job: &Job,
+        module_files: &[Result<PathBuf, String>],
+    ) -> Result<Backend, String> {
         let name = self.name(job.number)?.to_owned();
         let files = self.files(job.number)?;
         let action = self.store.action(job).map_err(|e| e.to_string())?;
@@ -311,10 +320,10 @@ impl Writer<'_> {
         });
         let needs = self.planned.jobs.needs(job.number);
         let modules = &self.planned.index.modules;
-        let mut imports: Vec<&ModuleIdentifier> = needs
+        let mut imports: Vec<ModuleIdentifier> = needs
             .iter()
             .filter(|&&n| n != job.number)
-            .filter_map(|&n| Some(&modules.get(n)?.identifier))
+            .filter_map(|&n| Some(modules.get(n)?.identifier.clone()))
             .collect();
         imports.sort();
         let mut list = Vec::new();
@@ -325,17 +334,19 @@ impl Writer<'_> {
         self.update(&files.imports(), list)?;
         self.update(&files.shard(), &job.shard)?;
         self.update(&files.description(), description.to_text())?;
-        let mut reads: Vec<PathBuf> = imports
-            .into_iter()
-            .chain([&job.identifier])
-            .map(|module| {
-                let at = shim::archive::locate(module.as_os_str());
-                at.map(|at| at.path).map_err(|e| e.to_string())
-            })
+        let mut reads: Vec<PathBuf> = needs
+            .iter()
+            .chain([&job.number])
+            .filter_map(|&n| module_files.get(n).cloned())
             .collect::<Result<_, _>>()?;
         reads.sort();
         reads.dedup();
-        Ok(Backend { name, files, reads })
+        Ok(Backend {
+            name,
+            files,
+            imports,
+            reads,
+        })
     }
 
     /// Where a backend that runs later finds a file of a job: the copy of a member, or the file itself, relative to the

@@ -4,7 +4,7 @@ use super::graph::{Graph, shell};
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a name is in a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,6 @@ enum Role {
 pub(super) fn graph(graph: &Graph<'_>, ldwrap: &[u8], last: &[u8]) -> Result<Vec<u8>, String> {
     let mut text = b"# Made by ldwrap index: the backends of a link (docs/phases.md).\n\n".to_vec();
     let output = Path::new(graph.output);
-    let inputs: Vec<&PathBuf> = graph.inputs.iter().filter(|i| *i != output).collect();
     // First, so that it is the goal where this is the only makefile.
     name(output, Role::Target, &mut text)?;
     text.push(b':');
@@ -26,7 +25,7 @@ pub(super) fn graph(graph: &Graph<'_>, ldwrap: &[u8], last: &[u8]) -> Result<Vec
         text.extend_from_slice(b" \\\n ");
         prerequisite(&backend.files.object(), &mut text)?;
     }
-    for input in &inputs {
+    for input in graph.prerequisites() {
         text.extend_from_slice(b" \\\n ");
         prerequisite(input, &mut text)?;
     }
@@ -41,13 +40,13 @@ pub(super) fn graph(graph: &Graph<'_>, ldwrap: &[u8], last: &[u8]) -> Result<Vec
         for file in &backend.reads {
             prerequisite(file, &mut text)?;
         }
-        let description = shell(&[backend.files.description().as_os_str()]);
+        let description = shell(&[backend.files.description()]);
         recipe(&[ldwrap, b" backend ", &description].concat(), &mut text)?;
     }
     text.extend_from_slice(b"\n# What makes this file reads all that the link reads.\n");
     text.extend(depfile(graph)?);
     text.extend_from_slice(b"\n# An input that is gone is for the rule above to find out.\n");
-    for input in &inputs {
+    for input in graph.prerequisites() {
         if !input.as_os_str().as_bytes().contains(&b'%') {
             name(input, Role::Target, &mut text)?;
             text.extend_from_slice(b":\n");
@@ -61,11 +60,7 @@ pub(super) fn depfile(graph: &Graph<'_>) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     name(graph.file, Role::Target, &mut text)?;
     text.push(b':');
-    for input in graph
-        .inputs
-        .iter()
-        .filter(|i| i.as_os_str() != graph.output)
-    {
+    for input in graph.prerequisites() {
         text.extend_from_slice(b" \\\n ");
         prerequisite(input, &mut text)?;
     }

@@ -3,7 +3,6 @@
 use super::graph::Graph;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// The rules and edges of a graph; `ldwrap` is its command, and `last` that of the last step, both for a shell. An
 /// error names a file that ninja has no way to say.
@@ -40,8 +39,7 @@ pub(super) fn graph(graph: &Graph<'_>, ldwrap: &[u8], last: &[u8]) -> Result<Vec
         text.extend_from_slice(b" $\n   ");
         name(backend.files.object().as_os_str(), &mut text)?;
     }
-    let output = Path::new(graph.output);
-    for input in graph.inputs.iter().filter(|i| *i != output) {
+    for input in graph.prerequisites() {
         text.extend_from_slice(b" $\n   ");
         name(input.as_os_str(), &mut text)?;
     }

@@ -25,12 +25,7 @@ const LARGEST: u64 = (1 << 53) - 1;
 
 /// A link; `None` if the line is none.
 pub(super) fn read(line: &[u8]) -> Option<Value> {
-    of_value(&serde_json::from_slice(line).ok()?)
-}
-
-/// A link; `None` if the value is none.
-pub(super) fn of_value(value: &Value) -> Option<Value> {
-    let given = value.as_object()?;
+    let given: Map<String, Value> = serde_json::from_slice(line).ok()?;
     given.get("action")?.as_str()?;
     let mut link = Map::new();
     for name in TEXTS {
@@ -38,7 +33,7 @@ pub(super) fn of_value(value: &Value) -> Option<Value> {
             link.insert(name.into(), text.clone());
         }
     }
-    copy_numbers(given, &NUMBERS, &mut link);
+    copy_numbers(&given, &NUMBERS, &mut link);
     for (name, fields) in COUNTS {
         if let Some(inner) = given.get(name).and_then(Value::as_object) {
             let mut counts = Map::new();

@@ -23,8 +23,9 @@ const MORE = 100;
 /**
  * A table that sorts by any column, and filters. Columns: {title, kind: "text" | "number" | "time" | "bytes", value(row),
  * colour(row)}; a value that is null is unknown, and comes last; a column of
- * nothing else is left out. options: {label, what: [one, many], empty, sort: [column,
- * descending], filter, choices: {label, column, of(row)}, select(row)}: with select, the first column's cells are buttons.
+ * nothing else is left out. options: {label, what: [one, many], empty, sort, filter, choices: {label, of(row)},
+ * select(row)}: sort is the title of the column by which it is sorted at first, the largest first; with select, the first
+ * column's cells are buttons.
  */
 class Table {
   constructor(place, columns, rows, options) {

@@ -8,6 +8,7 @@
 
 mod summary;
 
+use crate::app::report_lines::number;
 use crate::app::{explain, reach};
 use crate::sys::process::{self, Role, Running};
 use serde_json::{Value, json};
@@ -90,9 +91,11 @@ pub fn command(
 
 /// How many modules a link had, and where their objects came from, by its report.
 fn counts(report: &Value) -> String {
-    let number = |name: &str| report.pointer(name).and_then(Value::as_u64).unwrap_or(0);
-    let (hits, misses) = (number("/cache/hits"), number("/cache/misses"));
-    let modules = number("/modules");
+    let (hits, misses) = (
+        number(report, "/cache/hits"),
+        number(report, "/cache/misses"),
+    );
+    let modules = number(report, "/modules");
     match report["executor"] == "local" {
         true => format!("{modules} modules, {hits} of them from the cache"),
         false => format!("{} of {modules} modules from backends", hits + misses),
@@ -350,7 +353,7 @@ impl VerifiedLink<'_> {
                 ..Verdict::not_compared(word, text)
             };
         }
-        let modules = report["modules"].as_u64().unwrap_or(0);
+        let modules = number(&report, "/modules");
         let mut text = counts(&report);
         if differences.is_empty() {
             let _ = match plain.files.len() {
