@@ -1,1 +1,2 @@
-../sources/unused.c
+/* In the archive, and not in the program, until something calls it. */
+int unused(int n) { return n; }

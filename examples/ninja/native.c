@@ -1,1 +1,2 @@
-../sources/native.c
+/* Compiled without LTO. */
+int native(int n) { return n + 1; }

@@ -1,1 +1,3 @@
-../sources/twice.c
+int sum(int);
+
+int twice(int n) { return 2 * sum(n); }

@@ -1,2 +1,0 @@
-/* Compiled without LTO. */
-int native(int n) { return n + 1; }

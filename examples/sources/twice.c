@@ -1,3 +1,0 @@
-int sum(int);
-
-int twice(int n) { return 2 * sum(n); }
