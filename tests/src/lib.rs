@@ -29,6 +29,7 @@
 //!   asserted about splitting; for a new LLVM version, or a new test.
 
 pub mod browser;
+mod compile;
 mod link;
 mod llvm;
 pub mod remote;
@@ -38,8 +39,8 @@ pub mod sources;
 
 pub use link::{LENIENT, LinkPair};
 pub use llvm::{
-    each_llvm, each_llvm_with_shim, fixtures_only, llvm_22_with_shim, newest_llvm, rust_tools,
-    some_llvm,
+    each_llvm, each_llvm_with_shim, fixtures_only, llvm_22_with_shim, newest_llvm,
+    oldest_and_newest_with_shim, rust_tools, some_llvm,
 };
 pub use run::Run;
 pub use session::{Session, wait};

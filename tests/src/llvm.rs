@@ -43,6 +43,20 @@ pub fn llvm_22_with_shim(test: impl Fn(&Session)) {
     }
 }
 
+/// Runs `test` with the oldest and the newest LLVM of those that are tested; not at all when only fixtures are tested.
+///
+/// For what ldwrap does with processes, whose LLVM has no say in it: with the oldest and the newest both ways to follow lld are tried.
+pub fn oldest_and_newest_with_shim(test: impl Fn(&Session)) {
+    let versions = llvm_versions();
+    let ends = [
+        versions.iter().min().copied(),
+        versions.iter().max().copied(),
+    ];
+    if !fixtures_only() {
+        some_llvm(|n| ends.contains(&Some(n)), test);
+    }
+}
+
 /// Runs `test` with the newest LLVM of those that are tested, for what does not depend on the version.
 pub fn newest_llvm(test: impl Fn(&Session)) {
     let newest = llvm_versions().into_iter().max();

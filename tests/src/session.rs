@@ -1,6 +1,7 @@
 //! A private directory, one LLVM version and an installed ldwrap: files, commands, and what they leave.
 
 use crate::fixtures_only;
+use crate::link::PlainLink;
 use crate::run::{Run, Tree, snapshot};
 use serde_json::Value;
 use shim::stats_log::file_name;
@@ -57,6 +58,8 @@ pub struct Session {
     root: TempDir,
     /// What the last [`Session::link_both`] left in the working directory.
     pub(crate) written: RefCell<Vec<PathBuf>>,
+    /// The last plain link of [`Session::link_both`].
+    pub(crate) last_plain: RefCell<Option<PlainLink>>,
 }
 
 /// A cache directory for all sessions of all tests, beside the test binaries.
@@ -87,6 +90,7 @@ impl Session {
             llvm,
             root,
             written: RefCell::default(),
+            last_plain: RefCell::default(),
         };
         for dir in [
             "w",

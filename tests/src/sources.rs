@@ -9,8 +9,8 @@ pub fn seed(s: &Session) {
     s.write("c.c", "int cc() { return 0; }\n");
     s.write("elf0.c", "int elf0() { return 0; }\n");
     s.write("elf1.c", "\n");
-    s.sh("clang-$N -c elf0.c elf1.c");
-    s.sh("clang-$N -c -O2 -flto=thin a.c b.c c.c");
+    s.compile("clang-$N -c elf0.c elf1.c");
+    s.compile("clang-$N -c -O2 -flto=thin a.c b.c c.c");
 }
 
 /// A program of three modules in a directory of its own, as a checkout has; it prints 8.

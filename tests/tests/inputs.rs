@@ -19,7 +19,7 @@ fn sources(s: &Session) {
         "two.c",
         "extern int used; int two(int n) { return n + used; }\n",
     );
-    s.sh("clang-$N -c -O2 -flto=thin main.c one.c two.c");
+    s.compile("clang-$N -c -O2 -flto=thin main.c one.c two.c");
 }
 
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT";
@@ -171,7 +171,7 @@ fn start_lib() {
             "unused.c",
             "int unused(void) { return missing(); } int missing(void);\n",
         );
-        s.sh("clang-$N -c -O2 -flto=thin -Wno-implicit-function-declaration unused.c");
+        s.compile("clang-$N -c -O2 -flto=thin -Wno-implicit-function-declaration unused.c");
         s.link_both(&format!(
             "{LINK} main.o -Wl,--start-lib one.o unused.o two.o -Wl,--end-lib"
         ))
@@ -190,7 +190,7 @@ fn whole_archive() {
             "ctor.c",
             "int puts(const char *);\n__attribute__((constructor)) static void up(void) { puts(\"up\"); }\n",
         );
-        s.sh("clang-$N -c -O2 -flto=thin ctor.c; llvm-ar-$N rcs libtwo.a ctor.o one.o two.o");
+        s.compile("clang-$N -c -O2 -flto=thin ctor.c; llvm-ar-$N rcs libtwo.a ctor.o one.o two.o");
         s.link_both(&format!("{LINK} main.o libtwo.a"))
             .splits()
             .modules(3)
@@ -219,7 +219,7 @@ fn groups() {
             "main2.c",
             "int two(int); int main(int argc, char **argv) { return two(argc) != 1; }\n",
         );
-        s.sh("clang-$N -c -O2 -flto=thin main2.c; llvm-ar-$N rcs libone.a one.o; llvm-ar-$N rcs libtwo.a two.o");
+        s.compile("clang-$N -c -O2 -flto=thin main2.c; llvm-ar-$N rcs libone.a one.o; llvm-ar-$N rcs libtwo.a two.o");
         s.link_both(&format!(
             "{LINK} main2.o -Wl,--start-group libone.a libtwo.a -Wl,--end-group"
         ))
@@ -285,7 +285,7 @@ fn mixed_with_native_objects_and_shared_libraries() {
             "one.c",
             "extern int used; int one(int n) { used++; return n + 40; }\n",
         );
-        s.sh("clang-$N -c -O2 native.c; clang-$N -c -O2 -flto=thin mixed.c one.c");
+        s.compile("clang-$N -c -O2 native.c; clang-$N -c -O2 -flto=thin mixed.c one.c");
         s.sh("clang-$N -O2 -fPIC -shared -fuse-ld=lld -o libshared.so shared.c; llvm-ar-$N rcs libn.a native.o one.o two.o");
         s.link_both(&format!("{LINK} native.o mixed.o one.o two.o -L. -lshared"))
             .splits()
@@ -345,7 +345,7 @@ fn fat_objects() {
         |n| n >= 19,
         |s| {
             sources(s);
-            s.sh("clang-$N -c -O2 -flto=thin -ffat-lto-objects main.c one.c two.c; llvm-ar-$N rcs libtwo.a one.o two.o");
+            s.compile("clang-$N -c -O2 -flto=thin -ffat-lto-objects main.c one.c two.c; llvm-ar-$N rcs libtwo.a one.o two.o");
             s.link_both("clang-$N -O2 -fuse-ld=lld -o $OUT main.o libtwo.a")
                 .left_to_lld("no bitcode")
                 .prints("43\n");

@@ -18,7 +18,7 @@ fn sources(s: &Session) {
         let text = format!("__attribute__((noinline)) int f{n}(int x) {{ return x + {n}; }}\n");
         s.write(&format!("f{n}.c"), text);
     }
-    s.sh("clang-$N -c -O2 -fPIC -flto=thin *.c");
+    s.compile("clang-$N -c -O2 -fPIC -flto=thin *.c");
 }
 
 fn cache(s: &Session) -> String {
@@ -261,7 +261,7 @@ fn inputs_that_change_meanwhile() {
             );
         }
         s.write("a.c", slow);
-        s.sh("clang-$N -c -O1 -flto=thin a.c; cp f3.c f3.old; cp f3.o old; sed -i 's/+ 3/+ 9/' f3.c; clang-$N -c -O2 -flto=thin f3.c; mv f3.o new; cp old f3.o");
+        s.compile("clang-$N -c -O1 -flto=thin a.c; cp f3.c f3.old; cp f3.o old; sed -i 's/+ 3/+ 9/' f3.c; clang-$N -c -O2 -flto=thin f3.c; mv f3.o new; cp old f3.o");
         let change = "dd if=new of=f3.o conv=notrunc status=none";
         let restore = "dd if=old of=f3.o conv=notrunc status=none; touch -r old f3.o";
         for (change, restore) in [
@@ -302,7 +302,7 @@ fn few_descriptors() {
                 format!("int m{n}(int x) {{ return x + {n}; }}\n"),
             );
         }
-        s.sh("clang-$N -c -O1 -fPIC -flto=thin m*.c");
+        s.compile("clang-$N -c -O1 -fPIC -flto=thin m*.c");
         for limit in [6, 10, 12, 16, 20, 32] {
             s.sh("rm -rf ../cache");
             for _ in 0..2 {
@@ -392,7 +392,7 @@ fn a_large_object_of_a_small_output() {
     each_llvm(|s| {
         sources(s);
         s.write("f4.c", "__attribute__((used)) static char big[300000] = {1}; int f4(int n) { return n + 4; }\n");
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin f4.c");
+        s.compile("clang-$N -c -O2 -fPIC -flto=thin f4.c");
         for _ in 0..2 {
             let command =
                 format!("ulimit -c 0 -f 40; {NO_STACK_DUMP} exec {LIBRARY} --gc-sections");

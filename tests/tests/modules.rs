@@ -17,7 +17,7 @@ fn identical_modules() {
             "int puts(const char *); static int n;\n\
              __attribute__((constructor)) static void up(void) { if (!n++) puts(\"up\"); }\n",
         );
-        s.sh("clang-$N -c -O2 -flto=thin main.c ctor.c; cp ctor.o copy.o; mkdir a b; cp ctor.o a; cp ctor.o b");
+        s.compile("clang-$N -c -O2 -flto=thin main.c ctor.c; cp ctor.o copy.o; mkdir a b; cp ctor.o a; cp ctor.o b");
         s.sh("llvm-ar-$N rcs a/libsame.a a/ctor.o; llvm-ar-$N rcs b/libsame.a b/ctor.o");
         // Lookups with one key, one after the other, are not told apart by their order.
         let lost = u64::from(s.llvm < 16);
@@ -55,7 +55,7 @@ fn one_file_by_two_paths() {
             "ctor.c",
             "int puts(const char *);\n__attribute__((constructor)) static void up(void) { puts(\"up\"); }\n",
         );
-        s.sh("clang-$N -c -O2 -flto=thin main.c ctor.c; mkdir a");
+        s.compile("clang-$N -c -O2 -flto=thin main.c ctor.c; mkdir a");
         let lenient = [ldwrap_tests::LENIENT];
         s.link_both_with(
             &lenient,
@@ -76,7 +76,7 @@ fn one_module_twice() {
             "weak.c",
             "__attribute__((weak)) int weak(void) { return 1; }\n",
         );
-        s.sh("clang-$N -c -O2 -flto=thin main.c weak.c");
+        s.compile("clang-$N -c -O2 -flto=thin main.c weak.c");
         s.link_both_with(
             &[ldwrap_tests::LENIENT],
             &format!("{LINK} main.o weak.o weak.o"),
@@ -103,7 +103,7 @@ fn modules_without_a_hash() {
                 format!("__attribute__((noinline)) int {name}(int n) {{ return n * 10 + {i}; }}\n"),
             );
         }
-        s.sh("clang-$N -c -O2 -flto=thin main.c one.c two.c three.c; cp two.o hashed.o");
+        s.compile("clang-$N -c -O2 -flto=thin main.c one.c two.c three.c; cp two.o hashed.o");
         s.sh("opt-$N -module-summary hashed.o -o two.o; llvm-bcanalyzer-$N -dump hashed.o | grep '<HASH'");
         s.sh("llvm-bcanalyzer-$N -dump two.o >dump; grep GLOBALVAL_SUMMARY dump; ! grep '<HASH' dump");
         for order in ["main.o one.o two.o three.o", "two.o three.o main.o one.o"] {
@@ -129,7 +129,7 @@ fn empty_modules() {
         s.write("main.c", "int main(void) { return 0; }\n");
         s.write("empty.c", "");
         s.write("decl.c", "extern int nothing; int used(void);\n");
-        s.sh("clang-$N -c -O2 -flto=thin main.c empty.c decl.c");
+        s.compile("clang-$N -c -O2 -flto=thin main.c empty.c decl.c");
         s.link_both(&format!("{LINK} empty.o main.o decl.o"))
             .splits()
             .prints("");
@@ -152,7 +152,7 @@ fn two_hundred_modules() {
                 format!("extern int total;\n__attribute__((constructor)) static void up(void) {{ total = total * 3 % 1009 + {i}; }}\n"),
             );
         }
-        s.sh("clang-$N -c -O1 -flto=thin main.c f*.c; mkdir m; for i in {0..9}; do mkdir m/$i; ln f*.o m/$i; done");
+        s.compile("clang-$N -c -O1 -flto=thin main.c f*.c; mkdir m; for i in {0..9}; do mkdir m/$i; ln f*.o m/$i; done");
         s.sh("for i in {0..4}; do llvm-ar-$N qcs half.a m/$i/*.o; done");
         let all = "main.o m/[5-9]/*.o -Wl,--whole-archive half.a -Wl,--no-whole-archive";
         let expected = s.sh(&format!("{LINK} {all}; ./$OUT; rm $OUT"));
@@ -177,7 +177,7 @@ fn debug_information_and_optimization_levels() {
             "-g -gz -O2 -flto-unit",
         ] {
             let compile = flags.replace("-flto-unit", "-fsplit-lto-unit");
-            s.sh(&format!("clang-$N -c {compile} -flto=thin main.c one.c"));
+            s.compile(&format!("clang-$N -c {compile} -flto=thin main.c one.c"));
             let link = flags.replace("-flto-unit", "").replace("-O1", "-O2");
             s.link_both(&format!(
                 "clang-$N {link} -flto=thin -fuse-ld=lld -o $OUT main.o one.o"
@@ -186,7 +186,7 @@ fn debug_information_and_optimization_levels() {
             .prints("5\n");
         }
         // -O0 at compile time alone: the functions are marked, the link is at -O2.
-        s.sh("clang-$N -c -O0 -flto=thin main.c one.c");
+        s.compile("clang-$N -c -O0 -flto=thin main.c one.c");
         s.link_both(&format!("{LINK} main.o one.o"))
             .splits()
             .prints("5\n");
@@ -205,7 +205,7 @@ fn instrumented_modules() {
             "-fprofile-instr-generate",
             "-fcf-protection=full",
         ] {
-            s.sh(&format!("clang-$N -c -O2 {flags} -flto=thin main.c one.c"));
+            s.compile(&format!("clang-$N -c -O2 {flags} -flto=thin main.c one.c"));
             s.link_both(&format!("{LINK} {flags} main.o one.o"))
                 .splits()
                 .runs("LLVM_PROFILE_FILE=/dev/null $OUT", "42\n");

@@ -76,7 +76,7 @@ fn links_and_what_became_of_them() {
             "int two(int); int main(void) { return two(2) - 4; }\n",
         );
         s.write("two.c", "int two(int n) { return n * 2; }\n");
-        s.sh("clang-$N -c -O2 -flto=thin main.c two.c");
+        s.compile("clang-$N -c -O2 -flto=thin main.c two.c");
         // A link through ldwrap, one that is left to lld, and a line that was torn.
         let link = "clang-$N -flto=thin -fuse-ld=lld main.o two.o -o";
         tool(

@@ -66,7 +66,7 @@ fn gcc_as_the_driver() {
 fn lld_called_directly() {
     each_llvm(|s| {
         seed(s);
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin a.c b.c");
+        s.compile("clang-$N -c -O2 -fPIC -flto=thin a.c b.c");
         s.link_both("$LD -shared --build-id=sha1 -o $OUT a.o b.o")
             .splits()
             .modules(2);

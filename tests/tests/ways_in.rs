@@ -20,7 +20,7 @@ fn sources(s: &Session) {
         "int native(void); int b(void) { return native(); }\n",
     );
     s.write("native.c", "int native(void) { return 0; }\n");
-    s.sh("clang-$N -c -O2 -fPIC -flto=thin a.c b.c; clang-$N -c -O2 native.c");
+    s.compile("clang-$N -c -O2 -fPIC -flto=thin a.c b.c; clang-$N -c -O2 native.c");
 }
 
 /// The session's `PATH` with the shim's directory first, where compilers' names are made by `ldwrap compilers`.
