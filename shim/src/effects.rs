@@ -8,6 +8,7 @@
 //! cache key (`computeLTOCacheKey`, llvm/lib/LTO/LTO.cpp) has only part of that; what else a link's
 //! options change (resolution, visibility, the kind of output) it has in full.
 
+use crate::cmdline::CommandLine;
 use crate::options::Id;
 
 /// What an option does to the objects of backends, and to what a link leaves behind.
@@ -30,6 +31,18 @@ pub enum Effect {
 pub fn names_file(id: Id, value: &[u8]) -> bool {
     !value.is_empty()
         && (id != Id::LtoBasicBlockSections || !matches!(value, b"all" | b"none" | b"labels"))
+}
+
+/// Why a link goes to lld as it came, if one of its options asks for that: the reason of the first one.
+#[must_use]
+pub fn left_to_lld(cmd: &CommandLine) -> Option<&'static str> {
+    cmd.options().find_map(|option| match effect(option.id) {
+        Effect::Alone(_) if option.id == Id::ThinltoDistributor && cmd.distributor().is_none() => {
+            None
+        }
+        Effect::Alone(reason) => Some(reason),
+        _ => None,
+    })
 }
 
 /// What an option does.
@@ -344,6 +357,28 @@ pub const fn effect(id: Id) -> Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::response::tokenize_gnu;
+
+    #[test]
+    fn a_distributor_that_is_undone_is_none() {
+        let left = |line: &str| {
+            let cmd = CommandLine::parse(&tokenize_gnu(line.as_bytes())).unwrap();
+            left_to_lld(&cmd)
+        };
+        let reason = left("--thinlto-distributor=d a.o");
+        assert!(reason.is_some_and(|reason| reason.starts_with("--thinlto-distributor:")));
+        assert_eq!(
+            left("--thinlto-distributor=d a.o --thinlto-distributor="),
+            None
+        );
+        assert_eq!(
+            left("--thinlto-distributor= --thinlto-distributor=d"),
+            reason
+        );
+        let other = left("--thinlto-distributor= --save-temps a.o");
+        assert!(other.is_some_and(|reason| reason.starts_with("--save-temps:")));
+        assert_eq!(left("-o a a.o"), None);
+    }
 
     #[test]
     fn words_are_no_files() {

@@ -69,11 +69,11 @@ impl StatsLog {
 
     /// Adds a link in one write, so that the lines of links that end at once do not mix.
     pub fn append(mut self, report: &Report) -> io::Result<()> {
+        self.lock(libc::LOCK_SH, TRIES)?;
         let length = self.0.metadata()?.len();
         if length >= LONGEST {
             return Ok(());
         }
-        self.lock(libc::LOCK_SH, TRIES)?;
         let mut text = String::new();
         if length == 0 {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -29,8 +29,6 @@ fn read_by_lld(scratch: &Scratch, major: u32, args: &[String]) -> Vec<Arg> {
         .unwrap_or_else(|| panic!("lld {major} wrote no response.txt: {args:?}\n{stderr}"));
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("--chroot ."));
-    // Without a value it undoes those before it, and is left out by us (`CommandLine::parse_for`).
-    let lines = lines.filter(|line| *line != "--thinlto-distributor=");
     lines.map(|line| read_line(major, line)).collect()
 }
 

@@ -6,19 +6,16 @@
 
 use super::{
     BackendError, Executor, FinishedObject, JobQueue, ObjectSource, Outcome, ReportOutcome,
-    WaitingLookup,
 };
 use crate::jobs::job::{Job, OBJECT, SHARD};
-use crate::sys::parallel;
 use crate::sys::process::{self, Role};
 use crate::sys::scratch::Scratch;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A pool of clang processes.
 #[derive(Debug)]
@@ -31,33 +28,15 @@ pub(crate) struct Clang {
 
 impl Executor for Clang {
     fn run(&self, jobs: &JobQueue<'_>, report: ReportOutcome<'_>) {
-        let work = || {
-            while let Some(job) = jobs.next(report) {
-                if self.stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                let result = self
-                    .compile(&job)
-                    .map_err(|why| BackendError::of(&job.identifier, why));
-                if !report(job.number, result) {
-                    self.stop();
-                }
-            }
-        };
-        parallel::run(self.processes.min(jobs.max_jobs()), work);
+        jobs.run_all(self.processes, &self.stopped, report, |job| {
+            self.compile(job)
+                .map_err(|why| BackendError::of(&job.identifier, why))
+        });
     }
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
-
-    fn choose_lookup(&self, _: &[WaitingLookup]) -> Option<usize> {
-        None
-    }
-
-    fn local_started(&self, _: usize) {}
-
-    fn local_finished(&self, _: usize, _: Option<(&File, Duration)>) {}
 
     fn wants(&self, _: usize) -> bool {
         !self.stopped.load(Ordering::Relaxed)

@@ -11,7 +11,7 @@ use super::{
     WaitingLookup,
 };
 use crate::jobs::action::Digest;
-use crate::jobs::job::Job;
+use crate::jobs::job::{Job, Names};
 use crate::jobs::job_file::{JobEntry, JobFile};
 use crate::jobs::store::Store;
 use crate::sys::process::{self, Role, Running, first_error_line};
@@ -117,7 +117,7 @@ impl Distributor {
                 }
             }
         };
-        parallel::run(self.threads, prepare);
+        parallel::run(self.threads.min(jobs.max_jobs()), prepare);
         let mut sent = std::mem::take(&mut *lock(&sent));
         // The largest first, as they came.
         sent.sort_by_key(|sent: &Sent| (std::cmp::Reverse(sent.job.size), sent.job.number));
@@ -140,7 +140,7 @@ impl Distributor {
             }
         }
         let shard = std::mem::take(&mut job.shard);
-        fs::write(dir.join(&job.shard_name), shard).map_err(|e| e.to_string())?;
+        fs::write(dir.join(Names::Shared.shard(job.number)), shard).map_err(|e| e.to_string())?;
         let key = action.digest;
         Ok(Prepared::Sent(Sent { job, key }))
     }
@@ -201,7 +201,7 @@ impl Distributor {
 
     /// The object that the program has made.
     fn object(&self, sent: &Sent) -> Result<Outcome, String> {
-        let path = self.dir().join(&sent.job.object_name);
+        let path = self.dir().join(Names::Shared.object(sent.job.number));
         let bytes = fs::read(&path).map_err(|e| format!("the distributor wrote no object: {e}"))?;
         if !sent.job.plausible(&bytes) {
             return Err("the distributor wrote what is not the object of this module".into());
@@ -299,8 +299,8 @@ impl Executor for Distributor {
                 return Some((2, at));
             }
             // An object that has been begun is probably there soon.
-            let begun = fs::metadata(dir.join(format!("o/{number}.o"))).is_ok();
-            (late || waited > SERVER_PATIENCE).then_some((i32::from(!begun), at))
+            let begun = || fs::metadata(dir.join(Names::Shared.object(number))).is_ok();
+            (late || waited > SERVER_PATIENCE).then(|| (i32::from(!begun()), at))
         });
         ranked.max().map(|(_, at)| at)
     }
@@ -344,12 +344,15 @@ fn job_file(clang: &Path, output: &OsStr, sent: &[Sent]) -> Result<JobFile, Stri
     for Sent { job, .. } in sent {
         let args = job.args.get(common..).unwrap_or_default();
         let own = own_module(job)?;
-        let mut inputs = vec![own.clone(), text(job.shard_name.as_os_str())?];
+        let mut inputs = vec![
+            own.clone(),
+            text(Names::Shared.shard(job.number).as_os_str())?,
+        ];
         inputs.extend(names(job, true)?.into_iter().filter(|name| *name != own));
         jobs.push(JobEntry {
             args: args.iter().map(|arg| text(arg)).collect::<Result<_, _>>()?,
             inputs,
-            outputs: vec![text(job.object_name.as_os_str())?],
+            outputs: vec![text(Names::Shared.object(job.number).as_os_str())?],
         });
     }
     Ok(JobFile {

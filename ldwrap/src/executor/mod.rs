@@ -10,9 +10,11 @@ pub(crate) mod tuning;
 
 use crate::jobs::job::{Job, Jobs, Names};
 pub(crate) use crate::jobs::outcome::{BackendError, FinishedObject, ObjectSource, Outcome};
+use crate::sys::parallel;
 use crate::sys::sync::lock;
 use std::fs::File;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The jobs that an executor is to run, in the order in which they are best begun.
@@ -60,6 +62,28 @@ impl<'a> JobQueue<'a> {
         self.jobs.make(number, Names::Shared)
     }
 
+    /// Has all jobs done by `run`, on so many threads at most, and reports each. Ends early when `stopped` is set, which
+    /// it does itself when no more jobs are to be begun.
+    pub(crate) fn run_all(
+        &self,
+        threads: usize,
+        stopped: &AtomicBool,
+        report: ReportOutcome<'_>,
+        run: impl Fn(&Job) -> Result<Outcome, BackendError> + Sync,
+    ) {
+        let work = || {
+            while let Some(job) = self.next(report) {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                if !report(job.number, run(&job)) {
+                    stopped.store(true, Ordering::Relaxed);
+                }
+            }
+        };
+        parallel::run(threads.min(self.max_jobs), work);
+    }
+
     /// How many jobs there are at most.
     pub(crate) fn max_jobs(&self) -> usize {
         self.max_jobs
@@ -89,15 +113,18 @@ pub trait Executor: Send + Sync {
     /// Nothing more is to be done.
     fn stop(&self);
 
-    /// The position of the lookup whose thread is to compile its module now, if any.
-    fn choose_lookup(&self, lookups: &[WaitingLookup]) -> Option<usize>;
+    /// The position of the lookup whose thread is to compile its module now, if any. By default none: lld's threads
+    /// compile only what has been reported without an object.
+    fn choose_lookup(&self, _lookups: &[WaitingLookup]) -> Option<usize> {
+        None
+    }
 
     /// lld's own thread has begun to compile the module of this job.
-    fn local_started(&self, number: usize);
+    fn local_started(&self, _number: usize) {}
 
     /// lld has the object of this job: from its own cache, or made by itself, and then `object` is that and how long it
     /// took.
-    fn local_finished(&self, number: usize, object: Option<(&File, Duration)>);
+    fn local_finished(&self, _number: usize, _object: Option<(&File, Duration)>) {}
 
     /// Whether this job is still to be done.
     fn wants(&self, number: usize) -> bool;

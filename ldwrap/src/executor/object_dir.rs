@@ -3,22 +3,17 @@
 //! An object is taken only if it was made from all that the job of this link has: the module, those it imports from,
 //! its shard, the compiler and its arguments. What is missing, stale or damaged is lld's to compile.
 
-use super::{
-    BackendError, Executor, FinishedObject, JobQueue, ObjectSource, Outcome, ReportOutcome,
-    WaitingLookup,
-};
+use super::{Executor, FinishedObject, JobQueue, ObjectSource, Outcome, ReportOutcome};
 use crate::cache::digest::Digest;
 use crate::jobs::description::ObjectKey;
 use crate::jobs::job::Job;
 use crate::jobs::layout::ModuleFiles;
 use crate::jobs::store::Store;
-use crate::sys::parallel;
 use crate::sys::scratch::Scratch;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// A directory of objects.
 pub(crate) struct ObjectDir {
@@ -73,38 +68,21 @@ impl ObjectDir {
 
 impl Executor for ObjectDir {
     fn run(&self, jobs: &JobQueue<'_>, report: ReportOutcome<'_>) {
-        let work = || {
-            while let Some(job) = jobs.next(report) {
-                if self.stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                let found: Result<Outcome, BackendError> = Ok(match self.find(&job) {
-                    Ok(path) => Outcome::Object(FinishedObject {
-                        path,
-                        source: ObjectSource::Clang,
-                        took: None,
-                    }),
-                    Err(why) => Outcome::Absent(why),
-                });
-                if !report(job.number, found) {
-                    self.stop();
-                }
-            }
-        };
-        parallel::run(self.threads.min(jobs.max_jobs()), work);
+        jobs.run_all(self.threads, &self.stopped, report, |job| {
+            Ok(match self.find(job) {
+                Ok(path) => Outcome::Object(FinishedObject {
+                    path,
+                    source: ObjectSource::Clang,
+                    took: None,
+                }),
+                Err(why) => Outcome::Absent(why),
+            })
+        });
     }
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
-
-    fn choose_lookup(&self, _: &[WaitingLookup]) -> Option<usize> {
-        None
-    }
-
-    fn local_started(&self, _: usize) {}
-
-    fn local_finished(&self, _: usize, _: Option<(&File, Duration)>) {}
 
     fn wants(&self, _: usize) -> bool {
         !self.stopped.load(Ordering::Relaxed)

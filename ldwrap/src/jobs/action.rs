@@ -310,8 +310,6 @@ mod tests {
                 inputs,
                 shard: b"shard".to_vec(),
                 args: vec!["-cc1".into(), "-O2".into()],
-                shard_name: SHARD.into(),
-                object_name: OBJECT.into(),
                 defines: Vec::new(),
             };
             Self { dir, job }

@@ -31,6 +31,26 @@ pub enum Names {
     Shared,
 }
 
+impl Names {
+    /// The shard of the job of this number.
+    #[must_use]
+    pub fn shard(self, number: usize) -> PathBuf {
+        match self {
+            Self::Own => SHARD.into(),
+            Self::Shared => format!("i/{number}.thinlto.bc").into(),
+        }
+    }
+
+    /// Its object.
+    #[must_use]
+    pub fn object(self, number: usize) -> PathBuf {
+        match self {
+            Self::Own => OBJECT.into(),
+            Self::Shared => format!("o/{number}.o").into(),
+        }
+    }
+}
+
 /// One backend compile.
 #[derive(Debug)]
 pub struct Job {
@@ -46,10 +66,6 @@ pub struct Job {
     pub shard: Vec<u8>,
     /// Arguments of clang, all paths relative to the job's directory.
     pub args: Vec<OsString>,
-    /// Name of its shard there.
-    pub shard_name: PathBuf,
-    /// Name of its object.
-    pub object_name: PathBuf,
     /// GUIDs of what the module defines, by which objects of other modules are told apart.
     pub defines: Vec<u64>,
 }
@@ -158,10 +174,7 @@ impl<'a> Jobs<'a> {
             return Err("the index is inconsistent".into());
         };
         let paths: BTreeSet<&[u8]> = shard.modules.iter().map(|r| r.path.as_slice()).collect();
-        let (shard_name, object_name) = match names {
-            Names::Own => (SHARD.into(), OBJECT.into()),
-            Names::Shared => (format!("i/{number}.thinlto.bc"), format!("o/{number}.o")),
-        };
+        let (shard_name, object_name) = (names.shard(number), names.object(number));
         let names: HashMap<&[u8], PathBuf> = paths
             .iter()
             .enumerate()
@@ -198,8 +211,9 @@ impl<'a> Jobs<'a> {
                     .map_or_else(Vec::new, |n| n.as_os_str().as_encoded_bytes().to_vec())
             })
             .map_err(|e| format!("its shard: {e}"))?;
-        let bytes = match without_block_count(&bytes) {
-            Ok(Some(without)) if !has_partial_profile(&module.file) => without,
+        let counts_blocks = shard.has_block_count && !has_partial_profile(&module.file);
+        let bytes = match counts_blocks.then(|| without_block_count(&bytes)) {
+            Some(Ok(Some(without))) => without,
             _ => bytes,
         };
         let bytes = match canonical(&bytes) {
@@ -216,8 +230,8 @@ impl<'a> Jobs<'a> {
             &module.triple,
             &BackendFiles {
                 module: name,
-                shard: Path::new(&shard_name),
-                object: Path::new(&object_name),
+                shard: &shard_name,
+                object: &object_name,
             },
         );
         Ok(Job {
@@ -227,8 +241,6 @@ impl<'a> Jobs<'a> {
             size: self.weight(number),
             shard: bytes,
             args,
-            shard_name: shard_name.into(),
-            object_name: object_name.into(),
             defines: module.defines.clone(),
         })
     }

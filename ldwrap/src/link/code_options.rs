@@ -7,7 +7,7 @@
 use crate::cache::files::{FileDigests, Identity};
 use crate::jobs::codegen;
 use shim::cmdline::CommandLine;
-use shim::effects::{Effect, effect, names_file};
+use shim::effects::{Effect, effect, left_to_lld, names_file};
 use shim::options::Id;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -33,12 +33,14 @@ impl CodeOptions {
         if cmd.last(Id::Lto) == Some(OsStr::new("full")) {
             return Err("--lto=full".into());
         }
+        if let Some(reason) = left_to_lld(cmd) {
+            return Err(reason.to_owned());
+        }
         let mut options = Self::default();
         for option in cmd.options() {
             let value = option.value.as_bytes();
             match effect(option.id) {
-                Effect::None => {}
-                Effect::Alone(reason) => return Err(reason.to_owned()),
+                Effect::None | Effect::Alone(_) => {}
                 Effect::Code => {
                     codegen::check_cacheable(option.id, value)?;
                     options.word(option.id, value);

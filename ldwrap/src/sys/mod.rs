@@ -25,23 +25,22 @@ pub(crate) fn map(path: &Path) -> io::Result<Mmap> {
     unsafe { Mmap::map(&file) }
 }
 
-/// Writes a file that is there whole or not at all; its directory is made if need be.
+/// Writes a file for this user alone, there whole or not at all; its directory is made if need be.
 pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let dir = path.parent().ok_or(io::ErrorKind::NotFound)?;
-    std::fs::create_dir_all(dir)?;
-    let new = tempfile::NamedTempFile::new_in(dir)?;
-    std::fs::write(new.path(), text)?;
-    new.persist(path)?;
-    Ok(())
+    write_with_mode(path, text.as_bytes(), 0o600)
 }
 
 /// Writes a file of the user's build, there whole or not at all, readable as the umask allows; its directory is made if
 /// need be.
 pub(crate) fn write_output(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_with_mode(path, content, 0o666)
+}
+
+fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::NotFound)?;
     std::fs::create_dir_all(dir)?;
     let mut new = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o666))
+        .permissions(Permissions::from_mode(mode))
         .tempfile_in(dir)?;
     new.write_all(content)?;
     new.persist(path)?;

@@ -54,13 +54,7 @@ impl CommandLine {
     /// # Errors
     /// As for [`CommandLine::parse`].
     pub fn parse_for(argv: &[OsString], major: Option<u32>) -> Result<CommandLine, ParseError> {
-        let mut args = parse::parse(argv, &options::dialects(major))?;
-        // An empty value undoes those before it (`ctx.arg.dtltoDistributor`, lld/ELF/LTO.cpp).
-        if parse::last_in(&args, Id::ThinltoDistributor).is_some_and(OsStr::is_empty) {
-            args.retain(
-                |arg| !matches!(arg, Arg::Option(option) if option.id == Id::ThinltoDistributor),
-            );
-        }
+        let args = parse::parse(argv, &options::dialects(major))?;
         Ok(CommandLine { args, major })
     }
 
@@ -133,6 +127,14 @@ impl CommandLine {
             .unwrap_or(OsStr::new("a.out"))
     }
 
+    /// The program by which lld distributes the link itself. lld takes an empty name for none
+    /// (`ctx.arg.dtltoDistributor`, lld/ELF/LTO.cpp).
+    #[must_use]
+    pub fn distributor(&self) -> Option<&OsStr> {
+        self.last(Id::ThinltoDistributor)
+            .filter(|program| !program.is_empty())
+    }
+
     /// How many backend threads are asked for, as it is written; none where that is left to lld.
     /// `--threads` is also the default of `--thinlto-jobs` (lld/ELF/Driver.cpp).
     #[must_use]
@@ -195,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_empty_distributor_undoes_those_before_it() {
-        let has = |line| parse(line).has(Id::ThinltoDistributor);
+        let has = |line| parse(line).distributor().is_some();
         assert!(has("--thinlto-distributor=d a.o"));
         assert!(!has("--thinlto-distributor=d a.o --thinlto-distributor="));
         assert!(has("--thinlto-distributor= --thinlto-distributor=d"));

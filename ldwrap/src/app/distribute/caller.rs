@@ -3,7 +3,6 @@
 use crate::jobs::job_file::JobFile;
 use crate::sys::procfs;
 use shim::cmdline::CommandLine;
-use shim::options::Id;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -56,7 +55,7 @@ impl Caller {
             .collect();
         let cmd = CommandLine::parse(&args).map_err(|e| e.to_string())?;
         let same_output = cmd.output().to_string_lossy() == file.linker_output;
-        if !cmd.has(Id::ThinltoDistributor) || !same_output || shim::lld::is_ours(&lld) {
+        if cmd.distributor().is_none() || !same_output || shim::lld::is_ours(&lld) {
             return Err(format!(
                 "{} is not an lld that makes {}",
                 lld.display(),

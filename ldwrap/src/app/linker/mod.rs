@@ -227,7 +227,7 @@ fn events(request: &Request<'_>, cmd: &CommandLine, major: u32) -> Events {
     let trace = config.trace.as_deref();
     let trace = trace.map(|dir| Trace::new(dir, output, elsewhere, request.start, major));
     let mut events = Events::new(progress, trace);
-    events.expect(request.modules);
+    events.expect_at_most(request.modules);
     events
 }
 

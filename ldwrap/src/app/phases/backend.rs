@@ -6,7 +6,7 @@ use crate::executor::Outcome;
 use crate::executor::clang;
 use crate::jobs::description::{BackendDescription, DescribedInput, Description, ObjectKey};
 use crate::jobs::index::ModuleIdentifier;
-use crate::jobs::job::{Job, OBJECT, SHARD};
+use crate::jobs::job::Job;
 use crate::jobs::layout::ModuleFiles;
 use crate::sys::scratch::Scratch;
 use crate::sys::{process, write_output};
@@ -84,8 +84,6 @@ fn compile(
         size: 0,
         shard,
         args: backend.args.iter().map(Into::into).collect(),
-        shard_name: SHARD.into(),
-        object_name: OBJECT.into(),
         defines: Vec::new(),
     };
     let outcome = clang::compile(&backend.clang, scratch, &job)?;

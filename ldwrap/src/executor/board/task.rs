@@ -41,8 +41,6 @@ impl Task {
             size: self.job.size,
             shard: Vec::new(),
             args: Vec::new(),
-            shard_name: self.job.shard_name.clone(),
-            object_name: self.job.object_name.clone(),
             defines: Vec::new(),
         };
         Self::new(job, self.action.without_inputs())

@@ -2,7 +2,7 @@ use super::policy::choose_task;
 use super::*;
 use crate::jobs::action::{Action, Digest};
 use crate::jobs::index::ModuleIdentifier;
-use crate::jobs::job::{Job, OBJECT, SHARD};
+use crate::jobs::job::Job;
 use std::time::Duration;
 
 fn capacity(tasks: usize) -> Capacity {
@@ -20,8 +20,6 @@ fn task(number: usize, size: u64) -> Task {
         size,
         shard: Vec::new(),
         args: Vec::new(),
-        shard_name: SHARD.into(),
-        object_name: OBJECT.into(),
         defines: Vec::new(),
     };
     let action = Action {

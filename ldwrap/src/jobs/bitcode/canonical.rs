@@ -12,7 +12,9 @@
 //! operand stays as it is: its object may then be compiled once more than needed, no more than that.
 
 use super::reader::{BitstreamEntry, Block, Reader};
-use super::shard::{COMBINED_ALIAS, COMBINED_GLOBALVAR, COMBINED_PROFILE, VALUE_GUID, VERSION};
+use super::shard::{
+    BLOCK_COUNT, COMBINED_ALIAS, COMBINED_GLOBALVAR, COMBINED_PROFILE, VALUE_GUID, VERSION,
+};
 use super::writer::Writer;
 use super::{Malformed, block};
 use std::collections::HashMap;
@@ -26,7 +28,6 @@ const CFI_FUNCTION_DEFS: u64 = 17;
 const CFI_FUNCTION_DECLS: u64 = 18;
 const FLAGS: u64 = 20;
 const TYPE_ID: u64 = 21;
-const BLOCK_COUNT: u64 = 24;
 /// The first version of summaries in which a function's calls always have two operands, as in LLVM 19.
 const FIRST_VERSION: u64 = 10;
 /// Where a function's counts of references are, and where the references begin.
@@ -389,6 +390,8 @@ mod tests {
         assert_ne!(plain, counted);
         assert_eq!(without_block_count(&counted), Ok(Some(plain.clone())));
         assert_eq!(without_block_count(&plain), Ok(None));
+        let read = |bytes: &[u8]| Shard::parse(bytes).map(|shard| shard.has_block_count);
+        assert_eq!((read(&counted), read(&plain)), (Ok(true), Ok(false)));
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub(super) const COMBINED_GLOBALVAR: u64 = 6;
 pub(super) const COMBINED_ALIAS: u64 = 8;
 pub(super) const VERSION: u64 = 10;
 pub(super) const VALUE_GUID: u64 = 16;
+pub(super) const BLOCK_COUNT: u64 = 24;
 /// Flags of an added summary: not eligible to import (4), live (5), `dso_local` (6); linkage 0,
 /// external (docs/lld.md, "Shards as bitstreams").
 const ADDED_FLAGS: u64 = 0b111_0000;
@@ -75,6 +76,8 @@ pub struct Shard<'a> {
     summary_end: u64,
     wide_guids: Option<bool>,
     next_value: u64,
+    /// Whether it has the number of basic blocks of the whole link ([`super::canonical::without_block_count`]).
+    pub has_block_count: bool,
     /// Modules that this shard mentions, in its order.
     pub modules: Vec<ModuleRef>,
     /// Its summaries, in its order.
@@ -134,6 +137,7 @@ impl<'a> Shard<'a> {
             summary_end: summaries.end,
             wide_guids: summaries.wide_guids,
             next_value: summaries.next_value,
+            has_block_count: summaries.has_block_count,
             modules: paths.modules,
             summaries: summaries.list,
         })
@@ -293,6 +297,7 @@ struct Summaries {
     /// Whether a GUID is one operand or, split in two, two.
     wide_guids: Option<bool>,
     next_value: u64,
+    has_block_count: bool,
     /// Where END_BLOCK begins.
     end: u64,
 }
@@ -308,7 +313,7 @@ impl Summaries {
                 BitstreamEntry::Record(
                     COMBINED | COMBINED_PROFILE | COMBINED_GLOBALVAR | COMBINED_ALIAS,
                 ) => summaries.summary(reader.ops(), paths)?,
-                BitstreamEntry::Record(_) => {}
+                BitstreamEntry::Record(code) => summaries.has_block_count |= code == BLOCK_COUNT,
                 BitstreamEntry::End(at) => {
                     summaries.end = at;
                     return Ok(summaries);

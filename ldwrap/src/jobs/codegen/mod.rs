@@ -19,7 +19,7 @@ pub use llvm_options::check_cacheable;
 use crate::jobs::bitcode::attributes;
 use crate::jobs::quirks;
 use shim::cmdline::{CommandLine, OutputKind};
-use shim::effects::{Effect, effect};
+use shim::effects::left_to_lld;
 use shim::options::Id;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -67,10 +67,8 @@ impl Codegen {
         if let Some((_, why)) = UNTRANSLATABLE.iter().find(|(id, _)| cmd.has(*id)) {
             return Err((*why).to_owned());
         }
-        for option in cmd.options() {
-            if let Effect::Alone(why) = effect(option.id) {
-                return Err(why.to_owned());
-            }
+        if let Some(why) = left_to_lld(cmd) {
+            return Err(why.to_owned());
         }
         if cmd.last(Id::Lto) == Some(OsStr::new("full")) {
             return Err("--lto=full".into());

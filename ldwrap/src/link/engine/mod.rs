@@ -446,10 +446,8 @@ impl Engine<'_> {
                     self.output.note(thread, address, length);
                 }
                 let stream = usize::from(stream != libc::STDOUT_FILENO);
-                if self.events.mind_output() {
-                    self.events
-                        .lld_writes(stream, ends_line(thread, address, length));
-                }
+                self.events
+                    .lld_writes(stream, || ends_line(thread, address, length));
                 let is_key = |key: &[u8]| self.keys.contains(key);
                 match self.output.write(thread, stream, address, length, is_key) {
                     None => self.listener.proceed(id),

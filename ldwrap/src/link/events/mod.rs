@@ -28,7 +28,7 @@ pub enum Source {
     Lld,
     /// A clang process of this machine.
     Clang,
-    /// A server.
+    /// A server, or a distributor.
     Remote,
 }
 
@@ -48,7 +48,7 @@ pub struct Counts {
     pub done: usize,
     /// How many of them from a cache.
     pub cached: usize,
-    /// How many of them from a clang process or a server.
+    /// How many of them from a clang process, a server or a distributor.
     pub elsewhere: usize,
     /// Modules that lld's threads compile now.
     pub running: usize,
@@ -58,6 +58,8 @@ pub struct Counts {
     pub waits_for: Option<WaitsFor>,
     /// How many modules there are, if that is known.
     pub total: Option<usize>,
+    /// Whether there may be fewer: members of archives that are left out count in `total` too.
+    pub at_most: bool,
     /// What a backend of lld's has taken lately.
     pub usual: Option<Duration>,
 }
@@ -116,15 +118,18 @@ impl Events {
         self.trace.is_some() || self.progress.is_some()
     }
 
-    /// Whether what lld writes is to be told.
-    #[must_use]
-    pub fn mind_output(&self) -> bool {
-        self.progress.is_some()
+    /// So many modules are among the link's inputs; not all of them need be linked.
+    pub fn expect_at_most(&mut self, modules: Option<usize>) {
+        self.counts.total = modules;
+        self.counts.at_most = true;
     }
 
-    /// The link has so many modules, or had when it was done last.
+    /// The link had so many modules when it was done last, if it was.
     pub fn expect(&mut self, modules: Option<usize>) {
-        self.counts.total = modules.or(self.counts.total);
+        if modules.is_some() {
+            self.counts.total = modules;
+            self.counts.at_most = false;
+        }
     }
 
     /// A thread looks for its module's object.
@@ -264,9 +269,9 @@ impl Events {
 
     /// lld is about to write to standard output (0) or standard error (1); `ends_line` says whether its last byte
     /// ends a line.
-    pub fn lld_writes(&mut self, stream: usize, ends_line: bool) {
+    pub fn lld_writes(&mut self, stream: usize, ends_line: impl FnOnce() -> bool) {
         if let Some(progress) = &mut self.progress {
-            progress.give_way(stream, ends_line);
+            progress.give_way(stream, ends_line());
         }
     }
 

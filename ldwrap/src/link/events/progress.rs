@@ -42,7 +42,7 @@ const CLEAR: &str = "\r\x1b[K";
 #[derive(Debug)]
 pub struct Progress {
     name: String,
-    /// Where objects from elsewhere are made: `server` or `clang`.
+    /// Where objects from elsewhere are made: `server`, `distributor` or `clang`.
     elsewhere: &'static str,
     bar: ProgressBar,
     line: Line,
@@ -103,14 +103,15 @@ impl Progress {
         if self.is_due(counts.running > 0 || !waits_here) {
             let begun = counts.done + counts.running + counts.waiting > 0;
             let total = counts.total.filter(|_| begun);
-            self.draw(total, counts.done, describe(counts, self.elsewhere));
+            let text = describe(counts, self.elsewhere);
+            self.draw(total, counts.at_most, counts.done, text);
         }
     }
 
     /// The same while lld is not started yet.
     pub(super) fn tick_while_others_link(&mut self) {
         if self.is_due(false) {
-            self.draw(None, 0, "waits for other large links".into());
+            self.draw(None, false, 0, "waits for other large links".into());
         }
     }
 
@@ -132,8 +133,9 @@ impl Progress {
         may && !self.line_is_open && can_write()
     }
 
-    fn draw(&mut self, total: Option<usize>, done: usize, message: String) {
+    fn draw(&mut self, total: Option<usize>, at_most: bool, done: usize, message: String) {
         let template = match total {
+            Some(_) if at_most => "{prefix} [{bar:10}] {pos} of up to {len} {wide_msg}",
             Some(_) => "{prefix} [{bar:10}] {pos}/{len} {wide_msg}",
             None => "{prefix} {wide_msg}",
         };
@@ -199,7 +201,7 @@ fn describe(counts: &Counts, elsewhere: &str) -> String {
     if idle && done == 0 {
         return "lld reads its inputs".into();
     }
-    if idle && counts.total.is_none_or(|total| done >= total) {
+    if idle && (counts.at_most || counts.total.is_none_or(|total| done >= total)) {
         return "lld writes its output".into();
     }
     let mut words = Vec::new();
@@ -215,7 +217,7 @@ fn describe(counts: &Counts, elsewhere: &str) -> String {
             WaitsFor::Resource(Resource::Token) => "a token of the jobserver",
             WaitsFor::Resource(Resource::Memory) => "memory",
             WaitsFor::Elsewhere if elsewhere == "clang" => "clang",
-            WaitsFor::Elsewhere => "the server",
+            WaitsFor::Elsewhere => &format!("the {elsewhere}"),
         };
         words.push(match waiting {
             1 => format!("1 waits for {what}"),
@@ -227,12 +229,10 @@ fn describe(counts: &Counts, elsewhere: &str) -> String {
         words.push(format!("{cached} cached"));
     }
     if counts.elsewhere > 0 {
-        let from = if elsewhere == "clang" {
-            "by clang"
-        } else {
-            "from the server"
-        };
-        words.push(format!("{} {from}", counts.elsewhere));
+        words.push(match elsewhere {
+            "clang" => format!("{} by clang", counts.elsewhere),
+            _ => format!("{} from the {elsewhere}", counts.elsewhere),
+        });
     }
     words.join(", ")
 }
@@ -440,6 +440,16 @@ mod tests {
         counts.running = 0;
         counts.waits_for = Some(WaitsFor::Elsewhere);
         assert_eq!(says(&counts), "4 wait for the server, 1 cached");
+        counts.elsewhere = 2;
+        assert_eq!(
+            describe(&counts, "distributor"),
+            "4 wait for the distributor, 1 cached, 2 from the distributor"
+        );
+        assert_eq!(
+            describe(&counts, "clang"),
+            "4 wait for clang, 1 cached, 2 by clang"
+        );
+        counts.elsewhere = 0;
         counts.waiting = 0;
         counts.done = 13;
         assert_eq!(says(&counts), "lld writes its output");

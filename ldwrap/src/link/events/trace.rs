@@ -65,7 +65,7 @@ pub type LinkTimes = [Instant; 5];
 pub struct Trace {
     file: PathBuf,
     output: String,
-    /// How objects from elsewhere are made: `server` or `clang`.
+    /// Where objects from elsewhere are made: `server`, `distributor` or `clang`.
     elsewhere: &'static str,
     start: Instant,
     /// lld's major version.
