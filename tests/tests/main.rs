@@ -1,4 +1,4 @@
-//! All end-to-end tests, in one program: they share its two ends of idle cores, and it is linked once.
+//! All end-to-end tests, in one program: it is linked once, and no core waits for the last test of each file.
 
 use std::collections::BTreeSet;
 use std::path::Path;
