@@ -55,7 +55,7 @@ fn cold_warm_and_after_an_edit() {
         counts(&both, 5, 0);
         // One module edited: lld's own number of misses, ours too.
         source(s, 3, "int more;\n");
-        s.compile("clang-$N -c -O2 -flto=thin f3.c; ls cache | sort >before");
+        s.sh("clang-$N -c -O2 -flto=thin f3.c; ls cache | sort >before");
         let both = s.link_both(&link);
         both.splits().prints("14\n");
         let new = both

@@ -386,7 +386,7 @@ fn lld_cannot_be_watched() {
 fn the_link_of_a_command() {
     one_llvm(|s| {
         s.write("main.c", "int main(void) { return 0; }\n");
-        s.compile("clang-$N -c -O2 -flto=thin main.c; clang-$N -c main.c -o native.o; echo mine >a.out; echo map >map; \
+        s.sh("clang-$N -c -O2 -flto=thin main.c; clang-$N -c main.c -o native.o; echo mine >a.out; echo map >map; \
               ln -s /usr/bin/gcc bin; ln -s /usr/lib/llvm-$N/bin/ld.lld bin/ld.lld");
         s.script("build.sh", "#!/bin/sh\necho done >a.out\n");
         let text = "

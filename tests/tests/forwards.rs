@@ -41,7 +41,7 @@ fn bitcode_that_no_one_needs() {
     each_llvm(|s| {
         native(s);
         s.write("lazy.c", "int lazy(void) { return 1; }\n");
-        s.compile("clang-$N -c -O2 -flto=thin lazy.c; llvm-ar-$N rcs liblazy.a lazy.o");
+        s.sh("clang-$N -c -O2 -flto=thin lazy.c; llvm-ar-$N rcs liblazy.a lazy.o");
         s.link_both_with(
             &[LENIENT],
             "clang-$N -fuse-ld=lld -o $OUT main.o f.o liblazy.a",

@@ -190,7 +190,7 @@ fn whole_archive() {
             "ctor.c",
             "int puts(const char *);\n__attribute__((constructor)) static void up(void) { puts(\"up\"); }\n",
         );
-        s.compile("clang-$N -c -O2 -flto=thin ctor.c; llvm-ar-$N rcs libtwo.a ctor.o one.o two.o");
+        s.sh("clang-$N -c -O2 -flto=thin ctor.c; llvm-ar-$N rcs libtwo.a ctor.o one.o two.o");
         s.link_both(&format!("{LINK} main.o libtwo.a"))
             .splits()
             .modules(3)
@@ -219,7 +219,7 @@ fn groups() {
             "main2.c",
             "int two(int); int main(int argc, char **argv) { return two(argc) != 1; }\n",
         );
-        s.compile("clang-$N -c -O2 -flto=thin main2.c; llvm-ar-$N rcs libone.a one.o; llvm-ar-$N rcs libtwo.a two.o");
+        s.sh("clang-$N -c -O2 -flto=thin main2.c; llvm-ar-$N rcs libone.a one.o; llvm-ar-$N rcs libtwo.a two.o");
         s.link_both(&format!(
             "{LINK} main2.o -Wl,--start-group libone.a libtwo.a -Wl,--end-group"
         ))
@@ -345,7 +345,7 @@ fn fat_objects() {
         |n| n >= 19,
         |s| {
             sources(s);
-            s.compile("clang-$N -c -O2 -flto=thin -ffat-lto-objects main.c one.c two.c; llvm-ar-$N rcs libtwo.a one.o two.o");
+            s.sh("clang-$N -c -O2 -flto=thin -ffat-lto-objects main.c one.c two.c; llvm-ar-$N rcs libtwo.a one.o two.o");
             s.link_both("clang-$N -O2 -fuse-ld=lld -o $OUT main.o libtwo.a")
                 .left_to_lld("no bitcode")
                 .prints("43\n");

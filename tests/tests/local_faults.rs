@@ -261,7 +261,7 @@ fn inputs_that_change_meanwhile() {
             );
         }
         s.write("a.c", slow);
-        s.compile("clang-$N -c -O1 -flto=thin a.c; cp f3.c f3.old; cp f3.o old; sed -i 's/+ 3/+ 9/' f3.c; clang-$N -c -O2 -flto=thin f3.c; mv f3.o new; cp old f3.o");
+        s.sh("clang-$N -c -O1 -flto=thin a.c; cp f3.c f3.old; cp f3.o old; sed -i 's/+ 3/+ 9/' f3.c; clang-$N -c -O2 -flto=thin f3.c; mv f3.o new; cp old f3.o");
         let change = "dd if=new of=f3.o conv=notrunc status=none";
         let restore = "dd if=old of=f3.o conv=notrunc status=none; touch -r old f3.o";
         for (change, restore) in [

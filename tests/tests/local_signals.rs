@@ -18,7 +18,7 @@ fn standing_still(s: &Session) {
         );
     }
     s.write("f4.c", "__attribute__((noinline)) int f4(int n) { __asm__ volatile(\".pushsection .note.x; .incbin \\\"fifo\\\"; .popsection\"); return n; }\n");
-    s.compile("clang-$N -c -O2 -fPIC -flto=thin f?.c; mkfifo fifo");
+    s.sh("clang-$N -c -O2 -fPIC -flto=thin f?.c; mkfifo fifo");
 }
 
 /// Starts a linker and gives it back when its backend stands still, with the other end of the pipe.

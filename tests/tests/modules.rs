@@ -17,7 +17,7 @@ fn identical_modules() {
             "int puts(const char *); static int n;\n\
              __attribute__((constructor)) static void up(void) { if (!n++) puts(\"up\"); }\n",
         );
-        s.compile("clang-$N -c -O2 -flto=thin main.c ctor.c; cp ctor.o copy.o; mkdir a b; cp ctor.o a; cp ctor.o b");
+        s.sh("clang-$N -c -O2 -flto=thin main.c ctor.c; cp ctor.o copy.o; mkdir a b; cp ctor.o a; cp ctor.o b");
         s.sh("llvm-ar-$N rcs a/libsame.a a/ctor.o; llvm-ar-$N rcs b/libsame.a b/ctor.o");
         // Lookups with one key, one after the other, are not told apart by their order.
         let lost = u64::from(s.llvm < 16);
@@ -55,7 +55,7 @@ fn one_file_by_two_paths() {
             "ctor.c",
             "int puts(const char *);\n__attribute__((constructor)) static void up(void) { puts(\"up\"); }\n",
         );
-        s.compile("clang-$N -c -O2 -flto=thin main.c ctor.c; mkdir a");
+        s.sh("clang-$N -c -O2 -flto=thin main.c ctor.c; mkdir a");
         let lenient = [ldwrap_tests::LENIENT];
         s.link_both_with(
             &lenient,
@@ -103,7 +103,7 @@ fn modules_without_a_hash() {
                 format!("__attribute__((noinline)) int {name}(int n) {{ return n * 10 + {i}; }}\n"),
             );
         }
-        s.compile("clang-$N -c -O2 -flto=thin main.c one.c two.c three.c; cp two.o hashed.o");
+        s.sh("clang-$N -c -O2 -flto=thin main.c one.c two.c three.c; cp two.o hashed.o");
         s.sh("opt-$N -module-summary hashed.o -o two.o; llvm-bcanalyzer-$N -dump hashed.o | grep '<HASH'");
         s.sh("llvm-bcanalyzer-$N -dump two.o >dump; grep GLOBALVAL_SUMMARY dump; ! grep '<HASH' dump");
         for order in ["main.o one.o two.o three.o", "two.o three.o main.o one.o"] {
@@ -152,7 +152,7 @@ fn two_hundred_modules() {
                 format!("extern int total;\n__attribute__((constructor)) static void up(void) {{ total = total * 3 % 1009 + {i}; }}\n"),
             );
         }
-        s.compile("clang-$N -c -O1 -flto=thin main.c f*.c; mkdir m; for i in {0..9}; do mkdir m/$i; ln f*.o m/$i; done");
+        s.sh("clang-$N -c -O1 -flto=thin main.c f*.c; mkdir m; for i in {0..9}; do mkdir m/$i; ln f*.o m/$i; done");
         s.sh("for i in {0..4}; do llvm-ar-$N qcs half.a m/$i/*.o; done");
         let all = "main.o m/[5-9]/*.o -Wl,--whole-archive half.a -Wl,--no-whole-archive";
         let expected = s.sh(&format!("{LINK} {all}; ./$OUT; rm $OUT"));
@@ -177,7 +177,7 @@ fn debug_information_and_optimization_levels() {
             "-g -gz -O2 -flto-unit",
         ] {
             let compile = flags.replace("-flto-unit", "-fsplit-lto-unit");
-            s.compile(&format!("clang-$N -c {compile} -flto=thin main.c one.c"));
+            s.sh(&format!("clang-$N -c {compile} -flto=thin main.c one.c"));
             let link = flags.replace("-flto-unit", "").replace("-O1", "-O2");
             s.link_both(&format!(
                 "clang-$N {link} -flto=thin -fuse-ld=lld -o $OUT main.o one.o"

@@ -25,7 +25,7 @@ fn a_definition_that_comes_late() {
         s.write("x.c", "int x(void) { return 42; }\n");
         s.write("member.c", "int x(void) { return 1; }\n");
         s.write("y.c", "int y(void) { return 0; }\n");
-        s.compile("clang-$N -c -O2 -flto=thin main.c x.c; clang-$N -c -O2 native.c member.c y.c; llvm-ar-$N rcs libx.a member.o y.o");
+        s.sh("clang-$N -c -O2 -flto=thin main.c x.c; clang-$N -c -O2 native.c member.c y.c; llvm-ar-$N rcs libx.a member.o y.o");
         s.sh(&format!("{NAIVE} native.o main.o x.o libx.a"));
         let error = s.sh_fails("clang-$N -fuse-ld=lld -o naive native.o libx.a $(cat list)");
         assert!(
@@ -74,7 +74,7 @@ fn references_that_lto_removes() {
             "int puts(const char *); int member(void) { return 1; }\n\
              __attribute__((constructor)) static void up(void) { puts(\"member\"); }\n",
         );
-        s.compile("clang-$N -c -O2 -flto=thin main.c zero.c; clang-$N -c -O2 member.c; llvm-ar-$N rcs libm1.a member.o");
+        s.sh("clang-$N -c -O2 -flto=thin main.c zero.c; clang-$N -c -O2 member.c; llvm-ar-$N rcs libm1.a member.o");
         s.sh(&format!("{NAIVE} main.o zero.o libm1.a"));
         assert_eq!(
             s.sh("clang-$N -fuse-ld=lld -o naive lto/main.o lto/zero.o libm1.a; ./naive"),
@@ -106,7 +106,7 @@ fn mixed_archives() {
             "own.c",
             "int own(void) { return 0; } int also(void);  int user(void) { return also(); }\n",
         );
-        s.compile("clang-$N -c -O2 -flto=thin main.c bit.c; clang-$N -c -O2 nat.c own.c; llvm-ar-$N rcs libmix.a bit.o nat.o");
+        s.sh("clang-$N -c -O2 -flto=thin main.c bit.c; clang-$N -c -O2 nat.c own.c; llvm-ar-$N rcs libmix.a bit.o nat.o");
         // By hand, the member has to be unpacked to be compiled.
         s.sh(&format!(
             "{NAIVE} own.o main.o -Wl,--start-lib bit.o nat.o -Wl,--end-lib"
@@ -255,7 +255,7 @@ fn import_order() {
 fn main_in_an_archive() {
     each_llvm(|s: &Session| {
         s.write("main.c", "int main(void) { return 0; }\n");
-        s.compile("clang-$N -c -O2 -flto=thin main.c; llvm-ar-$N rcs libmain.a main.o");
+        s.sh("clang-$N -c -O2 -flto=thin main.c; llvm-ar-$N rcs libmain.a main.o");
         s.link_both(&format!("{LINK} libmain.a"))
             .splits()
             .modules(1)
