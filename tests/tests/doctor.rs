@@ -124,6 +124,8 @@ fn the_shim_is_not_reached() {
             $ COMPILER_PATH= doctor
             BAD  bin/clang: does not reach the shim: its linker is /usr/lib/llvm-$N/bin/ld.lld
             -> export COMPILER_PATH=PREFIX/lib/ldwrap
+            note ldwrap run: the links of one command come to the shim
+            -> ldwrap run -- COMMAND
             Links will not be split: 1 problem.
 
             $ COMPILER_PATH=/usr/lib/llvm-$N/bin doctor

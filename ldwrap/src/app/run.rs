@@ -64,7 +64,7 @@ pub fn command(command: &[OsString], config: &Config) -> Result<ExitStatus, NotR
     })?;
     let status = wait(child, &signals).map_err(NotRun::ours)?;
     let lines = fs::read(&reports).unwrap_or_default();
-    let mut said = summary(&lines);
+    let mut said = summary(&lines, status.success());
     if let Some(file) = config.report.as_ref().filter(|_| !lines.is_empty()) {
         if let Err(e) = report::append(file, &lines) {
             let _ = writeln!(said, "ldwrap: cannot write {}: {e}", file.display());
@@ -152,14 +152,18 @@ impl Totals {
     }
 }
 
-/// What is said at the end, by the reports of all links.
-fn summary(reports: &[u8]) -> String {
+/// What is said at the end, by the reports of all links. That there was none tells something only of a command that
+/// `succeeded`: another may have ended before its first link.
+fn summary(reports: &[u8], succeeded: bool) -> String {
     let mut totals = Totals::default();
     for report in report_lines::read(reports) {
         totals.add(&report);
     }
     let alone: u64 = totals.left_to_lld.values().sum();
     let links = totals.through_ldwrap + alone;
+    if links == 0 && !succeeded {
+        return String::new();
+    }
     if links == 0 {
         return "ldwrap: no link reached ldwrap: is lld the linker (-fuse-ld=lld)? 'ldwrap doctor' tells more\n"
             .into();
@@ -208,7 +212,7 @@ mod tests {
         let small = format!(r#"{{"action":"forward","reason":"{TOO_SMALL}","total_ms":1}}"#);
         let native = format!(r#"{{"action":"forward","reason":"{NO_BITCODE}","total_ms":1}}"#);
         let version = r#"{"action":"forward","reason":"--version links nothing","total_ms":1}"#;
-        let lines = |all: &[&str]| summary(all.join("\n").as_bytes());
+        let lines = |all: &[&str]| summary(all.join("\n").as_bytes(), true);
         assert_eq!(
             lines(&[&cold, version, &warm, &small, "{cut sho"]),
             "ldwrap: 3 links: 2 through ldwrap, 1 left to lld (too little bitcode)\n\
@@ -225,6 +229,7 @@ mod tests {
         );
         for none in [&[][..], &[version]] {
             assert!(lines(none).contains("no link reached ldwrap"));
+            assert_eq!(summary(none.join("\n").as_bytes(), false), "");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The compilers in PATH, or one command: do their links reach ldwrap, and what becomes of them there?
 
 use super::driver::{self, NotProbed, Reached};
-use super::finding::{Checkup, Finding, Tried};
+use super::finding::{Checkup, EXPORT, Finding, Tried};
 use super::lld::{self, Lld};
 use super::setup::{INSTALL, mend_reason};
 use crate::app::cache::size;
@@ -61,11 +61,19 @@ impl<'a> Compilers<'a> {
             let fix = "export PATH=DIRECTORY:$PATH, or apt-get install clang lld";
             checkup.add(Finding::bad("compilers", text, fix));
         }
-        let tried = compilers.iter().map(|compiler| {
+        let mut tried = Vec::new();
+        let mut without_path = 0;
+        for compiler in &compilers {
             let (found, splits) = self.compiler(compiler);
-            checkup.add_of_compiler(&found, splits)
-        });
-        tried.collect()
+            without_path += usize::from(found.iter().any(Finding::wants_compiler_path));
+            tried.push(checkup.add_of_compiler(&found, splits));
+        }
+        if without_path > 0 && without_path == compilers.len() {
+            let text = "the links of one command come to the shim without any of this";
+            let fix = Some("ldwrap run -- COMMAND".into());
+            checkup.add(Finding::note("ldwrap run", text, fix));
+        }
+        tried
     }
 
     /// Looks at the link that a command makes.
@@ -293,8 +301,8 @@ fn not_reached(
 fn export(dir: &Path, compiler_path: Option<&OsStr>) -> String {
     let dir = quoted(dir);
     match compiler_path.is_some_and(|path| !path.is_empty()) {
-        true => format!("export COMPILER_PATH={dir}:\"$COMPILER_PATH\""),
-        false => format!("export COMPILER_PATH={dir}"),
+        true => format!("{EXPORT}{dir}:\"$COMPILER_PATH\""),
+        false => format!("{EXPORT}{dir}"),
     }
 }
 

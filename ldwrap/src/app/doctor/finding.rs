@@ -14,6 +14,9 @@ pub(super) enum Mark {
     Bad,
 }
 
+/// How a line begins that puts the shim before lld.
+pub(super) const EXPORT: &str = "export COMPILER_PATH=";
+
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -59,6 +62,12 @@ impl Finding {
 
     pub(super) fn is_bad(&self) -> bool {
         self.mark == Mark::Bad
+    }
+
+    /// Whether a setting of the shell mends it that `ldwrap run` does without.
+    pub(super) fn wants_compiler_path(&self) -> bool {
+        let fix = self.fix.as_ref();
+        fix.is_some_and(|fix| fix.starts_with(EXPORT))
     }
 
     /// Its lines.
