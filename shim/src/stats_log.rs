@@ -41,6 +41,12 @@ pub fn name_of(cache_dir: Option<&Path>) -> String {
     format!("{hash:016x}")
 }
 
+/// The log of a cache directory, in [`user_dir`].
+#[must_use]
+pub fn file_name(cache_dir: Option<&Path>) -> String {
+    format!("stats-{}", name_of(cache_dir))
+}
+
 impl StatsLog {
     /// Opens the one of a cache directory; makes it if it is not there.
     pub fn open(cache_dir: Option<&Path>) -> io::Result<Self> {
@@ -51,7 +57,7 @@ impl StatsLog {
             .mode(0o600)
             // Whatever somebody put there is not waited for.
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(user_dir()?.join(format!("stats-{}", name_of(cache_dir))))?;
+            .open(user_dir()?.join(file_name(cache_dir)))?;
         Ok(Self(file))
     }
 
@@ -138,12 +144,8 @@ mod tests {
         assert!(open().append(&report).is_err());
         drop(writer);
         open().append(&report).unwrap();
-        std::fs::remove_file(
-            user_dir()
-                .unwrap()
-                .join(format!("stats-{}", name_of(Some(Path::new(&dir))))),
-        )
-        .unwrap();
+        let log = user_dir().unwrap().join(file_name(Some(Path::new(&dir))));
+        std::fs::remove_file(log).unwrap();
     }
 
     fn tempfile_name() -> String {

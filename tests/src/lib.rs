@@ -29,13 +29,18 @@
 //!   asserted about splitting; for a new LLVM version, or a new test.
 
 pub mod browser;
+mod compile;
 mod link;
 mod llvm;
 pub mod remote;
 mod run;
 mod session;
+pub mod sources;
 
 pub use link::{LENIENT, LinkPair};
-pub use llvm::{each_llvm, each_llvm_with_shim, fixtures_only, some_llvm};
+pub use llvm::{
+    each_llvm, each_llvm_with_shim, fixtures_only, llvm_22_with_shim, newest_llvm,
+    oldest_and_newest_with_shim, rust_tools, some_llvm,
+};
 pub use run::Run;
 pub use session::{Session, wait};

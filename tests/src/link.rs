@@ -32,8 +32,7 @@ impl Session {
             };
         }
         let before = snapshot(&self.dir());
-        let plain = self.capture_files(self.bash(command), &before);
-        self.move_away(&plain.files, &before);
+        let plain = self.plain_link(command, &before);
 
         let mut through = self.bash(command);
         self.use_shim(&mut through);
@@ -70,6 +69,26 @@ impl Session {
         ];
         env.extend(more);
         self.link_both_with(&env, command)
+    }
+
+    /// The link by lld alone, whose files are in `plain/` then. The same again, cold and warm for ldwrap, is not done again.
+    fn plain_link(&self, command: &str, before: &Tree) -> Run {
+        let plain_dir = self.root().join("plain");
+        if let Some(last) = self.last_plain.borrow().as_ref() {
+            let same = last.command == command && last.before == *before;
+            if same && snapshot(&plain_dir) == last.moved {
+                return last.run.clone();
+            }
+        }
+        let run = self.capture_files(self.bash(command), before);
+        self.move_away(&run.files, before);
+        self.last_plain.replace(Some(PlainLink {
+            command: command.to_owned(),
+            before: before.clone(),
+            run: run.clone(),
+            moved: snapshot(&plain_dir),
+        }));
+        run
     }
 
     /// Moves what the plain link wrote to `plain/` and puts back what it changed.
@@ -112,6 +131,14 @@ impl Session {
             .retain(|path, entry| before.get(path) != Some(entry));
         run
     }
+}
+
+/// A link by lld alone, all that was in the working directory before, and what is in `plain/` after it.
+pub(crate) struct PlainLink {
+    command: String,
+    before: Tree,
+    run: Run,
+    moved: Tree,
 }
 
 /// The two links of [`Session::link_both`]: `plain` with lld, `split` through ldwrap.
@@ -190,6 +217,12 @@ impl LinkPair<'_> {
             [one] => one,
             _ => panic!("one report expected\n{}", self.context()),
         }
+    }
+
+    /// A number in the report, by its JSON pointer.
+    pub fn number(&self, pointer: &str) -> u64 {
+        let found = self.report().pointer(pointer).and_then(Value::as_u64);
+        found.unwrap_or_else(|| panic!("no {pointer} in {}", self.report()))
     }
 
     fn field(&self, name: &str) -> &str {

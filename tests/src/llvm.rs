@@ -34,6 +34,45 @@ pub fn each_llvm_with_shim(test: impl Fn(&Session)) {
     each_llvm(test);
 }
 
+/// Runs `test` with LLVM 22; not at all when only fixtures are tested.
+///
+/// For what is about ldwrap alone, and the same with each version.
+pub fn llvm_22_with_shim(test: impl Fn(&Session)) {
+    if !fixtures_only() {
+        some_llvm(|n| n == 22, test);
+    }
+}
+
+/// Runs `test` with the oldest and the newest LLVM of those that are tested; not at all when only fixtures are tested.
+///
+/// For what ldwrap does with processes, whose LLVM has no say in it: with the oldest and the newest both ways to follow lld are tried.
+pub fn oldest_and_newest_with_shim(test: impl Fn(&Session)) {
+    let versions = llvm_versions();
+    let ends = [
+        versions.iter().min().copied(),
+        versions.iter().max().copied(),
+    ];
+    if !fixtures_only() {
+        some_llvm(|n| ends.contains(&Some(n)), test);
+    }
+}
+
+/// Runs `test` with the newest LLVM of those that are tested, for what does not depend on the version.
+pub fn newest_llvm(test: impl Fn(&Session)) {
+    let newest = llvm_versions().into_iter().max();
+    some_llvm(|n| Some(n) == newest, test);
+}
+
+/// `PATH` of the tests themselves, in which cargo and rustc are, and `RUSTUP_HOME`: a session has neither.
+pub fn rust_tools() -> (String, String) {
+    let path = std::env::var("PATH").expect("PATH");
+    let rustup = std::env::var("RUSTUP_HOME").unwrap_or_else(|_| {
+        let home = std::env::var("HOME").expect("HOME");
+        format!("{home}/.rustup")
+    });
+    (path, rustup)
+}
+
 /// Whether lld stands in for ldwrap (`LDWRAP_TEST_FIXTURES`).
 pub fn fixtures_only() -> bool {
     std::env::var_os("LDWRAP_TEST_FIXTURES").is_some_and(|v| !v.is_empty())

@@ -10,7 +10,7 @@ use std::process::ExitStatus;
 pub(crate) type Tree = BTreeMap<PathBuf, FileState>;
 
 /// What is at one path of a file tree.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FileState {
     Dir,
     Link(PathBuf),
@@ -49,6 +49,7 @@ pub(crate) fn snapshot(dir: &Path) -> Tree {
 }
 
 /// What one command did.
+#[derive(Clone)]
 pub struct Run {
     /// How it ended.
     pub status: ExitStatus,

@@ -1,8 +1,11 @@
 //! A private directory, one LLVM version and an installed ldwrap: files, commands, and what they leave.
 
 use crate::fixtures_only;
+use crate::link::PlainLink;
 use crate::run::{Run, Tree, snapshot};
 use serde_json::Value;
+use shim::stats_log::file_name;
+use shim::user_dir::user_dir;
 use std::cell::RefCell;
 use std::fs;
 use std::io::Write;
@@ -14,6 +17,9 @@ use tempfile::TempDir;
 
 /// The seconds that one command may take.
 const TIMEOUT_SECONDS: &str = "90";
+
+/// [`user_dir`] of the user that some tests take on.
+const NOBODYS_USER_DIR: &str = "/tmp/ldwrap-65534";
 
 /// One built binary, found as the crate's documentation says.
 fn binary(name: &str) -> PathBuf {
@@ -52,6 +58,8 @@ pub struct Session {
     root: TempDir,
     /// What the last [`Session::link_both`] left in the working directory.
     pub(crate) written: RefCell<Vec<PathBuf>>,
+    /// The last plain link of [`Session::link_both`].
+    pub(crate) last_plain: RefCell<Option<PlainLink>>,
 }
 
 /// A cache directory for all sessions of all tests, beside the test binaries.
@@ -82,6 +90,7 @@ impl Session {
             llvm,
             root,
             written: RefCell::default(),
+            last_plain: RefCell::default(),
         };
         for dir in [
             "w",
@@ -430,6 +439,26 @@ impl Session {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+
+    /// Removes what links leave outside of this session's directory: the logs of its cache directories
+    /// ([`shim::stats_log`]), which may be anywhere in its directory and in those below, or be shared.
+    fn remove_stats_logs(&self) {
+        let entries = |dir: &Path| -> Vec<PathBuf> {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect()
+        };
+        let mut cache_dirs = vec![shared_cache(), self.root().join("home/.cache/ldwrap")];
+        for dir in entries(self.root()) {
+            cache_dirs.extend(entries(&dir));
+            cache_dirs.push(dir);
+        }
+        let user_dirs = user_dir().into_iter().chain([NOBODYS_USER_DIR.into()]);
+        for user_dir in user_dirs {
+            for cache_dir in &cache_dirs {
+                let _ = fs::remove_file(user_dir.join(file_name(Some(cache_dir))));
+            }
+        }
+    }
 }
 
 impl Drop for Session {
@@ -438,6 +467,7 @@ impl Drop for Session {
             self.root.disable_cleanup(true);
             eprintln!("LLVM {}: kept {}", self.llvm, self.root().display());
         }
+        self.remove_stats_logs();
     }
 }
 

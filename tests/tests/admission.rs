@@ -24,7 +24,7 @@ fn links(s: &Session, count: usize) {
         );
         s.write(&format!("f{n}.c"), text);
     }
-    s.sh("clang-$N -c -O2 -fPIC -flto=thin f*.c");
+    s.compile("clang-$N -c -O2 -fPIC -flto=thin f*.c");
     for link in 0..count {
         s.sh(&format!(
             "mkdir l{link}; cp f*.o l{link}; cd l{link}; mkfifo fifo0 fifo1 fifo2"

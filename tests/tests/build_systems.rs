@@ -3,14 +3,7 @@
 //! The projects are in `tests/fixtures/projects`: a shared library of two modules, and a program of two that uses it.
 //! `scripts/try-ways` builds the same with the installed package.
 
-use ldwrap_tests::{Session, fixtures_only, some_llvm};
-
-/// One version is enough for what is no matter of lld's; not for fixtures alone, as all this is about ldwrap.
-fn once(test: impl Fn(&Session)) {
-    if !fixtures_only() {
-        some_llvm(|llvm| llvm == 22, test);
-    }
-}
+use ldwrap_tests::{Session, llvm_22_with_shim, rust_tools};
 
 /// Before a command, makes its links go through ldwrap: nothing for the plain build.
 const RUN: (&str, &str) = ("RUN", "$LDWRAP run --");
@@ -23,17 +16,21 @@ const PATH: (&str, &str) = ("PATH", "$SHIMS:$PATH");
 /// prints "linked" when it is run.
 fn builds(s: &Session, name: &str, way: (&str, &str), command: &str, outputs: &[(&str, u64)]) {
     eprintln!("-- {name}, {}: {command}", way.0);
-    s.sh("rm -rf build plain; mkdir plain");
     let unpack = format!(
         "cp -r $FIXTURES/projects/sources build; cp -r $FIXTURES/projects/{name}/. build; cd build"
     );
     // Real lld for gcc, where nothing else names one.
     let path = "PATH=$PATH:/usr/lib/llvm-$N/bin";
-    s.sh(&format!(
-        "{path}; unset COMPILER_PATH; {unpack}; {command} >../log 2>&1 || {{ cat ../log; exit 1; }}"
-    ));
-    for (output, _) in outputs {
-        s.sh(&format!("cp build/{output} plain"));
+    // The plain build is the same for each way to ldwrap.
+    let this = format!("{name}: {command}\n");
+    if !s.exists("plain/command") || s.read("plain/command") != this {
+        s.sh(&format!(
+            "rm -rf build plain; mkdir plain; {path}; unset COMPILER_PATH; {unpack}; {command} >../log 2>&1 || {{ cat ../log; exit 1; }}"
+        ));
+        for (output, _) in outputs {
+            s.sh(&format!("cp build/{output} plain"));
+        }
+        s.write("plain/command", this);
     }
     s.sh("rm -rf build ../report.json");
     let (variable, value) = way;
@@ -78,11 +75,12 @@ fn with_names(s: &Session) {
 
 #[test]
 fn make() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
-        for way in [RUN, PATH] {
-            builds(s, "make", way, "${RUN:-} make -j2 CC=clang-$N", &TOOL);
-            builds(s, "make", way, "${RUN:-} make CC=clang-$N LINK=gcc", &TOOL);
+        for command in ["make -j2 CC=clang-$N", "make CC=clang-$N LINK=gcc"] {
+            for way in [RUN, PATH] {
+                builds(s, "make", way, &format!("${{RUN:-}} {command}"), &TOOL);
+            }
         }
         // Nothing but PATH is kept, and what the test itself needs.
         let cleared = "env -i PATH=$PATH TMPDIR=$TMPDIR $(env | grep ^LDWRAP_) make CC=clang-$N";
@@ -93,12 +91,12 @@ fn make() {
 
 #[test]
 fn ninja() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
         for (way, link) in [
             (RUN, "clang-$N"),
-            (RUN, "gcc"),
             (PATH, "clang-$N"),
+            (RUN, "gcc"),
             (PATH, "gcc"),
         ] {
             let command = format!(
@@ -112,7 +110,7 @@ fn ninja() {
 /// CMake keeps the path of the compiler: a build goes on with it, also without ldwrap.
 #[test]
 fn cmake() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         let outputs = [("b/tool", 2), ("b/libpart.so", 2)];
         for names in [false, true] {
             if names {
@@ -133,7 +131,7 @@ fn cmake() {
 
 #[test]
 fn meson() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
         let outputs = [("b/tool", 2), ("b/libpart.so", 2)];
         let command = "{ CC=clang-$N CC_LD=lld ${RUN:-} meson setup b; ${RUN:-} ninja -C b; }";
@@ -145,13 +143,14 @@ fn meson() {
 
 #[test]
 fn autotools_and_libtool() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
         let outputs = [(".libs/tool", 2), (".libs/libpart.so.0.0.0", 2)];
         let configure = "${RUN:-} ./configure CC=clang-$N AR=llvm-ar-$N NM=llvm-nm-$N RANLIB=llvm-ranlib-$N \
                          CFLAGS='-O2 -flto=thin' LDFLAGS='-flto=thin -fuse-ld=lld'";
+        s.sh("cp -r $FIXTURES/projects/autotools generated; cd generated; autoreconf -i");
         for (way, make) in [(RUN, "make"), (PATH, "make CCLD=gcc")] {
-            let command = format!("{{ autoreconf -i; {configure}; ${{RUN:-}} {make}; }}");
+            let command = format!("{{ cp -a ../generated/. .; {configure}; ${{RUN:-}} {make}; }}");
             builds(s, "autotools", way, &command, &outputs);
         }
     });
@@ -160,11 +159,9 @@ fn autotools_and_libtool() {
 /// By clang, and by rustc's own `cc`, which is told to leave out rustc's own lld (docs/lld.md, "Finding the linker").
 #[test]
 fn cargo() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
-        let (home, others) = (std::env::var("HOME"), std::env::var("PATH"));
-        let (home, others) = (home.expect("HOME"), others.expect("PATH"));
-        let rustup = std::env::var("RUSTUP_HOME").unwrap_or_else(|_| format!("{home}/.rustup"));
+        let (others, rustup) = rust_tools();
         for flags in [
             "-Clinker=clang-$N -Clink-arg=-fuse-ld=lld",
             "-Clink-self-contained=-linker",
@@ -183,7 +180,7 @@ fn cargo() {
 /// Caches of compiles, before the compiler's name and by it.
 #[test]
 fn ccache_and_sccache() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         with_names(s);
         s.sh("mkdir names; ln -s /usr/bin/ccache names/clang-$N");
         for way in [RUN, PATH] {
@@ -209,7 +206,7 @@ fn ccache_and_sccache() {
 /// A script in the compiler's place, as Nix has it: with a `PATH` and a `-B` of its own.
 #[test]
 fn a_wrapper_script() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         s.sh("mkdir bintools; ln -s /usr/bin/as bintools/as");
         let dir = s.dir().display().to_string();
         s.script(

@@ -12,7 +12,7 @@ fn sources(s: &Session) {
     for n in 1..=4 {
         source(s, n, "");
     }
-    s.sh("clang-$N -c -O2 -flto=thin *.c");
+    s.compile("clang-$N -c -O2 -flto=thin *.c");
 }
 
 fn source(s: &Session, n: usize, more: &str) {

@@ -332,7 +332,7 @@ fn flags(table: &[Row]) {
             if link.contains("-shared") {
                 command = command.replace(" -pie", "");
             } else if link.contains("-no-pie") {
-                s.sh("clang-$N -c stubs.s");
+                s.compile("clang-$N -c stubs.s");
                 command = command.replace(" -pie", "") + " stubs.o";
             }
             check(s, &command, &base, *outcome);
@@ -461,7 +461,7 @@ fn oddities_of_sources() {
              attributes #0 = { \"target-cpu\"=\"x86-64\" }\n",
         );
         compile(s, "");
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin odd.c; \
+        s.compile("clang-$N -c -O2 -fPIC -flto=thin odd.c; \
               clang-$N -c -O2 -flto=thin -x ir bare.ll -o bare.o; clang-$N -c -O2 -flto=thin -x ir cpu.ll -o cpu.o");
         let odd = format!("{LINK} {OBJECTS} odd.o bare.o");
         check(s, &format!("{odd} cpu.o"), &[], Changes);

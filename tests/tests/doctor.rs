@@ -7,7 +7,7 @@
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
 use ldwrap_tests::remote::free_port;
 use ldwrap_tests::remote::proxy::{Fault, Proxy, Rule, Settings};
-use ldwrap_tests::{Session, fixtures_only, some_llvm};
+use ldwrap_tests::{Session, fixtures_only, newest_llvm};
 use std::net::TcpListener;
 use tonic::Code;
 
@@ -16,15 +16,10 @@ fn one_llvm(test: impl Fn(&Session)) {
     if fixtures_only() {
         return;
     }
-    let list = std::env::var("LDWRAP_LLVM").unwrap_or_else(|_| "22".to_owned());
-    let newest = list.split_whitespace().filter_map(|n| n.parse().ok()).max();
-    some_llvm(
-        |n| Some(n) == newest,
-        |s| {
-            s.sh("mkdir bin; ln -s /usr/lib/llvm-$N/bin/clang bin/clang");
-            test(s);
-        },
-    );
+    newest_llvm(|s| {
+        s.sh("mkdir bin; ln -s /usr/lib/llvm-$N/bin/clang bin/clang");
+        test(s);
+    });
 }
 
 /// Runs the commands of a transcript, and asserts what it says. A blank line ends what is said of a command:

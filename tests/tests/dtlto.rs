@@ -355,7 +355,7 @@ fn what_backends_say() {
             "scale.c",
             "__asm__(\".warning \\\"take care\\\"\"); int scale(int n) { return n; }",
         );
-        s.sh("clang-$N -c -O2 -flto=thin scale.c");
+        s.compile("clang-$N -c -O2 -flto=thin scale.c");
         let link = format!("{LINK} {OBJECTS}");
         for _ in 0..2 {
             let both = by_ours(s, &[("LDWRAP_EXECUTOR", "local")], &link);
@@ -373,7 +373,7 @@ fn what_backends_say() {
             "scale.c",
             "int scale(int n) { __asm__ volatile(\"nonsense\"); return n; }",
         );
-        s.sh("clang-$N -c -O2 -flto=thin scale.c");
+        s.compile("clang-$N -c -O2 -flto=thin scale.c");
         let both = by_ours(s, &[LENIENT, ("LDWRAP_EXECUTOR", "local")], &link);
         assert!(!both.plain.status.success() && !both.split.status.success());
         let said = String::from_utf8_lossy(&both.split.stderr).into_owned();

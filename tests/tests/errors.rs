@@ -9,7 +9,7 @@ fn sources(s: &Session) {
         "int one(void); int main(void) { return one(); }\n",
     );
     s.write("one.c", "int one(void) { return 0; }\n");
-    s.sh("clang-$N -c -O2 -flto=thin main.c one.c");
+    s.compile("clang-$N -c -O2 -flto=thin main.c one.c");
 }
 
 fn link<'s>(s: &'s Session, args: &str) -> LinkPair<'s> {
@@ -56,7 +56,7 @@ fn duplicate_symbols() {
     each_llvm(|s| {
         sources(s);
         s.write("dup.c", "int one(void) { return 1; }\n");
-        s.sh("clang-$N -c -O2 -flto=thin dup.c; clang-$N -c -O2 dup.c -o native.o");
+        s.compile("clang-$N -c -O2 -flto=thin dup.c; clang-$N -c -O2 dup.c -o native.o");
         // Before there is anything to compile.
         link(s, "main.o one.o dup.o")
             .left_to_lld("lld ended with an error")

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::Path;
 
-use ldwrap_tests::{Session, fixtures_only, some_llvm};
+use ldwrap_tests::{Session, llvm_22_with_shim, rust_tools};
 
 /// What an example needs, and what has to be there afterwards.
 struct Example {
@@ -229,15 +229,10 @@ fn run(s: &Session, block: &Block, example: &Example) {
     );
     let mut c = s.bash(&script);
     s.use_shim_by_default(&mut c);
-    let (path, home) = (std::env::var("PATH"), std::env::var("HOME"));
-    let rustup = std::env::var("RUSTUP_HOME");
-    let rustup = rustup.unwrap_or_else(|_| format!("{}/.rustup", home.expect("HOME")));
+    let (path, rustup) = rust_tools();
     c.env_remove("COMPILER_PATH")
         // Cargo may be anywhere.
-        .env(
-            "PATH",
-            format!("/usr/local/bin:/usr/bin:/bin:{}", path.expect("PATH")),
-        )
+        .env("PATH", format!("/usr/local/bin:/usr/bin:/bin:{path}"))
         .env("RUSTUP_HOME", rustup)
         .env("LDWRAP_CACHE_DIR", s.root().join("cache"))
         .env("LDWRAP_REPORT", s.root().join("report.json"))
@@ -270,26 +265,35 @@ fn run(s: &Session, block: &Block, example: &Example) {
     );
 }
 
-/// One version: the documents name it.
-#[test]
-fn examples_of_documents() {
-    if fixtures_only() {
-        return;
-    }
+/// Runs the examples of README.md, or those of docs/, with one version: the documents name it.
+fn run_all(of_readme: bool) {
     let blocks = all_blocks();
     let mut failed = Vec::new();
     for example in &EXAMPLES {
         let mark = format!("run: {}", example.name);
         let shown: Vec<_> = blocks.iter().filter(|block| block.mark == mark).collect();
         assert_eq!(shown.len(), 1, "{mark}: {shown:?}");
+        if shown[0].at.starts_with("README.md") != of_readme {
+            continue;
+        }
         let ran = std::panic::catch_unwind(|| {
-            some_llvm(|llvm| llvm == 22, |s| run(s, shown[0], example));
+            llvm_22_with_shim(|s| run(s, shown[0], example));
         });
         if ran.is_err() {
             failed.push(&shown[0].at);
         }
     }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn examples_of_readme() {
+    run_all(true);
+}
+
+#[test]
+fn examples_of_docs() {
+    run_all(false);
 }
 
 #[test]

@@ -3,14 +3,17 @@
 
 use std::path::Path;
 
-use ldwrap_tests::{LENIENT, Session, each_llvm, each_llvm_with_shim, fixtures_only, wait};
+use ldwrap_tests::{
+    LENIENT, Session, each_llvm, each_llvm_with_shim, fixtures_only, oldest_and_newest_with_shim,
+    wait,
+};
 
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT main.o one.o";
 
 fn sources(s: &Session) {
     s.write("main.c", "int printf(const char *, ...); int one(void); int main(void) { return printf(\"%d\\n\", one()) < 0; }\n");
     s.write("one.c", "int one(void) { return 42; }\n");
-    s.sh("clang-$N -c -O2 -fPIC -flto=thin main.c one.c");
+    s.compile("clang-$N -c -O2 -fPIC -flto=thin main.c one.c");
 }
 
 /// A clang that is clang, but for backends does something else.
@@ -60,7 +63,7 @@ fn falls_back(s: &Session, env: &[(&str, &str)], cause: &str) {
 
 #[test]
 fn a_clang_that_fails() {
-    each_llvm(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         let clang = odd_clang(s, "failing", "echo no thanks >&2; exit 1");
         falls_back(s, &[("LDWRAP_CLANG", &clang)], "no thanks");
@@ -75,7 +78,7 @@ fn a_clang_that_fails() {
 
 #[test]
 fn a_clang_that_crashes() {
-    each_llvm(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         let clang = odd_clang(s, "crashing", "kill -SEGV $$");
         falls_back(s, &[("LDWRAP_CLANG", &clang)], "signal");
@@ -87,7 +90,7 @@ fn a_clang_that_crashes() {
 /// Success is claimed, but there is no object, an empty one, or something else.
 #[test]
 fn a_clang_that_writes_garbage() {
-    each_llvm(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         let output = "while [[ $1 != -o && $# -gt 0 ]]; do shift; done; out=$2;";
         for (name, what) in [
@@ -110,7 +113,7 @@ fn a_clang_that_writes_garbage() {
 
 #[test]
 fn a_clang_that_is_missing_or_no_clang() {
-    each_llvm(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         falls_back(
             s,
@@ -175,7 +178,7 @@ fn a_backend_that_is_killed() {
 /// lld fails in the index run, by its own fault.
 #[test]
 fn an_lld_that_fails_in_the_index_run() {
-    each_llvm(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         for (name, what) in [("fails", "exit 1"), ("crashes", "kill -SEGV $$")] {
             let text = format!(
@@ -193,7 +196,7 @@ fn an_lld_that_fails_in_the_index_run() {
 fn no_lld_at_all() {
     each_llvm_with_shim(|s| {
         sources(s);
-        s.sh("clang-$N -c main.c -o native.o");
+        s.compile("clang-$N -c main.c -o native.o");
         for inputs in ["main.o one.o", "native.o one.o", "--version"] {
             let both = s.link_both_with(
                 &[("LDWRAP_REAL_LLD", "/nonexistent/ld.lld"), LENIENT],
@@ -233,7 +236,7 @@ fn a_full_scratch_disk() {
                 "big and not to be compressed ".repeat(3000)
             ),
         );
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin big.c");
+        s.compile("clang-$N -c -O2 -fPIC -flto=thin big.c");
         let user = "$([ $(id -u) = 0 ] || echo -Ur)";
         let link = |size: &str| {
             format!(
@@ -286,7 +289,7 @@ fn no_scratch_directory() {
 /// Settings that make no sense never stop a link.
 #[test]
 fn settings_that_make_no_sense() {
-    each_llvm(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         for (key, value) in [
             ("LDWRAP_JOBS", "many"),

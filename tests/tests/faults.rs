@@ -7,7 +7,7 @@
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
 use ldwrap_tests::remote::proxy::{Fault, Proxy, Rule, Settings, Tls};
 use ldwrap_tests::remote::relay::{Line, Relay};
-use ldwrap_tests::{LinkPair, Session, some_llvm};
+use ldwrap_tests::{Session, newest_llvm};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use tonic::Code;
@@ -16,13 +16,6 @@ use tonic::Code;
 const MODULES: u64 = 4;
 /// For ever.
 const ALWAYS: usize = usize::MAX;
-
-/// One LLVM version: the newest of those that are tested.
-fn one_llvm(test: impl Fn(&Session)) {
-    let list = std::env::var("LDWRAP_LLVM").unwrap_or_else(|_| "22".to_owned());
-    let newest = list.split_whitespace().filter_map(|n| n.parse().ok()).max();
-    some_llvm(|n| Some(n) == newest, test);
-}
 
 /// A program that no server has seen: each case is another one.
 fn sources(s: &Session, case: usize) {
@@ -44,11 +37,6 @@ fn sources(s: &Session, case: usize) {
 }
 
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT *.o";
-
-fn number(both: &LinkPair<'_>, pointer: &str) -> u64 {
-    let found = both.report().pointer(pointer).and_then(Value::as_u64);
-    found.unwrap_or_else(|| panic!("no {pointer} in {}", both.report()))
-}
 
 /// What becomes of a link.
 enum Expected {
@@ -92,7 +80,7 @@ fn link(
         "{name}: {}",
         both.report()
     );
-    let made = ["executed", "hits", "local"].map(|n| number(&both, &format!("/remote/{n}")));
+    let made = ["executed", "hits", "local"].map(|n| both.number(&format!("/remote/{n}")));
     assert_eq!(
         made.iter().sum::<u64>(),
         MODULES,
@@ -130,7 +118,7 @@ fn rule(method: &'static str, fault: Fault, times: usize) -> Rule {
 
 /// Runs cases of rules behind one server.
 fn cases(first: usize, all: &[(&[Rule], Expected)]) {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         let server = Server::start(SYSTEM);
         for (n, (rules, expected)) in all.iter().enumerate() {
             let name = format!("{rules:?}");
@@ -304,7 +292,7 @@ fn a_server_that_lies() {
 /// A cache that answers with nonsense: what it says is compiled anew.
 #[test]
 fn a_cache_that_lies() {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         let server = Server::start(SYSTEM);
         for (n, fault) in [
             Fault::Foreign,
@@ -332,7 +320,7 @@ fn a_cache_that_lies() {
 /// A line that is silent, slow, or breaks.
 #[test]
 fn bad_lines() {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         let server = Server::start(SYSTEM);
         let here = |why| Expected::Here(1, why);
         for (n, (line, expected)) in [
@@ -391,7 +379,7 @@ const MAKE_CERTIFICATES: &str = r#"
 /// Encrypted, with certificates that are right, wrong, expired or missing.
 #[test]
 fn certificates() {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         let server = Server::start(SYSTEM);
         s.sh(MAKE_CERTIFICATES);
         let pem = |name: &str| s.dir().join(name);
@@ -469,7 +457,7 @@ fn certificates() {
 /// Tokens: good, wrong, expired meanwhile, renewed. None is ever said.
 #[test]
 fn tokens() {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         let server = Server::start(SYSTEM);
         let helper = s.script(
             "helper",
@@ -528,7 +516,7 @@ fn tokens() {
 /// The server dies while backends run, and comes again: with all it had, or empty.
 #[test]
 fn a_server_that_dies() {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         let slow = s.script(
             "slow-clang",
             "#!/bin/sh\ncase $1 in -cc1) sleep 1;; esac\nexec \"${0%/*}/real-clang\" \"$@\"\n",

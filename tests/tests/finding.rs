@@ -9,7 +9,7 @@ use ldwrap_tests::{LENIENT, Session, each_llvm_with_shim, wait};
 fn sources(s: &Session) {
     s.write("native.c", "int native(void) { return 0; }\n");
     s.write("main.c", "int main(void) { return 0; }\n");
-    s.sh("clang-$N -c -O2 native.c; clang-$N -c -O2 -fPIC -flto=thin main.c");
+    s.compile("clang-$N -c -O2 native.c; clang-$N -c -O2 -fPIC -flto=thin main.c");
 }
 
 /// Runs a command with the shim's environment; gives its stdout, stderr and whether it succeeded.
@@ -54,7 +54,7 @@ fn beside_the_calling_compiler() {
     each_llvm_with_shim(|s| {
         sources(s);
         s.write("start.c", "int main(void) { return 0; }\n");
-        s.sh("clang-$N -c start.c");
+        s.compile("clang-$N -c start.c");
         let (_, stderr, ok) = shim(
             s,
             "(! command -v ld.lld); clang-$N -fuse-ld=lld -o $OUT start.o; llvm-readelf-$N -p .comment $OUT | grep \"LLD $N\\.\"",
@@ -250,7 +250,7 @@ fn env_puts_the_shim_first() {
     each_llvm_with_shim(|s| {
         sources(s);
         s.write("start.c", "int main(void) { return 0; }\n");
-        s.sh("clang-$N -c -O2 -flto=thin start.c");
+        s.compile("clang-$N -c -O2 -flto=thin start.c");
         for driver in [
             "clang-$N -flto=thin",
             "PATH=$PATH:/usr/lib/llvm-$N/bin; gcc",

@@ -5,13 +5,13 @@ use ldwrap_tests::{LENIENT, Session, each_llvm};
 fn native(s: &Session) {
     s.write("main.c", "int f(void); int main(void) { return f(); }\n");
     s.write("f.c", "int f(void) { return 0; }\n");
-    s.sh("clang-$N -c -O2 main.c f.c; llvm-ar-$N rcs libf.a f.o");
+    s.compile("clang-$N -c -O2 main.c f.c; llvm-ar-$N rcs libf.a f.o");
 }
 
 fn bitcode(s: &Session) {
     s.write("main.c", "int f(void); int main(void) { return f(); }\n");
     s.write("f.c", "int f(void) { return 0; }\n");
-    s.sh("clang-$N -c -O2 -flto=thin main.c f.c");
+    s.compile("clang-$N -c -O2 -flto=thin main.c f.c");
 }
 
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT";
@@ -105,7 +105,7 @@ fn lto_objects_of_gcc() {
 fn only_regular_lto() {
     each_llvm(|s| {
         bitcode(s);
-        s.sh("clang-$N -c -O2 -flto main.c f.c");
+        s.compile("clang-$N -c -O2 -flto main.c f.c");
         s.link_both_with(
             &[LENIENT],
             "clang-$N -O2 -flto -fuse-ld=lld -o $OUT main.o f.o",

@@ -19,7 +19,7 @@ fn sources(s: &Session) {
         "two.c",
         "extern int used; int two(int n) { return n + used; }\n",
     );
-    s.sh("clang-$N -c -O2 -flto=thin main.c one.c two.c");
+    s.compile("clang-$N -c -O2 -flto=thin main.c one.c two.c");
 }
 
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT";
@@ -171,7 +171,7 @@ fn start_lib() {
             "unused.c",
             "int unused(void) { return missing(); } int missing(void);\n",
         );
-        s.sh("clang-$N -c -O2 -flto=thin -Wno-implicit-function-declaration unused.c");
+        s.compile("clang-$N -c -O2 -flto=thin -Wno-implicit-function-declaration unused.c");
         s.link_both(&format!(
             "{LINK} main.o -Wl,--start-lib one.o unused.o two.o -Wl,--end-lib"
         ))
@@ -285,7 +285,7 @@ fn mixed_with_native_objects_and_shared_libraries() {
             "one.c",
             "extern int used; int one(int n) { used++; return n + 40; }\n",
         );
-        s.sh("clang-$N -c -O2 native.c; clang-$N -c -O2 -flto=thin mixed.c one.c");
+        s.compile("clang-$N -c -O2 native.c; clang-$N -c -O2 -flto=thin mixed.c one.c");
         s.sh("clang-$N -O2 -fPIC -shared -fuse-ld=lld -o libshared.so shared.c; llvm-ar-$N rcs libn.a native.o one.o two.o");
         s.link_both(&format!("{LINK} native.o mixed.o one.o two.o -L. -lshared"))
             .splits()

@@ -78,7 +78,7 @@ fn thread_local_variables_in_shared_libraries() {
             "main.c",
             "int both(void); int main(void) { return both() != 12; }\n",
         );
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin tls.c use.c");
+        s.compile("clang-$N -c -O2 -fPIC -flto=thin tls.c use.c");
         s.link_both("clang-$N -O2 -flto=thin -shared -fuse-ld=lld -o $OUT tls.o use.o")
             .splits()
             .modules(2);
@@ -102,7 +102,7 @@ fn constructor_order() {
             );
         }
         s.write("main.c", "int main(void) { return 0; }\n");
-        s.sh("clang-$N -c -O2 -flto=thin a.c b.c main.c; clang-$N -c -O2 n.c o.c");
+        s.compile("clang-$N -c -O2 -flto=thin a.c b.c main.c; clang-$N -c -O2 n.c o.c");
         s.link_both("clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT a.o n.o main.o b.o o.o")
             .splits()
             .prints("early n\nearly o\nearly a\nearly b\nn\no\na\nb\n");
@@ -123,7 +123,7 @@ fn inline_assembly() {
             "int printf(const char *, ...); int from_asm(void), touch(void);\n\
              int main(void) { return printf(\"%d\\n\", from_asm() + touch()) < 0; }\n",
         );
-        s.sh("clang-$N -c -O2 -flto=thin asm.c main.c");
+        s.compile("clang-$N -c -O2 -flto=thin asm.c main.c");
         s.link_both("clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT main.o asm.o")
             .splits()
             .prints("43\n");
@@ -141,7 +141,7 @@ fn common_symbols() {
         );
         s.write("b.c", "int c[8]; int f(void) { return c[0] + sizeof c; }\n");
         s.write("n.c", "int c[4]; int g(void) { return c[0]; }\n");
-        s.sh("clang-$N -c -O2 -fcommon -flto=thin a.c b.c; clang-$N -c -O2 -fcommon n.c");
+        s.compile("clang-$N -c -O2 -fcommon -flto=thin a.c b.c; clang-$N -c -O2 -fcommon n.c");
         s.link_both("clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT a.o b.o n.o")
             .splits()
             .prints("34\n");
@@ -159,10 +159,8 @@ fn cross_language_with_rust() {
         |n| n == 22,
         |s| {
             s.write("add.c", "int add_in_c(int a, int b) { return a + b; }\n");
-            s.sh("clang-$N -c -O2 -flto=thin add.c");
-            let (home, path) = (std::env::var("HOME"), std::env::var("PATH"));
-            let (home, path) = (home.expect("HOME"), path.expect("PATH"));
-            let rustup = std::env::var("RUSTUP_HOME").unwrap_or_else(|_| format!("{home}/.rustup"));
+            s.compile("clang-$N -c -O2 -flto=thin add.c");
+            let (path, rustup) = ldwrap_tests::rust_tools();
             let rustc = format!(
                 "export PATH='{path}' RUSTUP_HOME='{rustup}'; \
                  rustc --edition 2024 -O -Clinker-plugin-lto -Clinker=clang-$N -Clink-arg=-fuse-ld=lld"

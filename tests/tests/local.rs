@@ -25,7 +25,7 @@ fn sources(s: &Session) {
             ),
         );
     }
-    s.sh("clang-$N -c -O2 -flto=thin *.c");
+    s.compile("clang-$N -c -O2 -flto=thin *.c");
 }
 
 fn link<'s>(s: &'s Session, command: &str) -> LinkPair<'s> {
@@ -111,7 +111,7 @@ fn an_edit_costs_what_it_costs_lld() {
             let name = edit.split("int f").nth(1).and_then(|f| f.get(..1));
             let name = name.expect("the number of a function");
             s.write(&format!("f{name}.c"), edit);
-            s.sh(&format!("clang-$N -c -O2 -flto=thin f{name}.c"));
+            s.compile(&format!("clang-$N -c -O2 -flto=thin f{name}.c"));
             let misses = new_in_own_cache(s, LINK);
             let both = link(s, LINK);
             both.prints(result).splits_cached(MODULES - misses, misses);
@@ -257,7 +257,7 @@ fn small_links_are_left_to_lld() {
             "conftest.c",
             "char pthread_create(void); int main(void) { return 0; }",
         );
-        s.sh("clang-$N -c -O2 -flto=thin conftest.c");
+        s.compile("clang-$N -c -O2 -flto=thin conftest.c");
         s.link_both_cached(&auto, LINK)
             .left_to_lld("too little bitcode");
         sources(s);

@@ -1,7 +1,7 @@
 //! The local engine when something is wrong: links that fail, a cache that is damaged or cannot be
 //! written, limits, calls that fail. The link is lld's all the same, and nothing is left.
 
-use ldwrap_tests::{LinkPair, Session, each_llvm, each_llvm_with_shim, fixtures_only, some_llvm};
+use ldwrap_tests::{LinkPair, Session, each_llvm, each_llvm_with_shim, fixtures_only, newest_llvm};
 
 const MODULES: u64 = 5;
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT *.o";
@@ -18,7 +18,7 @@ fn sources(s: &Session) {
         let text = format!("__attribute__((noinline)) int f{n}(int x) {{ return x + {n}; }}\n");
         s.write(&format!("f{n}.c"), text);
     }
-    s.sh("clang-$N -c -O2 -fPIC -flto=thin *.c");
+    s.compile("clang-$N -c -O2 -fPIC -flto=thin *.c");
 }
 
 fn cache(s: &Session) -> String {
@@ -42,13 +42,6 @@ fn hits(both: &LinkPair<'_>) -> u64 {
     let hits = &both.report()["cache"]["hits"];
     hits.as_u64()
         .unwrap_or_else(|| panic!("no hits in {}", both.report()))
-}
-
-/// The newest LLVM, for what does not depend on the version.
-fn one_llvm(test: impl Fn(&Session)) {
-    let list = std::env::var("LDWRAP_LLVM").unwrap_or_else(|_| "22".to_owned());
-    let newest = list.split_whitespace().filter_map(|n| n.parse().ok()).max();
-    some_llvm(|n| Some(n) == newest, test);
 }
 
 #[test]
@@ -89,7 +82,7 @@ fn links_that_fail() {
 
 #[test]
 fn a_damaged_cache_is_no_harm() {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         sources(s);
         link(s, LINK).splits();
         for damage in [
@@ -135,7 +128,7 @@ fn a_damaged_cache_is_no_harm() {
 /// Nobody writes to it: a link that reads it stands still, and keeps signals for lld.
 #[test]
 fn a_pipe_in_the_cache() {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         sources(s);
         link(s, LINK).splits();
         s.sh("cd ../cache/objects; for f in o/*; do rm -f $f; mkfifo $f; done");
@@ -309,7 +302,7 @@ fn few_descriptors() {
                 format!("int m{n}(int x) {{ return x + {n}; }}\n"),
             );
         }
-        s.sh("clang-$N -c -O1 -fPIC -flto=thin m*.c");
+        s.compile("clang-$N -c -O1 -fPIC -flto=thin m*.c");
         for limit in [6, 10, 12, 16, 20, 32] {
             s.sh("rm -rf ../cache");
             for _ in 0..2 {
@@ -379,7 +372,7 @@ const NO_STACK_DUMP: &str = "LLVM_DISABLE_SYMBOLIZATION=1";
 
 #[test]
 fn little_memory_and_little_room() {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         sources(s);
         for limit in ["-f 0", "-v 200000", "-v 400000", "-s 64", "-l 0"] {
             for _ in 0..2 {
@@ -399,7 +392,7 @@ fn a_large_object_of_a_small_output() {
     each_llvm(|s| {
         sources(s);
         s.write("f4.c", "__attribute__((used)) static char big[300000] = {1}; int f4(int n) { return n + 4; }\n");
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin f4.c");
+        s.compile("clang-$N -c -O2 -fPIC -flto=thin f4.c");
         for _ in 0..2 {
             let command =
                 format!("ulimit -c 0 -f 40; {NO_STACK_DUMP} exec {LIBRARY} --gc-sections");
@@ -411,7 +404,7 @@ fn a_large_object_of_a_small_output() {
 /// The calls by which lld is watched fail, once or from then on.
 #[test]
 fn calls_that_fail() {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         sources(s);
         for error in ["EINVAL", "ENOMEM"] {
             for from in (1..40).step_by(3) {
@@ -432,7 +425,7 @@ fn calls_that_fail() {
 
 #[test]
 fn other_calls_that_fail() {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         sources(s);
         for call in [
             "poll",
@@ -471,7 +464,7 @@ fn other_calls_that_fail() {
 /// a file (before 5.9): lld alone, from the start.
 #[test]
 fn old_kernels() {
-    one_llvm(|s| {
+    newest_llvm(|s| {
         sources(s);
         let reason = |call: &str, error: &str| {
             // The filter is set by lld's process before it becomes lld.

@@ -299,7 +299,7 @@ fn code_generation_data() {
                 "int r = use(b, a, N) - x[5]; x[6] = r; return use(r, r, a) ^ x[1];",
             ),
         );
-        s.sh("clang-$N -c -Oz -fPIC -flto=thin one.c two.c other.c");
+        s.compile("clang-$N -c -Oz -fPIC -flto=thin one.c two.c other.c");
         // What two different links leave.
         for (data, modules) in [("1", "one.o two.o"), ("2", "other.o")] {
             s.sh(&format!(

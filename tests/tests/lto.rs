@@ -43,7 +43,7 @@ fn control_flow_integrity() {
             "int printf(const char *, ...); int (*pick(int))(int);\n\
              int main(int argc, char **argv) { return printf(\"%d\\n\", pick(argc)(argc + 3)) < 0; }\n",
         );
-        s.sh(&format!("clang-$N -c -O2 -flto=thin {flags} icall.c m.c"));
+        s.compile(&format!("clang-$N -c -O2 -flto=thin {flags} icall.c m.c"));
         s.link_both(&format!(
             "clang-$N -O2 -flto=thin {flags} -fuse-ld=lld -o $OUT m.o icall.o"
         ))
@@ -99,7 +99,7 @@ fn regular_lto_beside_thin_lto() {
             "c.c",
             "extern int shared; int c(int n) { return n * 10 + shared; }\n",
         );
-        s.sh("clang-$N -c -O2 -flto=thin a.c c.c; clang-$N -c -O2 -flto b.c");
+        s.compile("clang-$N -c -O2 -flto=thin a.c c.c; clang-$N -c -O2 -flto b.c");
         s.link_both("clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT a.o b.o c.o")
             .splits()
             .prints("24\n");

@@ -76,7 +76,7 @@ fn one_module_twice() {
             "weak.c",
             "__attribute__((weak)) int weak(void) { return 1; }\n",
         );
-        s.sh("clang-$N -c -O2 -flto=thin main.c weak.c");
+        s.compile("clang-$N -c -O2 -flto=thin main.c weak.c");
         s.link_both_with(
             &[ldwrap_tests::LENIENT],
             &format!("{LINK} main.o weak.o weak.o"),
@@ -129,7 +129,7 @@ fn empty_modules() {
         s.write("main.c", "int main(void) { return 0; }\n");
         s.write("empty.c", "");
         s.write("decl.c", "extern int nothing; int used(void);\n");
-        s.sh("clang-$N -c -O2 -flto=thin main.c empty.c decl.c");
+        s.compile("clang-$N -c -O2 -flto=thin main.c empty.c decl.c");
         s.link_both(&format!("{LINK} empty.o main.o decl.o"))
             .splits()
             .prints("");
@@ -186,7 +186,7 @@ fn debug_information_and_optimization_levels() {
             .prints("5\n");
         }
         // -O0 at compile time alone: the functions are marked, the link is at -O2.
-        s.sh("clang-$N -c -O0 -flto=thin main.c one.c");
+        s.compile("clang-$N -c -O0 -flto=thin main.c one.c");
         s.link_both(&format!("{LINK} main.o one.o"))
             .splits()
             .prints("5\n");
@@ -205,7 +205,7 @@ fn instrumented_modules() {
             "-fprofile-instr-generate",
             "-fcf-protection=full",
         ] {
-            s.sh(&format!("clang-$N -c -O2 {flags} -flto=thin main.c one.c"));
+            s.compile(&format!("clang-$N -c -O2 {flags} -flto=thin main.c one.c"));
             s.link_both(&format!("{LINK} {flags} main.o one.o"))
                 .splits()
                 .runs("LLVM_PROFILE_FILE=/dev/null $OUT", "42\n");

@@ -24,7 +24,7 @@ fn sources(s: &Session) {
         "native.c",
         "extern int state; int native(int n) { return n * 100 + state; }\n",
     );
-    s.sh("clang-$N -c -O2 -fPIC -flto=thin main.c one.c two.c; clang-$N -c -O2 -fPIC native.c; llvm-ar-$N rcs libtwo.a two.o");
+    s.compile("clang-$N -c -O2 -fPIC -flto=thin main.c one.c two.c; clang-$N -c -O2 -fPIC native.c; llvm-ar-$N rcs libtwo.a two.o");
 }
 
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT";
@@ -103,14 +103,14 @@ fn wrap() {
             "wrap.c",
             "int __real_one(int); int __wrap_one(int n) { return __real_one(n) + 1000; }\n",
         );
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin wrap.c");
+        s.compile("clang-$N -c -O2 -fPIC -flto=thin wrap.c");
         s.link_both(&format!("{LINK} -Wl,--wrap=one wrap.o {ALL}"))
             .splits()
             .prints("1113\n");
         s.link_both(&format!("{LINK} -Wl,-wrap,one wrap.o {ALL}"))
             .splits()
             .prints("1113\n");
-        s.sh("clang-$N -c -O2 -fPIC wrap.c");
+        s.compile("clang-$N -c -O2 -fPIC wrap.c");
         s.link_both(&format!("{LINK} -Wl,--wrap,one wrap.o {ALL}"))
             .splits()
             .prints("1113\n");

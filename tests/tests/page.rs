@@ -1,19 +1,12 @@
 //! `ldwrap report`: its page, in a real browser.
 
 use ldwrap_tests::browser::Browser;
-use ldwrap_tests::{Session, fixtures_only, some_llvm};
+use ldwrap_tests::{Session, llvm_22_with_shim};
 use serde_json::{Value, json};
 
 /// What a page of 5,000 modules may take until all of it is shown, in milliseconds: five times what it is to take, since
 /// others use the machine.
 const SHOWN_WITHIN_MS: u64 = 10_000;
-
-/// No lld takes part in what becomes of reports: one version is enough.
-fn once(test: impl Fn(&Session)) {
-    if !fixtures_only() {
-        some_llvm(|llvm| llvm == 22, test);
-    }
-}
 
 /// Runs a command with the settings of a user who has made none; gives its standard output and error.
 fn tool(s: &Session, command: &str, succeeds: bool) -> (String, String) {
@@ -77,13 +70,13 @@ fn trace(modules: usize) -> Value {
 
 #[test]
 fn links_and_what_became_of_them() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         s.write(
             "main.c",
             "int two(int); int main(void) { return two(2) - 4; }\n",
         );
         s.write("two.c", "int two(int n) { return n * 2; }\n");
-        s.sh("clang-$N -c -O2 -flto=thin main.c two.c");
+        s.compile("clang-$N -c -O2 -flto=thin main.c two.c");
         // A link through ldwrap, one that is left to lld, and a line that was torn.
         let link = "clang-$N -flto=thin -fuse-ld=lld main.o two.o -o";
         tool(
@@ -120,7 +113,7 @@ fn links_and_what_became_of_them() {
 
 #[test]
 fn what_is_typed_wrongly() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         let page = "ldwrap report -o page.html";
         // Standard output is a terminal.
         let (said, _) = tool(s, "script -qec '$LDWRAP report x' /dev/null", false);
@@ -148,7 +141,7 @@ fn what_is_typed_wrongly() {
 
 #[test]
 fn names_are_text_whatever_they_are() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         let name = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">.o";
         let mut hostile = trace(3);
         for event in hostile["traceEvents"].as_array_mut().expect("events") {
@@ -175,7 +168,7 @@ fn names_are_text_whatever_they_are() {
 
 #[test]
 fn five_thousand_modules() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         s.write("traces/app-1.json", trace(5000).to_string());
         s.write("traces/torn.json", "{\"traceEvents\": [");
         tool(s, "$LDWRAP report traces -o page.html", true);
@@ -234,7 +227,7 @@ fn five_thousand_modules() {
 
 #[test]
 fn timeline_by_mouse_and_keyboard() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         s.write("app.json", trace(200).to_string());
         tool(s, "$LDWRAP report app.json -o page.html", true);
         let mut b = open(s, "page.html");
@@ -294,7 +287,7 @@ fn timeline_by_mouse_and_keyboard() {
 
 #[test]
 fn light_and_dark() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         s.write("app.json", trace(20).to_string());
         s.write("report", "{\"action\":\"split\",\"output\":\"app\"}\n");
         tool(s, "$LDWRAP report app.json report -o page.html", true);

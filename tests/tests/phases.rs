@@ -1,5 +1,6 @@
 //! The phases of a link as commands (`ldwrap index`, `backend`, `final`), and as rules for make, ninja and CMake.
 
+use ldwrap_tests::sources::seed;
 use ldwrap_tests::{Session, each_llvm_with_shim};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -81,17 +82,7 @@ fn lld_compiles(s: &Session, link: &str) -> usize {
     count().trim().parse::<usize>().expect("a number") - before
 }
 
-/// The example that every build must pass, `seed.rs`.
-fn seed(s: &Session) {
-    s.write("a.c", "int bb(); int main() { return bb(); }\n");
-    s.write("b.c", "int elf0(); int bb() { return elf0(); }\n");
-    s.write("c.c", "int cc() { return 0; }\n");
-    s.write("elf0.c", "int elf0() { return 0; }\n");
-    s.write("elf1.c", "\n");
-    s.sh("clang-$N -c elf0.c elf1.c");
-    s.sh("clang-$N -c -O2 -flto=thin a.c b.c c.c");
-}
-
+/// The link of [`seed`].
 const SEED: &str = "clang-$N -flto=thin -fuse-ld=lld -o app elf0.o a.o -Wl,--start-lib b.o c.o -Wl,--end-lib elf1.o";
 
 #[test]

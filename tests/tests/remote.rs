@@ -8,37 +8,13 @@ use std::time::{Duration, Instant};
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
 use ldwrap_tests::remote::simulated::{self, Simulated};
 use ldwrap_tests::remote::{Running, free_port};
-use ldwrap_tests::{LENIENT, LinkPair, Session, each_llvm_with_shim, some_llvm};
+use ldwrap_tests::sources::{checkout, link_of_checkout as link};
+use ldwrap_tests::{LENIENT, Session, each_llvm_with_shim, some_llvm};
 use serde_json::Value;
-
-fn sources(s: &Session, dir: &str) {
-    s.write(
-        &format!("{dir}/main.c"),
-        "int f1(int), f2(int), printf(const char *, ...);\n\
-         int main(void) { return printf(\"%d\\n\", f1(4) + f2(2)) < 0; }\n",
-    );
-    for n in 1..=2 {
-        s.write(
-            &format!("{dir}/f{n}.c"),
-            format!("__attribute__((noinline)) int f{n}(int x) {{ return x * {n}; }}\n"),
-        );
-    }
-    s.sh(&format!("cd {dir}; clang-$N -c -O2 -flto=thin *.c"));
-}
-
-fn link(dir: &str) -> String {
-    format!("cd {dir}; clang-$N -O2 -flto=thin -fuse-ld=lld -o ../$OUT *.o")
-}
 
 /// A server's URL, and the path of its workers' own clang.
 fn places(server: &Server, s: &Session) -> (String, String) {
     (server.url(), format!("/usr/bin/clang-{}", s.llvm))
-}
-
-/// A number in the report, by its JSON pointer.
-fn number(both: &LinkPair<'_>, pointer: &str) -> u64 {
-    let found = both.report().pointer(pointer).and_then(Value::as_u64);
-    found.unwrap_or_else(|| panic!("no {pointer} in {}", both.report()))
 }
 
 /// What runs there is hit from another checkout, with an empty local cache, and nothing is sent.
@@ -46,8 +22,8 @@ fn number(both: &LinkPair<'_>, pointer: &str) -> u64 {
 fn a_server_compiles_and_remembers() {
     let server = Server::start(SYSTEM);
     each_llvm_with_shim(|s| {
-        sources(s, "one");
-        sources(s, "another/checkout");
+        checkout(s, "one");
+        checkout(s, "another/checkout");
         let (url, clang) = places(&server, s);
         let env = [
             ("LDWRAP_REMOTE", url.as_str()),
@@ -57,13 +33,13 @@ fn a_server_compiles_and_remembers() {
         let first = s.link_both_with(&env, &link("one"));
         first.splits().prints("8\n");
         assert_eq!(first.report()["executor"], "remote");
-        assert_eq!(number(&first, "/remote/executed"), 3);
-        assert_eq!(number(&first, "/cache/misses"), 3);
-        let again = s.link_both_with(&env, &link("another/checkout").replace("../", "../../"));
+        assert_eq!(first.number("/remote/executed"), 3);
+        assert_eq!(first.number("/cache/misses"), 3);
+        let again = s.link_both_with(&env, &link("another/checkout"));
         again.splits().prints("8\n");
-        assert_eq!(number(&again, "/remote/hits"), 3);
-        assert_eq!(number(&again, "/cache/hits"), 3);
-        assert_eq!(number(&again, "/remote/bytes_up"), 0);
+        assert_eq!(again.number("/remote/hits"), 3);
+        assert_eq!(again.number("/cache/hits"), 3);
+        assert_eq!(again.number("/remote/bytes_up"), 0);
         // One module edited: that one.
         s.write(
             "one/f1.c",
@@ -72,7 +48,7 @@ fn a_server_compiles_and_remembers() {
         s.sh("cd one; clang-$N -c -O2 -flto=thin f1.c");
         let edited = s.link_both_with(&env, &link("one"));
         edited.splits().prints("16\n");
-        assert_eq!(number(&edited, "/remote/executed"), 1);
+        assert_eq!(edited.number("/remote/executed"), 1);
     });
 }
 
@@ -93,7 +69,7 @@ fn where_clang_is_sent(test: impl Fn(&Session)) {
 fn an_empty_worker_suffices() {
     let server = Server::start(&[]);
     where_clang_is_sent(|s| {
-        sources(s, "one");
+        checkout(s, "one");
         let env = [
             ("LDWRAP_REMOTE", server.url()),
             ("LDWRAP_REMOTE_LOCAL", "fallback".into()),
@@ -101,7 +77,7 @@ fn an_empty_worker_suffices() {
         let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
         let both = s.link_both_with(&env, &link("one"));
         both.splits().prints("8\n");
-        assert_eq!(number(&both, "/remote/executed"), 3);
+        assert_eq!(both.number("/remote/executed"), 3);
     });
 }
 
@@ -110,7 +86,7 @@ fn an_empty_worker_suffices() {
 fn both_at_once() {
     let server = Server::start(SYSTEM);
     each_llvm_with_shim(|s| {
-        sources(s, "one");
+        checkout(s, "one");
         let (url, clang) = places(&server, s);
         let env = [
             ("LDWRAP_REMOTE", url.as_str()),
@@ -118,11 +94,11 @@ fn both_at_once() {
         ];
         let both = s.link_both_with(&env, &link("one"));
         both.splits().prints("8\n");
-        let made = number(&both, "/remote/executed") + number(&both, "/remote/local");
+        let made = both.number("/remote/executed") + both.number("/remote/local");
         assert_eq!(made, 3);
         let again = s.link_both_with(&env, &link("one"));
         again.splits();
-        assert_eq!(number(&again, "/remote/hits"), 3);
+        assert_eq!(again.number("/remote/hits"), 3);
     });
 }
 
@@ -131,7 +107,7 @@ fn both_at_once() {
 #[test]
 fn compressed_blobs() {
     where_clang_is_sent(|s| {
-        sources(s, "one");
+        checkout(s, "one");
         // A module and an object that are more than goes in a batch.
         s.write(
             "one/large.c",
@@ -165,12 +141,12 @@ fn compressed_blobs() {
         ];
         let both = s.link_both_with(&env, &command);
         both.splits().prints("8\n");
-        assert_eq!(number(&both, "/remote/executed"), 4);
+        assert_eq!(both.number("/remote/executed"), 4);
         let seen = server.forget();
         // The compiler, which is much; modules and shards; objects.
         assert!(seen.packed > 8, "{seen:?}");
-        assert_eq!(number(&both, "/remote/bytes_up"), seen.up);
-        assert_eq!(number(&both, "/remote/bytes_down"), seen.down);
+        assert_eq!(both.number("/remote/bytes_up"), seen.up);
+        assert_eq!(both.number("/remote/bytes_down"), seen.down);
         // The large object is of 2 MB.
         assert!((1..1 << 20).contains(&seen.down), "{seen:?}");
     });
@@ -200,14 +176,14 @@ fn in_spite_of_it(s: &Session, env: &[(&str, &str)], local: &str, why: &str) {
     let trouble = both.report().pointer("/remote/trouble");
     let trouble = trouble.and_then(Value::as_str).unwrap_or_default();
     assert!(trouble.contains(why), "LLVM {}: {}", s.llvm, both.report());
-    assert_eq!(number(&both, "/remote/local"), 3, "LLVM {}", s.llvm);
+    assert_eq!(both.number("/remote/local"), 3, "LLVM {}", s.llvm);
 }
 
 /// No server, one that hangs, one that speaks something else: the link takes longer, no more.
 #[test]
 fn a_server_that_is_none() {
     each_llvm_with_shim(|s| {
-        sources(s, "one");
+        checkout(s, "one");
         let nobody = format!("grpc://127.0.0.1:{}", free_port());
         in_spite_of(s, &[("LDWRAP_REMOTE", &nobody)], "Connection refused");
         // Accepts, and says nothing.
@@ -233,7 +209,7 @@ fn a_server_that_is_none() {
 fn another_compiler_there() {
     let server = Server::start(SYSTEM);
     each_llvm_with_shim(|s| {
-        sources(s, "one");
+        checkout(s, "one");
         let url = server.url();
         let other = if s.llvm == 19 { 16 } else { 19 };
         for (clang, why) in [
@@ -255,7 +231,7 @@ fn another_compiler_there() {
 #[test]
 fn settings_that_are_wrong() {
     each_llvm_with_shim(|s| {
-        sources(s, "one");
+        checkout(s, "one");
         for (env, why) in [
             (("LDWRAP_REMOTE", "127.0.0.1:1"), "expected grpc://"),
             (("LDWRAP_EXECUTOR", "remote"), "names no server"),
@@ -273,7 +249,7 @@ fn settings_that_are_wrong() {
 fn what_clang_cannot_be_told_is_cached_here() {
     let server = Server::start(SYSTEM);
     each_llvm_with_shim(|s| {
-        sources(s, "one");
+        checkout(s, "one");
         let (url, clang) = places(&server, s);
         let dir = s.root().join("home/objects").display().to_string();
         let env = [
@@ -291,9 +267,9 @@ fn what_clang_cannot_be_told_is_cached_here() {
             for (hits, misses) in [(0, 3), (3, 0)] {
                 let both = s.link_both_with(&env, &command);
                 both.splits();
-                let counted = ["/cache/hits", "/cache/misses"].map(|name| number(&both, name));
+                let counted = ["/cache/hits", "/cache/misses"].map(|name| both.number(name));
                 assert_eq!(counted, [hits, misses], "LLVM {}: {options}", s.llvm);
-                assert_eq!(number(&both, "/compiled_by_lld"), misses);
+                assert_eq!(both.number("/compiled_by_lld"), misses);
                 assert!(both.report().get("remote").is_none(), "{}", both.report());
             }
         }
@@ -311,7 +287,7 @@ fn no_clang_here() {
             if ldwrap_tests::fixtures_only() {
                 return;
             }
-            sources(s, "one");
+            checkout(s, "one");
             let real = format!("/usr/bin/clang-{}", s.llvm);
             let log = s.root().join("clang.log").display().to_string();
             let here = s.clang(
@@ -342,19 +318,18 @@ fn no_clang_here() {
 #[test]
 fn the_local_cache() {
     each_llvm_with_shim(|s| {
-        sources(s, "one");
-        sources(s, "another/checkout");
+        checkout(s, "one");
+        checkout(s, "another/checkout");
         let dir = s.root().join("home/objects").display().to_string();
         let env = [
             ("LDWRAP_CACHE_DIR", dir.as_str()),
             ("LDWRAP_CACHE_SIZE", "100M"),
         ];
         let counts = |dir: &str, hits: u64, misses: u64| {
-            let command = link(dir).replace("../", if dir == "one" { "../" } else { "../../" });
-            let both = s.link_both_with(&env, &command);
+            let both = s.link_both_with(&env, &link(dir));
             both.splits().prints("8\n");
             assert_eq!(
-                (number(&both, "/cache/hits"), number(&both, "/cache/misses")),
+                (both.number("/cache/hits"), both.number("/cache/misses")),
                 (hits, misses),
                 "LLVM {}",
                 s.llvm
@@ -367,7 +342,7 @@ fn the_local_cache() {
         let absolute = link("one").replace("*.o", "$PWD/*.o");
         let both = s.link_both_with(&env, &absolute);
         both.splits().prints("8\n");
-        assert_eq!(number(&both, "/cache/hits"), 3, "LLVM {}", s.llvm);
+        assert_eq!(both.number("/cache/hits"), 3, "LLVM {}", s.llvm);
         // One damaged, one cut short, one gone.
         s.sh(&format!(
             "set -- {dir}/objects/o/*; printf X | dd of=$1 bs=1 seek=80 conv=notrunc status=none; \
@@ -446,9 +421,16 @@ fn twenty_links_share_a_cache_and_some_are_killed() {
                     .collect();
                 for _ in 0..8 {
                     std::thread::sleep(Duration::from_millis(random.u64(..400)));
-                    let link = &mut links[random.usize(..20)];
-                    killed += usize::from(link.try_wait().expect("a child").is_none());
-                    let _ = link.kill();
+                    let mut running = Vec::new();
+                    for link in &mut links {
+                        if link.try_wait().expect("a child").is_none() {
+                            running.push(link);
+                        }
+                    }
+                    if !running.is_empty() {
+                        let _ = running.swap_remove(random.usize(..running.len())).kill();
+                        killed += 1;
+                    }
                 }
                 for link in &mut links {
                     let status = link.wait().expect("a child");

@@ -5,6 +5,7 @@ use ldwrap_tests::remote::buildbox::Server;
 use ldwrap_tests::remote::proxy::{Fault, Proxy, Rule, Settings};
 use ldwrap_tests::remote::simulated::{self, Simulated};
 use ldwrap_tests::remote::{Running, free_port};
+use ldwrap_tests::sources::{checkout, link_of_checkout as link};
 use ldwrap_tests::{LinkPair, Session, each_llvm_with_shim, fixtures_only, some_llvm};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -14,46 +15,18 @@ use tonic::Code;
 /// Fills the server's cache at most so often: at the end of a link, uploads have 200 ms.
 const FILLS: usize = 5;
 
-fn sources(s: &Session, dir: &str) {
-    s.write(
-        &format!("{dir}/main.c"),
-        "int f1(int), f2(int), printf(const char *, ...);\n\
-         int main(void) { return printf(\"%d\\n\", f1(4) + f2(2)) < 0; }\n",
-    );
-    for n in 1..=2 {
-        s.write(
-            &format!("{dir}/f{n}.c"),
-            format!("__attribute__((noinline)) int f{n}(int x) {{ return x * {n}; }}\n"),
-        );
-    }
-    s.sh(&format!("cd {dir}; clang-$N -c -O2 -flto=thin *.c"));
-}
-
-/// A link in a directory of this depth below the session's.
-fn link(dir: &str) -> String {
-    let up = "../".repeat(dir.split('/').count());
-    format!("cd {dir}; clang-$N -O2 -flto=thin -fuse-ld=lld -o {up}$OUT *.o")
-}
-
 /// Through a server; cores here wait for its answers.
 fn link_with<'s>(s: &'s Session, url: &str, dir: &str) -> LinkPair<'s> {
     let env = [("LDWRAP_REMOTE", url), ("LDWRAP_REMOTE_LOCAL", "fallback")];
     let both = s.link_both_with(&env, &link(dir));
     both.splits().prints("8\n");
-    assert_eq!(number(&both, "executed"), 0);
+    assert_eq!(both.number("/remote/executed"), 0);
     both
-}
-
-/// A number that the report has of the server.
-fn number(both: &LinkPair<'_>, name: &str) -> u64 {
-    let found = both.report().pointer(&format!("/remote/{name}"));
-    let found = found.and_then(Value::as_u64);
-    found.unwrap_or_else(|| panic!("no {name} in {}", both.report()))
 }
 
 /// How many objects the server had, and how many were made here.
 fn counts(both: &LinkPair<'_>) -> (u64, u64) {
-    (number(both, "hits"), number(both, "local"))
+    (both.number("/remote/hits"), both.number("/remote/local"))
 }
 
 fn trouble<'l>(both: &'l LinkPair<'_>) -> &'l str {
@@ -110,8 +83,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 fn one_link_fills_it_and_the_next_compiles_nothing() {
     each_llvm_with_shim(|s| {
         let server = Server::start_cache();
-        sources(s, "one");
-        sources(s, "another/checkout");
+        checkout(s, "one");
+        checkout(s, "another/checkout");
         let first = link_with(s, &server.url(), "one");
         assert_eq!(counts(&first), (0, 3), "{}", first.report());
         assert_eq!(trouble(&first), "");
@@ -119,8 +92,8 @@ fn one_link_fills_it_and_the_next_compiles_nothing() {
         if s.llvm >= 16 {
             assert_eq!(first.report()["compiled_by_lld"], 3);
         }
-        assert!(number(&first, "bytes_up") > 0);
-        assert_eq!(number(&first, "bytes_down"), 0);
+        assert!(first.number("/remote/bytes_up") > 0);
+        assert_eq!(first.number("/remote/bytes_down"), 0);
         fill(s, &server.url());
         // Neither modules nor shards, and no compiler.
         let mut elf = 0;
@@ -135,8 +108,8 @@ fn one_link_fills_it_and_the_next_compiles_nothing() {
         assert_eq!(counts(&second), (3, 0), "{}", second.report());
         assert_eq!(second.report()["compiled_by_lld"], 0);
         assert_eq!(second.report()["cache"]["hits"], 3);
-        assert_eq!(number(&second, "bytes_up"), 0);
-        assert!(number(&second, "bytes_down") > 0);
+        assert_eq!(second.number("/remote/bytes_up"), 0);
+        assert!(second.number("/remote/bytes_down") > 0);
         // One module edited: that one.
         s.write(
             "one/f1.c",
@@ -153,7 +126,7 @@ fn one_link_fills_it_and_the_next_compiles_nothing() {
 fn cores_here_do_not_wait_for_it() {
     let server = Server::start_cache();
     each_llvm_with_shim(|s| {
-        sources(s, "one");
+        checkout(s, "one");
         try_tools(s);
         let url = server.url();
         let env = [
@@ -174,13 +147,13 @@ fn cores_here_do_not_wait_for_it() {
 #[test]
 fn one_that_is_filled_by_others() {
     each_llvm_with_shim(|s| {
-        sources(s, "one");
+        checkout(s, "one");
         let cache = s.root().join("home/made");
         std::fs::create_dir_all(&cache).expect("a directory");
         let (empty, running) = serve(&cache);
         let both = link_with(s, &running.url(), "one");
         assert_eq!(counts(&both), (0, 3), "{}", both.report());
-        assert_eq!(number(&both, "bytes_up"), 0);
+        assert_eq!(both.number("/remote/bytes_up"), 0);
         assert_eq!((empty.forget().up, trouble(&both)), (0, ""));
         // With nobody there, all is made here, under the keys that the server is asked for.
         let nobody = format!("grpc://127.0.0.1:{}", free_port());
@@ -205,7 +178,7 @@ fn one_that_is_filled_by_others() {
 #[test]
 fn one_that_refuses_results() {
     each_llvm_with_shim(|s| {
-        sources(s, "one");
+        checkout(s, "one");
         for (method, code) in [
             ("UpdateActionResult", Code::PermissionDenied),
             ("BatchUpdateBlobs", Code::Unauthenticated),
@@ -238,7 +211,7 @@ fn one_that_refuses_results() {
 fn results_that_are_of_no_use() {
     each_llvm_with_shim(|s| {
         let server = Server::start_cache();
-        sources(s, "one");
+        checkout(s, "one");
         fill(s, &server.url());
         // What may pass is tried again.
         for (method, fault, times) in [
@@ -280,7 +253,7 @@ fn results_that_are_of_no_use() {
 fn lookups_that_fail() {
     let server = Server::start_cache();
     each_llvm_with_shim(|s| {
-        sources(s, "one");
+        checkout(s, "one");
         try_tools(s);
         for (fault, why) in [
             (Fault::Error(Code::PermissionDenied), "PermissionDenied"),
@@ -303,7 +276,7 @@ fn lookups_that_fail() {
             // Two seconds for the server, and more than enough for all else.
             assert!(begin.elapsed() < Duration::from_secs(6), "{fault:?}");
             both.splits().prints("8\n");
-            assert_eq!(number(&both, "local"), 3, "{}", both.report());
+            assert_eq!(both.number("/remote/local"), 3, "{}", both.report());
             assert!(trouble(&both).contains(why), "{}", both.report());
         }
     });

@@ -1,22 +1,12 @@
 //! The example that every build must pass: bitcode, lazy bitcode and native objects on one line.
 
-use ldwrap_tests::{Session, each_llvm};
-
-/// `a.c` calls `b.c` calls a native object; `c.c` is lazy and stays out.
-fn sources(s: &Session) {
-    s.write("a.c", "int bb(); int main() { return bb(); }\n");
-    s.write("b.c", "int elf0(); int bb() { return elf0(); }\n");
-    s.write("c.c", "int cc() { return 0; }\n");
-    s.write("elf0.c", "int elf0() { return 0; }\n");
-    s.write("elf1.c", "\n");
-    s.sh("clang-$N -c elf0.c elf1.c");
-    s.sh("clang-$N -c -O2 -flto=thin a.c b.c c.c");
-}
+use ldwrap_tests::each_llvm;
+use ldwrap_tests::sources::seed;
 
 #[test]
 fn example() {
     each_llvm(|s| {
-        sources(s);
+        seed(s);
         s.link_both(
             "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT elf0.o a.o \
              -Wl,--start-lib b.o c.o -Wl,--end-lib elf1.o",
@@ -31,7 +21,7 @@ fn example() {
 #[test]
 fn no_flto_on_the_link_line() {
     each_llvm(|s| {
-        sources(s);
+        seed(s);
         s.link_both("clang-$N -fuse-ld=lld -o $OUT a.o b.o c.o elf0.o elf1.o")
             .splits()
             .modules(3)
@@ -42,7 +32,7 @@ fn no_flto_on_the_link_line() {
 #[test]
 fn through_ldwrap_as_the_linker() {
     each_llvm(|s| {
-        sources(s);
+        seed(s);
         s.link_both("clang-$N -O2 -flto=thin -fuse-ld=$LDWRAP -o $OUT a.o b.o elf0.o")
             .splits()
             .prints("");
@@ -55,7 +45,7 @@ fn through_ldwrap_as_the_linker() {
 #[test]
 fn through_ld_path() {
     each_llvm(|s| {
-        sources(s);
+        seed(s);
         s.link_both("clang-$N -O2 -flto=thin --ld-path=$LDLLD -o $OUT a.o b.o elf0.o")
             .splits()
             .prints("");
@@ -65,7 +55,7 @@ fn through_ld_path() {
 #[test]
 fn gcc_as_the_driver() {
     each_llvm(|s| {
-        sources(s);
+        seed(s);
         s.link_both("PATH=$PATH:/usr/lib/llvm-$N/bin; gcc -fuse-ld=lld -o $OUT a.o b.o elf0.o")
             .splits()
             .prints("");
@@ -75,8 +65,8 @@ fn gcc_as_the_driver() {
 #[test]
 fn lld_called_directly() {
     each_llvm(|s| {
-        sources(s);
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin a.c b.c");
+        seed(s);
+        s.compile("clang-$N -c -O2 -fPIC -flto=thin a.c b.c");
         s.link_both("$LD -shared --build-id=sha1 -o $OUT a.o b.o")
             .splits()
             .modules(2);

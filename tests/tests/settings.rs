@@ -8,7 +8,7 @@ fn sources(s: &Session) {
         "int two(int); int main(void) { return two(2) - 4; }\n",
     );
     s.write("two.c", "int two(int n) { return n * 2; }\n");
-    s.sh("clang-$N -c -O2 -flto=thin main.c two.c");
+    s.compile("clang-$N -c -O2 -flto=thin main.c two.c");
 }
 
 const LINK: &str = "clang-$N -flto=thin -fuse-ld=lld main.o two.o -o $OUT";

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use ldwrap_tests::{Session, each_llvm_with_shim, wait};
+use ldwrap_tests::{Session, oldest_and_newest_with_shim, wait};
 
 /// Programs that mark a phase in the file `phase` and then hang, instead of doing their part.
 const PHASES: [&str; 3] = ["index", "backends", "final"];
@@ -12,7 +12,7 @@ const LINK: [&str; 5] = ["-shared", "-o", "a.out", "main.o", "one.o"];
 fn sources(s: &Session) {
     s.write("main.c", "int one(void); int two(void) { return one(); }\n");
     s.write("one.c", "int one(void) { return 42; }\n");
-    s.sh("clang-$N -c -O2 -fPIC -flto=thin main.c one.c");
+    s.compile("clang-$N -c -O2 -fPIC -flto=thin main.c one.c");
 }
 
 /// The variable and the program that make the link hang in a phase. The program hangs in the
@@ -113,7 +113,7 @@ fn dies_in(s: &Session, phase: &str, hang: (&str, &str), (signal, number): (&str
 
 #[test]
 fn in_the_index_phase() {
-    each_llvm_with_shim(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         dies_in_each(s, PHASES[0]);
     });
@@ -121,7 +121,7 @@ fn in_the_index_phase() {
 
 #[test]
 fn in_the_backends() {
-    each_llvm_with_shim(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         dies_in_each(s, PHASES[1]);
     });
@@ -129,7 +129,7 @@ fn in_the_backends() {
 
 #[test]
 fn in_the_final_link() {
-    each_llvm_with_shim(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         dies_in_each(s, PHASES[2]);
     });
@@ -138,7 +138,7 @@ fn in_the_final_link() {
 /// A terminal sends its interrupt to the whole group, children first or last.
 #[test]
 fn an_interrupt_of_the_whole_group() {
-    each_llvm_with_shim(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         for phase in PHASES {
             s.sh("rm -f phase; touch armed");
@@ -173,7 +173,7 @@ fn an_interrupt_of_the_whole_group() {
 /// SIGKILL leaves no time to tidy up, but children die with us all the same.
 #[test]
 fn killed_outright() {
-    each_llvm_with_shim(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         for phase in PHASES {
             s.sh("rm -f phase; touch armed");
@@ -197,7 +197,7 @@ fn killed_outright() {
 /// Under nohup SIGHUP is ignored, by lld as well: the link goes on.
 #[test]
 fn a_hangup_that_is_ignored() {
-    each_llvm_with_shim(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         s.sh("$LD -shared -o plain.so main.o one.o");
         let dir = s.dir();
@@ -222,7 +222,7 @@ fn a_hangup_that_is_ignored() {
 /// Signals at moments spread over the whole link, not only where a phase stands still.
 #[test]
 fn at_any_moment() {
-    each_llvm_with_shim(|s| {
+    oldest_and_newest_with_shim(|s| {
         sources(s);
         let (variable, program) = hang_in(s, "backends");
         let hang = (variable, program.as_str());

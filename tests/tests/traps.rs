@@ -49,7 +49,7 @@ fn section_order() {
             );
         }
         s.write("main.c", "int main(void) { return 0; }\n");
-        s.sh("clang-$N -c -O2 -flto=thin bitcode.c main.c; clang-$N -c -O2 native.c");
+        s.compile("clang-$N -c -O2 -flto=thin bitcode.c main.c; clang-$N -c -O2 native.c");
         s.sh(&format!("{NAIVE} bitcode.o native.o main.o"));
         let naive =
             s.sh("clang-$N -fuse-ld=lld -o naive lto/bitcode.o native.o lto/main.o; ./naive");
@@ -133,7 +133,9 @@ fn archive_names() {
             "hidden.c",
             "__attribute__((noinline)) int hidden(void) { static volatile int n; return n; }\n",
         );
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin api.c hidden.c; llvm-ar-$N rcs libh.a hidden.o");
+        s.compile(
+            "clang-$N -c -O2 -fPIC -flto=thin api.c hidden.c; llvm-ar-$N rcs libh.a hidden.o",
+        );
         s.sh(". $FIXTURES/naive.sh; naive_index clang-$N -O2 -shared -flto=thin -fuse-ld=lld api.o hidden.o");
         s.sh("clang-$N -shared -fuse-ld=lld -Wl,--exclude-libs,libh.a -o naive.so $(cat list)");
         s.sh("llvm-nm-$N -D naive.so | grep -w hidden");
@@ -197,7 +199,7 @@ fn declarations_that_are_local_to_the_output() {
             "int (*volatile hook)(int);\nint table[500] = {5, 1};\n\
              __attribute__((noinline)) int far(int n) { for (int i = 0; i < 500; i++) table[i] ^= n * i; table[1] ^= 1; return 1; }\n",
         );
-        s.sh("clang-$N -c -O2 -fPIE -flto=thin main.c table.c");
+        s.compile("clang-$N -c -O2 -fPIE -flto=thin main.c table.c");
         s.sh(&format!("{NAIVE} -pie main.o table.o"));
         // lld's own object for the same module, in task order behind the regular-LTO one.
         s.sh("clang-$N -O2 -flto=thin -fuse-ld=lld -pie -Wl,--lto-obj-path=ref -o naive main.o table.o");
@@ -208,7 +210,7 @@ fn declarations_that_are_local_to_the_output() {
         s.link_both(&format!("{LINK} -no-pie main.o table.o"))
             .splits()
             .prints("");
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin main.c table.c");
+        s.compile("clang-$N -c -O2 -fPIC -flto=thin main.c table.c");
         s.link_both(&format!("{LINK} -pie main.o table.o"))
             .splits()
             .prints("");
@@ -238,7 +240,7 @@ fn import_order() {
                 "clang-$N -c -O2 -flto=thin '{name}.c' -o '{name}.o'"
             ));
         }
-        s.sh("clang-$N -c -O2 -flto=thin main.c");
+        s.compile("clang-$N -c -O2 -flto=thin main.c");
         s.link_both(&format!(
             "{LINK} c-9.o z/a.o main.o './a(1).o' b.o a.o $PWD/c-10.o"
         ))

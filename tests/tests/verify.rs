@@ -15,7 +15,7 @@ fn sources(s: &Session) {
         "__attribute__((noinline)) int sum(int n) {\n  int s = 0;\n\
          for (volatile int i = 0; i < n; i++) s += i * n;\n  return s;\n}\n",
     );
-    s.sh("clang-$N -c -O2 -fPIC -flto=thin main.c sum.c; clang-$N -c -O2 main.c -o native.o");
+    s.compile("clang-$N -c -O2 -fPIC -flto=thin main.c sum.c; clang-$N -c -O2 main.c -o native.o");
 }
 
 /// `$LDWRAP verify` with these arguments: whether it ended with 0 (or else 1), and what it printed.
@@ -213,7 +213,7 @@ fn a_link_that_differs() {
         says(s, &link, true, &[EQUAL]);
         s.sh("touch armed");
         s.write("sum.c", "__attribute__((noinline)) int sum(int n) {\n  int s = 0;\n  for (int i = 0; i < n; i++) s += i * s + n;\n  return s;\n}\n");
-        s.sh("clang-$N -c -O2 -fPIC -flto=thin sum.c");
+        s.compile("clang-$N -c -O2 -fPIC -flto=thin sum.c");
         says(
             s,
             &format!("--keep kept {link}"),

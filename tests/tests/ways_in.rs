@@ -4,14 +4,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
-use ldwrap_tests::{Session, each_llvm_with_shim, fixtures_only, some_llvm, wait};
-
-/// One version is enough for what is no matter of lld's; not for fixtures alone, as all this is about ldwrap.
-fn once(test: impl Fn(&Session)) {
-    if !fixtures_only() {
-        some_llvm(|llvm| llvm == 22, test);
-    }
-}
+use ldwrap_tests::{Session, each_llvm_with_shim, llvm_22_with_shim, rust_tools, wait};
 
 const CLANG: &str = "clang-$N -O2 -flto=thin -o $OUT a.o b.o native.o";
 /// gcc, and the real lld for it where nothing else names one.
@@ -27,7 +20,7 @@ fn sources(s: &Session) {
         "int native(void); int b(void) { return native(); }\n",
     );
     s.write("native.c", "int native(void) { return 0; }\n");
-    s.sh("clang-$N -c -O2 -fPIC -flto=thin a.c b.c; clang-$N -c -O2 native.c");
+    s.compile("clang-$N -c -O2 -fPIC -flto=thin a.c b.c; clang-$N -c -O2 native.c");
 }
 
 /// The session's `PATH` with the shim's directory first, where compilers' names are made by `ldwrap compilers`.
@@ -63,7 +56,7 @@ fn shell(s: &Session, env: &[(&str, &str)], command: &str) -> (String, String, O
 
 #[test]
 fn by_path_first() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         sources(s);
         let path = path(s);
         let env = only_path(&path);
@@ -86,7 +79,7 @@ fn by_path_first() {
 
 #[test]
 fn by_compiler_path() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         sources(s);
         splits(s, &[], &format!("{CLANG} -fuse-ld=lld"));
         splits(s, &[], &format!("/usr/bin/{CLANG} -fuse-ld=lld"));
@@ -96,7 +89,7 @@ fn by_compiler_path() {
 
 #[test]
 fn by_an_option() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         sources(s);
         let env = [("COMPILER_PATH", "")];
         splits(s, &env, &format!("{CLANG} -fuse-ld=lld -B${{LDLLD%/*}}"));
@@ -109,7 +102,7 @@ fn by_an_option() {
 
 #[test]
 fn by_ldwrap_run() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         sources(s);
         let run = format!("{}/bin/ldwrap run --", s.prefix().display());
         let env = [("RUN", run.as_str()), ("COMPILER_PATH", "")];
@@ -141,7 +134,7 @@ fn by_ldwrap_run_of_a_linker() {
 /// As `cargo install` leaves it: ldwrap in the shim's place.
 #[test]
 fn without_the_shim() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         sources(s);
         s.sh("cd ../p/lib/ldwrap; rm ld.lld*; ln -s ../../bin/ldwrap ld.lld");
         let run = format!("{}/bin/ldwrap run --", s.prefix().display());
@@ -159,7 +152,7 @@ fn without_the_shim() {
 
 #[test]
 fn through_scripts_and_cleared_environments() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         sources(s);
         s.sh("mkdir bin");
         s.script(
@@ -183,10 +176,8 @@ fn through_scripts_and_cleared_environments() {
 /// rustc by its own `cc`, told not to hand that its own lld (docs/lld.md, "Finding the linker").
 #[test]
 fn rustc_and_its_cc() {
-    once(|s| {
-        let (home, others) = (std::env::var("HOME"), std::env::var("PATH"));
-        let (home, others) = (home.expect("HOME"), others.expect("PATH"));
-        let rustup = std::env::var("RUSTUP_HOME").unwrap_or_else(|_| format!("{home}/.rustup"));
+    llvm_22_with_shim(|s| {
+        let (others, rustup) = rust_tools();
         s.write("main.rs", "fn main() { println!(\"linked\"); }\n");
         let link = format!(
             "PATH=$PATH:{others}:/usr/lib/llvm-$N/bin RUSTUP_HOME={rustup} \
@@ -203,7 +194,7 @@ fn rustc_and_its_cc() {
 /// A script that looks for the next program of its own name, as ccache does, before us in `PATH` and behind us.
 #[test]
 fn no_loop_with_what_looks_for_its_own_name() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         sources(s);
         s.sh("mkdir own");
         s.script(
@@ -248,7 +239,7 @@ fn no_loop_with_what_looks_for_its_own_name() {
 /// By a compiler's name the shim hands on what it was given, whatever it is.
 #[test]
 fn a_compiler_gets_its_arguments() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         s.sh("mkdir bin");
         s.script(
             "bin/gcc-99.1",
@@ -287,7 +278,7 @@ fn a_compiler_gets_its_arguments() {
 /// A configure script finds the compilers that are there, and no others.
 #[test]
 fn compilers_that_are_not_there_are_not_found() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         s.sh("mkdir bin; ln -s /usr/bin/gcc bin/clang-98");
         let bin = s.dir().join("bin").display().to_string();
         let with_bin = format!("{bin}:/usr/bin:/bin");
@@ -343,7 +334,7 @@ fn compilers_that_are_not_there_are_not_found() {
 /// A build with make, and once more with all objects from the cache.
 #[test]
 fn a_build_and_its_second_run() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         sources(s);
         s.write(
             "Makefile",
@@ -391,7 +382,7 @@ fn a_build_and_its_second_run() {
 /// `ldwrap run` ends as its command does.
 #[test]
 fn the_exit_status_is_the_commands() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         sources(s);
         for (command, expected) in [
             ("sh -c 'exit 3'", 3),
@@ -428,7 +419,7 @@ fn start(s: &Session, script: &str) -> Child {
 
 #[test]
 fn signals_reach_the_command() {
-    once(|s| {
+    llvm_22_with_shim(|s| {
         for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1), ("QUIT", 3)] {
             // To us alone, or to the whole group.
             for group in ["", "-- -"] {
