@@ -135,7 +135,7 @@ impl Progress {
 
     fn draw(&mut self, total: Option<usize>, at_most: bool, done: usize, message: String) {
         let template = match total {
-            Some(_) if at_most => "{prefix} [{bar:10}] {pos} of up to {len} {wide_msg}",
+            Some(_) if at_most => "{prefix} [{bar:10}] {pos} of up to {len}, {wide_msg}",
             Some(_) => "{prefix} [{bar:10}] {pos}/{len} {wide_msg}",
             None => "{prefix} {wide_msg}",
         };
