@@ -38,8 +38,8 @@ enum Command {
     /// Run a command with all its links through ldwrap; nothing has to be set for it
     ///
     /// COMMAND finds the shim by the names of the compilers and linkers that are in PATH now, and by COMPILER_PATH, or
-    /// is ld.lld or ld.lld-N itself. It has to link with lld (-fuse-ld=lld). Two lines at the end, on standard error, say what became of its links. The
-    /// exit status is COMMAND's.
+    /// is ld.lld or ld.lld-N itself. It has to link with lld (-fuse-ld=lld). Two lines at the end, on standard error,
+    /// say what became of its links. The exit status is COMMAND's.
     Run {
         /// A link (clang -fuse-ld=lld -o app *.o), or what ends in links (make, cargo build)
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]

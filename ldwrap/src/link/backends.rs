@@ -64,7 +64,7 @@ pub struct Backends {
     held: Vec<HeldLookup>,
     /// What those that are held lack; none if they wait for an object from elsewhere.
     lacks: Option<Resource>,
-    /// Before this there is none to be chosen among those.
+    /// Nothing is chosen among those before this time.
     choose_from: Option<Instant>,
     /// By thread.
     compiles: HashMap<u32, RunningBackend>,
@@ -145,14 +145,14 @@ impl Backends {
         Some((self.held.remove(at), permit))
     }
 
-    /// Whether [`Self::next_to_begin`] is worth to be asked. Choosing looks at each lookup that is held, which may be a
-    /// thousand, and where nothing was to be chosen just now is hardly anything yet.
+    /// Whether it is worth asking [`Self::next_to_begin`]. Choosing looks at every lookup that is held, of which there may
+    /// be a thousand; where there was nothing to choose a moment ago, there is hardly anything yet.
     #[must_use]
     pub fn may_choose(&self) -> bool {
         self.choose_from.is_none_or(|at| at <= Instant::now())
     }
 
-    /// What is to be chosen may be another one now.
+    /// Something has changed: there may be one to choose now.
     pub fn choose_anew(&mut self) {
         self.choose_from = None;
     }

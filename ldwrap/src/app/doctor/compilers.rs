@@ -62,13 +62,13 @@ impl<'a> Compilers<'a> {
             checkup.add(Finding::bad("compilers", text, fix));
         }
         let mut tried = Vec::new();
-        let mut without_path = 0;
+        let mut all_want_path = !compilers.is_empty();
         for compiler in &compilers {
             let (found, splits) = self.compiler(compiler);
-            without_path += usize::from(found.iter().any(Finding::wants_compiler_path));
+            all_want_path &= found.iter().any(Finding::wants_compiler_path);
             tried.push(checkup.add_of_compiler(&found, splits));
         }
-        if without_path > 0 && without_path == compilers.len() {
+        if all_want_path {
             let text = "the links of one command come to the shim without any of this";
             let fix = Some("ldwrap run -- COMMAND".into());
             checkup.add(Finding::note("ldwrap run", text, fix));

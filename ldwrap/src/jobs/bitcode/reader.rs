@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
                 UNABBREV_RECORD if self.stack.is_empty() => {
                     return Err(Malformed::Shape("a record at top level"));
                 }
-                UNABBREV_RECORD => return self.unabbreviated().map(BitstreamEntry::Record),
+                UNABBREV_RECORD => return self.unabbreviated(false).map(BitstreamEntry::Record),
                 _ => {
                     let abbrev = (id as usize)
                         .checked_sub(4)
@@ -302,7 +302,7 @@ impl<'a> Reader<'a> {
                     abbrevs.push(abbrev);
                 }
                 UNABBREV_RECORD => {
-                    if self.unabbreviated()? == 1 {
+                    if self.unabbreviated(true)? == 1 {
                         target = self.ops.first().copied();
                     }
                 }
@@ -361,8 +361,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The rest of a record without an abbreviation; gives its code.
-    fn unabbreviated(&mut self) -> Result<u64, Malformed> {
+    /// The rest of a record without an abbreviation; gives its code. Operands that nobody wants are kept if `all` are.
+    fn unabbreviated(&mut self, all: bool) -> Result<u64, Malformed> {
         self.blob = None;
         self.ops.clear();
         let code = self.cursor.vbr32(6)?;
@@ -370,7 +370,7 @@ impl<'a> Reader<'a> {
         if n > self.cursor.remaining() / 6 {
             return Err(Malformed::Truncated);
         }
-        self.operands(Op::Vbr(6), n, self.wants(code))?;
+        self.operands(Op::Vbr(6), n, all || self.wants(code))?;
         Ok(code)
     }
 
