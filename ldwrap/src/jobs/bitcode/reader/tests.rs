@@ -149,6 +149,13 @@ fn block_info_is_its_modules() {
     });
     let codes: Vec<u64> = records(&two).unwrap().iter().map(|r| r.0).collect();
     assert_eq!(codes, [1, 2, 5, 6]);
+    // It is read where no record of the module is wanted, too.
+    let mut reader = Reader::new(&two).unwrap();
+    reader.next().unwrap();
+    reader.enter_for(&[]).unwrap();
+    assert!(matches!(reader.next(), Ok(BitstreamEntry::Block(b)) if b.id == 11));
+    reader.enter().unwrap();
+    assert_eq!(reader.next(), Ok(BitstreamEntry::Record(1)));
 
     let many = |n: usize| {
         records(&stream(|w| {
