@@ -24,6 +24,7 @@ use std::path::Path;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn main(_argc: c_int, argv: *const *const c_char) -> c_int {
     ldwrap::sys::remember_inherited();
+    ldwrap::sys::share_heaps();
     // SAFETY: the C runtime's own argv.
     let argv = unsafe { Argv::of_main(argv) };
     // A panic, which would be a bug of ours, must not cross into C.

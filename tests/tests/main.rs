@@ -8,6 +8,7 @@ mod build_systems;
 mod cache;
 mod codegen;
 mod doctor;
+mod doctor_command;
 mod dtlto;
 mod errors;
 mod examples;

@@ -369,6 +369,45 @@ fn the_local_cache() {
     });
 }
 
+/// Starts twenty shared libraries' links at once, of these programs' inputs in turn, and kills some while they run; three times.
+fn kill_some_of_twenty(s: &Session, env: &[(&str, &str)], programs: &[Vec<String>]) {
+    let mut random = fastrand::Rng::with_seed(2026);
+    let mut killed = 0;
+    for _ in 0..3 {
+        let link = |(n, inputs): (usize, &Vec<String>)| {
+            let out = format!("out{n}");
+            let mut args = vec!["-shared", "-o", &out];
+            args.extend(inputs.iter().map(String::as_str));
+            s.spawn_shim(env, &args)
+        };
+        let mut links: Vec<_> = programs
+            .iter()
+            .cycle()
+            .take(20)
+            .enumerate()
+            .map(link)
+            .collect();
+        for _ in 0..8 {
+            std::thread::sleep(Duration::from_millis(random.u64(..400)));
+            let mut running = Vec::new();
+            for link in &mut links {
+                if link.try_wait().expect("a child").is_none() {
+                    running.push(link);
+                }
+            }
+            if !running.is_empty() {
+                let _ = running.swap_remove(random.usize(..running.len())).kill();
+                killed += 1;
+            }
+        }
+        for link in &mut links {
+            let status = link.wait().expect("a child");
+            assert!(status.success() || status.signal() == Some(9), "{status}");
+        }
+    }
+    assert!(killed > 5, "only {killed} were killed while they ran");
+}
+
 /// Twenty links at once on one cache, which is too small for them, some killed at any moment: what is in
 /// the cache is whole, and later links are right.
 #[test]
@@ -406,38 +445,8 @@ fn twenty_links_share_a_cache_and_some_are_killed() {
             let first = inputs(0).join(" ");
             s.link_both_with(&env, &format!("$LD -shared -o $OUT {first}"))
                 .splits();
-            let mut random = fastrand::Rng::with_seed(2026);
-            let mut killed = 0;
-            for _ in 0..3 {
-                let mut links: Vec<_> = (0..20)
-                    .map(|n| {
-                        let program = n % PROGRAMS;
-                        let out = format!("out{n}");
-                        let mut args = vec!["-shared", "-o", &out];
-                        let inputs = inputs(program);
-                        args.extend(inputs.iter().map(String::as_str));
-                        s.spawn_shim(&env, &args)
-                    })
-                    .collect();
-                for _ in 0..8 {
-                    std::thread::sleep(Duration::from_millis(random.u64(..400)));
-                    let mut running = Vec::new();
-                    for link in &mut links {
-                        if link.try_wait().expect("a child").is_none() {
-                            running.push(link);
-                        }
-                    }
-                    if !running.is_empty() {
-                        let _ = running.swap_remove(random.usize(..running.len())).kill();
-                        killed += 1;
-                    }
-                }
-                for link in &mut links {
-                    let status = link.wait().expect("a child");
-                    assert!(status.success() || status.signal() == Some(9), "{status}");
-                }
-            }
-            assert!(killed > 5, "only {killed} were killed while they ran");
+            let all: Vec<Vec<String>> = (0..PROGRAMS).map(inputs).collect();
+            kill_some_of_twenty(s, &env, &all);
             // What SIGKILL has left of theirs in TMPDIR, nobody else clears away.
             let _ = s.sh("rm -rf \"$TMPDIR\"/*");
             let wrong = s.sh(&format!(

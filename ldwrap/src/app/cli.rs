@@ -192,21 +192,32 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
             return Some(if e.use_stderr() { 2 } else { 0 });
         }
     };
-    let result = match cli.command {
+    Some(match perform(cli.command, config) {
+        Ok(status) => status,
+        Err(why) => {
+            eprintln!("ldwrap: {why}");
+            1
+        }
+    })
+}
+
+/// Does what a command asks for; gives the exit status, or what went wrong.
+fn perform(command: Command, config: &Config) -> Result<u8, String> {
+    let done = match command {
         Command::Env => env(),
         Command::Run { command } => match run::command(&command, config) {
             Ok(status) => signals::end_as(status),
             Err(failure) => {
                 eprintln!("ldwrap: {}", failure.message);
-                return Some(failure.status);
+                return Ok(failure.status);
             }
         },
         Command::Compilers { dir } => compilers::run(dir.as_deref()),
-        Command::Doctor { command } => return Some(u8::from(!doctor::run(&command, config))),
+        Command::Doctor { command } => return Ok(u8::from(!doctor::run(&command, config))),
         Command::Config { all } => settings::show(config, all),
         Command::Cache { what } => cache::run(&what, config),
         Command::Report(options) => report::run(&options, config),
-        Command::Distribute { file } => return Some(distribute::run(&file, config)),
+        Command::Distribute { file } => return Ok(distribute::run(&file, config)),
         Command::Stats { json, zero } => stats::run(json, zero, config),
         Command::Index {
             dir,
@@ -229,10 +240,9 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
             description,
             output,
         } => backend::run(&description, output.as_deref()),
-        Command::Final { dir, link } => match final_link::run(&dir, &link, config) {
-            Ok(status) => signals::end_as(status),
-            Err(why) => Err(why),
-        },
+        Command::Final { dir, link } => {
+            signals::end_as(final_link::run(&dir, &link, config)?);
+        }
         Command::Help { topic } => help(&topic),
         Command::Document { part } => manual::print(part, &Cli::command()),
         Command::Verify {
@@ -246,20 +256,10 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
                 require_split,
                 json,
             };
-            match verify::command(&command, &options, config) {
-                Ok(true) => Ok(()),
-                Ok(false) => return Some(1),
-                Err(why) => Err(why),
-            }
+            return verify::command(&command, &options, config).map(|equal| u8::from(!equal));
         }
     };
-    Some(match result {
-        Ok(()) => 0,
-        Err(why) => {
-            eprintln!("ldwrap: {why}");
-            1
-        }
-    })
+    done.map(|()| 0)
 }
 
 /// Whether arguments are for our tool: none at all, one of our options, or a command, which may be misspelt.

@@ -164,48 +164,52 @@ impl Stats {
     /// For people.
     fn text(&self) -> String {
         let mut text = String::new();
-        let mut row = |name: &str, value: String| {
-            let _ = writeln!(text, "{name:<24}{value}");
-        };
-        let count = |name: &str| format!("{:>10}", self.get(name));
-        let of = |part: u64, whole: u64| match whole {
-            0 => format!("{part:>10}"),
-            _ => format!(
-                "{part:>10}   {:>3} %",
-                u128::from(part) * 100 / u128::from(whole)
-            ),
+        let links = self.get(THROUGH).saturating_add(self.get(ALONE));
+        row(&mut text, "Links", format!("{links:>10}"));
+        row(&mut text, "  through ldwrap", self.count(THROUGH));
+        row(&mut text, "  left to lld", self.count(ALONE));
+        let mut reasons: Vec<_> = self.reasons.iter().collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        for (reason, links) in reasons {
+            row(&mut text, "", format!("{links:>10} {reason}"));
+        }
+        if self.get(THROUGH) > 0 {
+            self.modules_text(&mut text);
+            self.server_text(&mut text);
+        }
+        text
+    }
+
+    /// What became of the modules, and the time.
+    fn modules_text(&self, text: &mut String) {
+        let modules = self.get("modules");
+        let of_modules = |name: &str| {
+            let part = self.get(name);
+            match modules {
+                0 => format!("{part:>10}"),
+                _ => format!(
+                    "{part:>10}   {:>3} %",
+                    u128::from(part) * 100 / u128::from(modules)
+                ),
+            }
         };
         let seconds = |name: &str| {
             let ms = self.get(name);
             format!("{:>8}.{} s", ms / 1000, ms / 100 % 10)
         };
-        row(
-            "Links",
-            format!("{:>10}", self.get(THROUGH).saturating_add(self.get(ALONE))),
-        );
-        row("  through ldwrap", count(THROUGH));
-        row("  left to lld", count(ALONE));
-        let mut reasons: Vec<_> = self.reasons.iter().collect();
-        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        for (reason, links) in reasons {
-            row("", format!("{links:>10} {reason}"));
-        }
-        if self.get(THROUGH) == 0 {
-            return text;
-        }
-        let modules = self.get("modules");
-        row("Modules", count("modules"));
-        row("  from a cache", of(self.get("cache_hits"), modules));
-        row("  not in the cache", of(self.get(MISSES), modules));
+        row(text, "Modules", self.count("modules"));
+        row(text, "  from a cache", of_modules("cache_hits"));
+        row(text, "  not in the cache", of_modules(MISSES));
         if self.get(UNCACHED) > 0 {
-            row("  with no cache in use", of(self.get(UNCACHED), modules));
+            row(text, "  with no cache in use", of_modules(UNCACHED));
         }
-        row("  compiled by lld", count("compiled_by_lld"));
+        row(text, "  compiled by lld", self.count("compiled_by_lld"));
         if self.get(BY_CLANG) > 0 {
-            row("  compiled by clang", count(BY_CLANG));
+            row(text, "  compiled by clang", self.count(BY_CLANG));
         }
-        row("Time of all links", seconds("total_ms"));
+        row(text, "Time of all links", seconds("total_ms"));
         row(
+            text,
             "  backends",
             seconds("compile_ms") + ", of all cores together",
         );
@@ -214,17 +218,24 @@ impl Stats {
             unknown => format!(", not counting {unknown} modules of which it is not known"),
         };
         row(
+            text,
             "  saved by caches",
             seconds("saved_ms") + ", of all cores together" + &unknown,
         );
         row(
+            text,
             "  waited for a turn",
             seconds("waited_ms") + ", of all threads together",
         );
         row(
+            text,
             "From caches",
             format!("{:>14}", size(self.get("cache_bytes"))),
         );
+    }
+
+    /// What servers did, if there were any.
+    fn server_text(&self, text: &mut String) {
         let on_server = [
             "remote_hits",
             "remote_executed",
@@ -232,21 +243,31 @@ impl Stats {
             WITH_TROUBLE,
         ];
         if on_server.iter().any(|name| self.get(name) > 0) {
-            row("Server", String::new());
-            row("  from its cache", count("remote_hits"));
-            row("  compiled there", count("remote_executed"));
+            row(text, "Server", String::new());
+            row(text, "  from its cache", self.count("remote_hits"));
+            row(text, "  compiled there", self.count("remote_executed"));
             row(
+                text,
                 "  sent",
                 format!("{:>14}", size(self.get("remote_bytes_up"))),
             );
             row(
+                text,
                 "  received",
                 format!("{:>14}", size(self.get("remote_bytes_down"))),
             );
-            row("  links with trouble", count(WITH_TROUBLE));
+            row(text, "  links with trouble", self.count(WITH_TROUBLE));
         }
-        text
     }
+
+    fn count(&self, name: &str) -> String {
+        format!("{:>10}", self.get(name))
+    }
+}
+
+/// A line of what people read.
+fn row(text: &mut String, name: &str, value: String) {
+    let _ = writeln!(text, "{name:<24}{value}");
 }
 
 /// Counts a link. What goes wrong with that is no concern of the link's.

@@ -4,11 +4,16 @@ use crate::admit::{Admission, Cost, POLL_INTERVAL, Permit, Resource};
 use crate::link::attribution::Module;
 use crate::sys::procfs;
 use nix::sys::resource::{UsageWho, getrusage};
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// A thread that compiles and sleeps for so long waits for another one.
 const ASLEEP: Duration = Duration::from_millis(100);
+/// After a choice that found nothing there is none for so many times as long as it took...
+const CHOICE_PAUSE: u32 = 50;
+/// ... but never for longer.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// When a thread that has made its object is looked at, if others wait: mostly its next lookup comes before.
 const NEXT_LOOKUP: Duration = Duration::from_millis(1);
 /// The same if none of this link does.
@@ -25,8 +30,25 @@ pub struct HeldLookup {
     pub key: Vec<u8>,
     /// The module, where that matters and is known.
     pub module: Option<Module>,
+    /// The number of the module's job, once that is known.
+    pub job: OnceCell<usize>,
     /// Since when.
     pub since: Instant,
+}
+
+impl HeldLookup {
+    /// One that waits from now on.
+    #[must_use]
+    pub fn new(id: u64, thread: u32, key: Vec<u8>, module: Option<Module>) -> Self {
+        Self {
+            id,
+            thread,
+            key,
+            module,
+            job: OnceCell::new(),
+            since: Instant::now(),
+        }
+    }
 }
 
 /// What a thread compiles.
@@ -132,9 +154,10 @@ impl Backends {
         choose: impl Fn(&[HeldLookup]) -> Option<usize>,
     ) -> Option<(HeldLookup, Permit)> {
         self.lacks = None;
+        let begin = Instant::now();
         let Some(at) = choose(&self.held) else {
-            let after = (!self.held.is_empty()).then_some(POLL_INTERVAL);
-            self.choose_from = after.map(|after| Instant::now() + after);
+            let after = (begin.elapsed() * CHOICE_PAUSE).clamp(POLL_INTERVAL, LONGEST_PAUSE);
+            self.choose_from = (!self.held.is_empty()).then(|| Instant::now() + after);
             return None;
         };
         let free = self.free.pop();

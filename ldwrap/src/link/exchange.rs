@@ -9,6 +9,7 @@ use crate::executor::{Executor, WaitingLookup};
 use crate::jobs::failure::Failure;
 use crate::jobs::outcome::FinishedObject;
 use crate::link::attribution::Module;
+use crate::link::backends::HeldLookup;
 use crate::sys::sync::{ignore_poison, lock};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -17,7 +18,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often one who waits for an index looks whether it is to wait on.
 const LOOK: Duration = Duration::from_millis(50);
@@ -69,7 +70,8 @@ struct ExchangeState {
     numbers: Option<HashMap<Vec<u8>, usize>>,
     /// The identifiers by the numbers.
     identifiers: Vec<Vec<u8>>,
-    became: HashMap<usize, JobResult>,
+    /// What the jobs have come to, by their numbers.
+    became: Vec<Option<JobResult>>,
     /// Objects that lld's side has not heard of yet.
     arrived: Vec<Arrived>,
     /// What lld did before its jobs were known.
@@ -162,7 +164,7 @@ impl Exchange {
     #[must_use]
     pub fn object(&self, module: &Module) -> Option<FinishedObject> {
         let state = self.state();
-        match state.became.get(&state.number(module)?)? {
+        match state.result(state.number(module)?)? {
             JobResult::Object(object) => Some(object.clone()),
             JobResult::LeftToLld => None,
         }
@@ -172,48 +174,39 @@ impl Exchange {
     pub fn leave_to_lld(&self, module: &Module) {
         let mut state = self.state();
         if let Some(number) = state.number(module) {
-            state.became.insert(number, JobResult::LeftToLld);
+            state.set_result(number, JobResult::LeftToLld);
         }
     }
 
-    /// Which of these modules, each with how long lld has waited for its object, is best compiled by lld's
-    /// own thread now, if any: its position. Those that nobody knows are lld's. One whose object is there is
-    /// never chosen: it can have come, and all have ended, since lld's side last asked for objects.
+    /// Which of these lookups is for a module that is best compiled by lld's own thread now, if any: its position. Those
+    /// of modules that nobody knows are lld's. One whose object is there is never chosen: it can have come, and all have
+    /// ended, since lld's side last asked for objects.
     #[must_use]
-    pub fn choose(&self, waiting: &[(Option<&Module>, Duration)]) -> Option<usize> {
+    pub fn choose(&self, held: &[HeldLookup]) -> Option<usize> {
         let state = self.state();
         if state.over {
-            return waiting.iter().rposition(|(m, _)| !state.is_made(*m));
+            return held.iter().rposition(|held| !state.is_made(held));
         }
-        let last = waiting.len().checked_sub(1)?;
+        let last = held.len().checked_sub(1)?;
         if !state.begun && self.patience.is_some() {
             return Some(last);
         }
-        let number = |module: &Option<&Module>| state.number((*module)?);
-        let left = |(module, _): &(Option<&Module>, Duration)| match module {
-            None => true,
-            Some(module) => match (state.number(module), &state.numbers) {
-                (Some(number), _) => state.became.get(&number) == Some(&JobResult::LeftToLld),
-                // The index knows nothing of it.
-                (None, Some(_)) => true,
-                (None, None) => false,
-            },
-        };
-        if let Some(at) = waiting.iter().rposition(left) {
+        if let Some(at) = held.iter().rposition(|held| state.is_left_to_lld(held)) {
             return Some(at);
         }
+        let now = Instant::now();
+        let lookup = |held: &HeldLookup| WaitingLookup {
+            job: state.number_of(held),
+            waited: now.saturating_duration_since(held.since),
+        };
+        let lookups: Vec<_> = held.iter().map(lookup).collect();
         let Some(executor) = self.executor.get() else {
             let most = self.patience?;
             // Not the one that has waited: the last one's thread has compiled before, and finds its memory
             // where it was.
-            let long = waiting.iter().any(|(_, waited)| *waited > most);
+            let long = lookups.iter().any(|lookup| lookup.waited > most);
             return (long || !state.patient).then_some(last);
         };
-        let lookup = |&(module, waited): &(Option<&Module>, Duration)| WaitingLookup {
-            job: number(&module),
-            waited,
-        };
-        let lookups: Vec<_> = waiting.iter().map(lookup).collect();
         drop(state);
         executor.choose_lookup(&lookups)
     }
@@ -288,6 +281,7 @@ impl Exchange {
         state.identifiers = identifiers.map(<[u8]>::to_vec).collect();
         let numbered = state.identifiers.iter().cloned().enumerate();
         state.numbers = Some(numbered.map(|(n, id)| (id, n)).collect());
+        state.became = vec![None; state.identifiers.len()];
         for (module, early) in std::mem::take(&mut state.early) {
             match (state.number(&module), early) {
                 (Some(number), LldEvent::Begun) => executor.local_started(number),
@@ -325,7 +319,7 @@ impl Exchange {
             state.arrived.push(arrived);
         }
         let became = object.map_or(JobResult::LeftToLld, JobResult::Object);
-        state.became.insert(number, became);
+        state.set_result(number, became);
         drop(state);
         self.wake();
     }
@@ -375,10 +369,39 @@ impl ExchangeState {
         }
     }
 
-    /// Whether the object of a module is there.
-    fn is_made(&self, module: Option<&Module>) -> bool {
-        let number = module.and_then(|module| self.number(module));
-        number.is_some_and(|n| matches!(self.became.get(&n), Some(JobResult::Object(_))))
+    /// The number of a lookup's job, which is remembered with the lookup: it is asked for often.
+    fn number_of(&self, held: &HeldLookup) -> Option<usize> {
+        let known = held.job.get().copied();
+        known.or_else(|| {
+            let number = self.number(held.module.as_ref()?)?;
+            Some(*held.job.get_or_init(|| number))
+        })
+    }
+
+    /// What a job has come to, if it has ended.
+    fn result(&self, number: usize) -> Option<&JobResult> {
+        self.became.get(number)?.as_ref()
+    }
+
+    fn set_result(&mut self, number: usize, result: JobResult) {
+        if let Some(became) = self.became.get_mut(number) {
+            *became = Some(result);
+        }
+    }
+
+    /// Whether a lookup's object is there.
+    fn is_made(&self, held: &HeldLookup) -> bool {
+        let result = self.number_of(held).and_then(|number| self.result(number));
+        matches!(result, Some(JobResult::Object(_)))
+    }
+
+    /// Whether nobody else makes a lookup's object.
+    fn is_left_to_lld(&self, held: &HeldLookup) -> bool {
+        match self.number_of(held) {
+            Some(number) => self.result(number) == Some(&JobResult::LeftToLld),
+            // The index knows nothing of it.
+            None => held.module.is_none() || self.numbers.is_some(),
+        }
     }
 }
 
@@ -396,9 +419,9 @@ mod tests {
         let identifiers: [&[u8]; 2] = [b"a.o", b"b.o"];
         let clang = Arc::new(Clang::new("clang".into(), scratch, 1));
         exchange.index(identifiers.into_iter(), clang);
-        let (a, b) = (Module::Number(0), Module::Number(1));
-        let waits = |m| (Some(m), Duration::ZERO);
-        assert_eq!(exchange.choose(&[waits(&a), waits(&b)]), None);
+        let lookup = |number| HeldLookup::new(0, 0, Vec::new(), Some(Module::Number(number)));
+        let both = [lookup(0), lookup(1)];
+        assert_eq!(exchange.choose(&both), None);
         let object = FinishedObject {
             path: "b.object".into(),
             source: ObjectSource::Clang,
@@ -406,9 +429,9 @@ mod tests {
         };
         exchange.finished(1, Some(object));
         exchange.end(None);
-        assert_eq!(exchange.choose(&[waits(&b)]), None);
-        assert_eq!(exchange.choose(&[waits(&a), waits(&b)]), Some(0));
-        exchange.leave_to_lld(&b);
-        assert_eq!(exchange.choose(&[waits(&b)]), Some(0));
+        assert_eq!(exchange.choose(&both[1..]), None);
+        assert_eq!(exchange.choose(&both), Some(0));
+        exchange.leave_to_lld(&Module::Number(1));
+        assert_eq!(exchange.choose(&both[1..]), Some(0));
     }
 }

@@ -17,6 +17,17 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+/// Makes all threads share two heaps. By default glibc gives each one its own, up to eight for a processor, and what is
+/// free in one is of no use to the others: 18 of 150 MiB in a link of 10,000 modules with a server. To be called before
+/// there are threads.
+pub fn share_heaps() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number; no other thread allocates meanwhile. Refused, it changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
 /// Maps a file. To read from a file that is cut short meanwhile is a fault (SIGBUS), as it is in lld,
 /// which maps its inputs as well.
 pub(crate) fn map(path: &Path) -> io::Result<Mmap> {

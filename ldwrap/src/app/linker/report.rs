@@ -46,24 +46,17 @@ pub(super) fn report_outcome(
     outcome: Outcome,
     start: Instant,
 ) -> Result<ExitStatus, String> {
-    let Outcome { done, supplied, .. } = &outcome;
-    let modules = done.hits + done.compiled + done.given;
-    let mut remote = supplied.as_ref().and_then(|s| s.remote.clone());
-    if let Some(remote) = &mut remote {
-        if remote.hits + remote.executed + remote.local == 0 {
-            remote.local = done.compiled;
-        }
-    }
+    let done = &outcome.done;
     let failed = outcome.failure.as_ref().filter(|f| !f.is_declined());
     if let Some(failed) = failed {
         if config.strict && done.status.success() {
             return Err(failed.to_string());
         }
     }
-    let reason = outcome.failure.as_ref().map(Failure::to_string);
-    if let Some(reason) = &reason {
+    if let Some(reason) = &outcome.failure {
         log::info!("{output}: lld's own threads: {reason}");
     }
+    let modules = done.hits + done.compiled + done.given;
     if modules == 0 {
         let why = match done.status.success() {
             true => "lld looked for no object: no module of ThinLTO took part",
@@ -72,7 +65,8 @@ pub(super) fn report_outcome(
         report_forward(config, output, why, start);
         return Ok(done.status);
     }
-    let trouble = remote.as_ref().and_then(|r| r.trouble.clone());
+    let remote = outcome.supplied.as_ref().and_then(|s| s.remote.as_ref());
+    let trouble = remote.and_then(|r| r.trouble.clone());
     if let Some(why) = trouble.or_else(|| failed.map(Failure::to_string)) {
         if std::io::stderr().is_terminal() {
             let compiled = done.compiled;
@@ -81,43 +75,9 @@ pub(super) fn report_outcome(
             );
         }
     }
-    let exchange = supplied.as_ref().map_or(0, |s| s.hits.min(done.given));
-    let hits = done.hits + exchange;
-    log::info!("{output}: {hits} of {modules} modules from a cache");
-    let [arrived, began, objects_there, ended] = done.times;
-    let version = supplied.as_ref().and_then(|s| s.version.clone());
-    report(
-        config,
-        Report {
-            output: output.to_owned(),
-            split: true,
-            lld: version.clone(),
-            clang: version,
-            reason: reason.unwrap_or_default(),
-            executor: Some(match (supplied, config.executor()) {
-                (None, _) | (_, Executor::Local) => "local",
-                (Some(_), Executor::Distributor) => "distributor",
-                (Some(_), Executor::Clang) => "clang",
-                (Some(_), Executor::Remote) => "remote",
-            }),
-            remote,
-            modules: Some(modules),
-            compiled_by_lld: Some(done.compiled),
-            cache: Some((hits, modules - hits)),
-            objects: Some(outcome.events.objects(done.cached)),
-            phases_ms: vec![
-                ("plan", millis(arrived - start)),
-                ("turn", millis(began - arrived)),
-                ("backends", millis(objects_there - began)),
-                ("final", millis(ended - objects_there)),
-                ("end", millis(ended.elapsed())),
-            ],
-            exit_status: shell_status(done.status),
-            total_ms: millis(start.elapsed()),
-            ..Report::default()
-        },
-    );
+    report(config, split_report(config, output, &outcome, start));
     let status = done.status;
+    let [arrived, began, objects_there, ended] = done.times;
     if let Some(trace) = outcome.events.into_trace() {
         let ends = [arrived, began, objects_there, ended, Instant::now()];
         if let Err(e) = trace.write(&ends, &outcome.identifiers) {
@@ -125,6 +85,52 @@ pub(super) fn report_outcome(
         }
     }
     Ok(status)
+}
+
+/// The report of a link in which modules were compiled or came from a cache.
+fn split_report(config: &Config, output: &str, outcome: &Outcome, start: Instant) -> Report {
+    let Outcome { done, supplied, .. } = outcome;
+    let modules = done.hits + done.compiled + done.given;
+    let mut remote = supplied.as_ref().and_then(|s| s.remote.clone());
+    if let Some(remote) = &mut remote {
+        if remote.hits + remote.executed + remote.local == 0 {
+            remote.local = done.compiled;
+        }
+    }
+    let exchange = supplied.as_ref().map_or(0, |s| s.hits.min(done.given));
+    let hits = done.hits + exchange;
+    log::info!("{output}: {hits} of {modules} modules from a cache");
+    let [arrived, began, objects_there, ended] = done.times;
+    let version = supplied.as_ref().and_then(|s| s.version.clone());
+    let reason = outcome.failure.as_ref().map(Failure::to_string);
+    Report {
+        output: output.to_owned(),
+        split: true,
+        lld: version.clone(),
+        clang: version,
+        reason: reason.unwrap_or_default(),
+        executor: Some(match (supplied, config.executor()) {
+            (None, _) | (_, Executor::Local) => "local",
+            (Some(_), Executor::Distributor) => "distributor",
+            (Some(_), Executor::Clang) => "clang",
+            (Some(_), Executor::Remote) => "remote",
+        }),
+        remote,
+        modules: Some(modules),
+        compiled_by_lld: Some(done.compiled),
+        cache: Some((hits, modules - hits)),
+        objects: Some(outcome.events.objects(done.cached)),
+        phases_ms: vec![
+            ("plan", millis(arrived - start)),
+            ("turn", millis(began - arrived)),
+            ("backends", millis(objects_there - began)),
+            ("final", millis(ended - objects_there)),
+            ("end", millis(ended.elapsed())),
+        ],
+        exit_status: shell_status(done.status),
+        total_ms: millis(start.elapsed()),
+        ..Report::default()
+    }
 }
 
 fn report(config: &Config, mut report: Report) {

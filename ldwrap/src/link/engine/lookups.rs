@@ -40,13 +40,7 @@ impl Engine<'_> {
         if self.is_unwanted(&module) {
             return self.give_nothing(id);
         }
-        let held = HeldLookup {
-            id,
-            thread,
-            key,
-            module,
-            since: Instant::now(),
-        };
+        let held = HeldLookup::new(id, thread, key, module);
         if self.lookup_dir.has(&held.key) {
             self.found(&held, None);
             return self.listener.proceed(id);
@@ -157,16 +151,11 @@ impl Engine<'_> {
     /// Lets lookups go for which there are permits.
     fn admit(&mut self) -> Result<(), Unanswered> {
         let exchange = self.link.exchange.map(|(exchange, _)| exchange);
-        let now = Instant::now();
         let choose = |held: &[HeldLookup]| match exchange {
             // The last to come: its thread has just compiled something, and finds its memory where it was
             // (with very many threads, few of them do it all).
             None => held.len().checked_sub(1),
-            Some(exchange) => {
-                let waited = |held: &HeldLookup| now.saturating_duration_since(held.since);
-                let waiting = held.iter().map(|h| (h.module.as_ref(), waited(h)));
-                exchange.choose(&waiting.collect::<Vec<_>>())
-            }
+            Some(exchange) => exchange.choose(held),
         };
         while self.backends.may_choose() {
             let Some((held, permit)) = self.backends.next_to_begin(choose) else {
