@@ -6,6 +6,7 @@ use std::path::Path;
 mod admission;
 mod build_systems;
 mod cache;
+mod changing;
 mod codegen;
 mod doctor;
 mod doctor_command;

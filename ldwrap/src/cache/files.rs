@@ -26,6 +26,12 @@ const MAX_SIZE: u64 = 16 << 20;
 /// A file that has changed within this time is not recorded.
 const UNSETTLED: Duration = Duration::from_secs(2);
 
+/// A file that has changed within this time may change again without another time on it: the kernel's
+/// clock for files ticks every 4 ms or 10 ms.
+const TICK: Duration = Duration::from_millis(20);
+/// The same where times are told in whole seconds.
+const COARSE_TICK: Duration = Duration::from_secs(2);
+
 /// What tells that a file is the same and unchanged, as make, ninja and git know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
@@ -64,6 +70,12 @@ impl Identity {
         self.times[1] == 0 && self.times[3] == 0
     }
 
+    /// How long after a change the file may change again without another time on it.
+    #[must_use]
+    pub fn tick(&self) -> Duration {
+        if self.is_coarse() { COARSE_TICK } else { TICK }
+    }
+
     fn hash(&self) -> IdentityHash {
         let mut hash = Md5::new();
         for n in self.numbers {
@@ -73,6 +85,31 @@ impl Identity {
             hash.update(n.to_le_bytes());
         }
         hash.finalize().into()
+    }
+}
+
+/// A file, and what it was when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenFile {
+    /// The path that leads to it, absolute.
+    pub path: PathBuf,
+    /// What it was.
+    pub identity: Identity,
+}
+
+impl SeenFile {
+    /// The file as it is now; to be called before it is read.
+    pub fn now(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: std::path::absolute(path)?,
+            identity: Identity::of_path(path)?,
+        })
+    }
+
+    /// Whether it is still the same.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        Identity::of_path(&self.path).is_ok_and(|now| now == self.identity)
     }
 }
 

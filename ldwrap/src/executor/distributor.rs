@@ -211,7 +211,9 @@ impl Distributor {
             source: ObjectSource::Elsewhere,
             took: None,
         };
-        self.store.keep_finished(&sent.key, &object);
+        if sent.job.changed_source().is_none() {
+            self.store.keep_finished(&sent.key, &object);
+        }
         Ok(Outcome::Object(object))
     }
 

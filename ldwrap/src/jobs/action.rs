@@ -311,6 +311,7 @@ mod tests {
                 shard: b"shard".to_vec(),
                 args: vec!["-cc1".into(), "-O2".into()],
                 defines: Vec::new(),
+                sources: Vec::new(),
             };
             Self { dir, job }
         }

@@ -1,6 +1,7 @@
 //! Why no jobs are made of a link, or no more of them.
 
 use crate::sys::process::first_error_line;
+use std::path::Path;
 use std::process::ExitStatus;
 use thiserror::Error;
 
@@ -26,6 +27,12 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A file has changed while it was linked, and jobs may not be made from what lld has read.
+    #[must_use]
+    pub fn changed(file: &Path) -> Self {
+        Self::Failed(format!("{} has changed during the link", file.display()))
+    }
+
     /// Whether the link is not one for jobs, rather than one that went wrong.
     #[must_use]
     pub fn is_declined(&self) -> bool {

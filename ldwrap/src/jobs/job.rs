@@ -6,6 +6,7 @@
 
 use super::failure::Failure;
 use super::outcome::BackendError;
+use crate::cache::files::SeenFile;
 use crate::jobs::bitcode::canonical::{canonical, without_block_count};
 use crate::jobs::bitcode::guid;
 use crate::jobs::bitcode::shard::{ModuleRef, Shard};
@@ -16,6 +17,7 @@ use crate::jobs::modules::{self, Module};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Name of the shard in a job's own directory.
 pub const SHARD: &str = "shard";
@@ -68,6 +70,8 @@ pub struct Job {
     pub args: Vec<OsString>,
     /// GUIDs of what the module defines, by which objects of other modules are told apart.
     pub defines: Vec<u64>,
+    /// What the job was made from: the files that lld has these inputs from, as they were then.
+    pub sources: Vec<Arc<SeenFile>>,
 }
 
 /// What the jobs of a link are made from. Each is made when it is its turn: a job has a copy of its
@@ -84,6 +88,8 @@ pub struct Jobs<'a> {
     /// The number of each module in its own shard.
     own: Vec<u64>,
     locality: Locality,
+    /// Files that all jobs read, and those of modules that are regular LTO only.
+    common_sources: Vec<Arc<SeenFile>>,
 }
 
 impl<'a> Jobs<'a> {
@@ -113,6 +119,7 @@ impl<'a> Jobs<'a> {
             .map(|(m, shard)| own_number(&m.identifier, shard))
             .collect::<Result<_, _>>()?;
         check_modules(threads, codegen, index, modules)?;
+        let common_sources = common_sources(codegen, index)?;
         let regular_lto = modules::regular_lto_summaries(index)?;
         let locality = Locality::of(
             shards.iter().zip(own.iter().copied()),
@@ -130,7 +137,23 @@ impl<'a> Jobs<'a> {
             ranks,
             own,
             locality,
+            common_sources,
         })
+    }
+
+    /// All files that jobs are made from, as they were then. A file may come more than once.
+    pub fn sources(&self) -> impl Iterator<Item = &SeenFile> {
+        let modules = self.modules.iter().map(|m| &m.source);
+        modules.chain(&self.common_sources).map(AsRef::as_ref)
+    }
+
+    /// A file that a job was made from and that has changed since, if there is one.
+    #[must_use]
+    pub fn changed_source(&self, number: usize) -> Option<&SeenFile> {
+        let needs = self.needs(number).into_iter().chain([number]);
+        let modules = needs.filter_map(|n| Some(&self.modules.get(n)?.source));
+        let mut all = modules.chain(&self.common_sources);
+        all.find(|source| !source.is_unchanged()).map(AsRef::as_ref)
     }
 
     /// The size of a module's bitcode in bytes: how long its backend will take, roughly.
@@ -164,6 +187,22 @@ impl<'a> Jobs<'a> {
         })
     }
 
+    /// The names of modules in a job's directory, by their identifiers.
+    fn module_names<'p>(
+        &self,
+        paths: &BTreeSet<&'p [u8]>,
+        names: Names,
+    ) -> HashMap<&'p [u8], PathBuf> {
+        let name = |(rank, path): (usize, &&'p [u8])| match names {
+            Names::Own => (*path, PathBuf::from(format!("m/{rank:04}.o"))),
+            Names::Shared => {
+                let rank = self.ranks.get(path).copied().unwrap_or_default();
+                (*path, PathBuf::from(format!("m/{rank:08}.o")))
+            }
+        };
+        paths.iter().enumerate().map(name).collect()
+    }
+
     fn try_make(&self, number: usize, names: Names) -> Result<Job, String> {
         let (Some(m), Some(shard), Some(module), Some(&own)) = (
             self.index.modules.get(number),
@@ -175,19 +214,10 @@ impl<'a> Jobs<'a> {
         };
         let paths: BTreeSet<&[u8]> = shard.modules.iter().map(|r| r.path.as_slice()).collect();
         let (shard_name, object_name) = (names.shard(number), names.object(number));
-        let names: HashMap<&[u8], PathBuf> = paths
-            .iter()
-            .enumerate()
-            .map(|(rank, path)| match names {
-                Names::Own => (*path, PathBuf::from(format!("m/{rank:04}.o"))),
-                Names::Shared => {
-                    let rank = self.ranks.get(path).copied().unwrap_or_default();
-                    (*path, PathBuf::from(format!("m/{rank:08}.o")))
-                }
-            })
-            .collect();
+        let names = self.module_names(&paths, names);
         let mut inputs = self.codegen.inputs().to_vec();
         let mut symbols: Vec<u64> = module.names.clone();
+        let mut sources = self.common_sources.clone();
         for path in &paths {
             let imported = self
                 .number_of
@@ -200,6 +230,7 @@ impl<'a> Jobs<'a> {
                     )
                 })?;
             symbols.extend(&imported.names);
+            sources.push(imported.source.clone());
             inputs.push((names[path].clone(), imported.file.clone()));
         }
         let have: HashSet<u64> = shard.summaries.iter().map(|s| s.guid).collect();
@@ -242,11 +273,20 @@ impl<'a> Jobs<'a> {
             shard: bytes,
             args,
             defines: module.defines.clone(),
+            sources,
         })
     }
 }
 
 impl Job {
+    /// A file that the job was made from and that has changed since, if there is one: what was compiled meanwhile may not be
+    /// the object of what the job's key says.
+    #[must_use]
+    pub fn changed_source(&self) -> Option<&Path> {
+        let changed = self.sources.iter().find(|source| !source.is_unchanged());
+        changed.map(|source| source.path.as_path())
+    }
+
     /// Whether bytes from elsewhere can be this job's object: an object file, and if it defines
     /// anything for others, then something that the module does. No proof, but it tells the objects
     /// of other modules apart, for which a server may have a right digest.
@@ -266,6 +306,18 @@ impl Job {
         file.kind() == object::ObjectKind::Relocatable
             && (names.peek().is_none() || names.any(|name| self.defines.contains(&guid(name))))
     }
+}
+
+/// The files that all jobs read, and those of modules that are regular LTO only, as they are now.
+fn common_sources(codegen: &Codegen, index: &Index) -> Result<Vec<Arc<SeenFile>>, Failure> {
+    let named = codegen
+        .inputs()
+        .iter()
+        .map(|(_, file)| SeenFile::now(file).map_err(|e| format!("{}: {e}", file.display())));
+    let modules = index.regular_lto.iter().map(modules::source);
+    let all = named.chain(modules);
+    all.map(|file| file.map(Arc::new).map_err(Failure::Failed))
+        .collect()
 }
 
 /// Whether a module has a profile that may be a partial one, by the text of its metadata. If that cannot be told, it has.

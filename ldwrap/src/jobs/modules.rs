@@ -1,6 +1,7 @@
 //! The modules of a link: where each one's bytes are, and what it names.
 
 use super::failure::Failure;
+use crate::cache::files::SeenFile;
 use crate::jobs::bitcode::guid;
 use crate::jobs::bitcode::module::{self, LtoKind};
 use crate::jobs::index::{Index, ModuleIdentifier};
@@ -14,12 +15,15 @@ use shim::inputs::{self, Input, Visit};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A module that takes part.
 #[derive(Debug)]
 pub struct Module {
     /// Its bytes as a file of their own: the user's file, or an unpacked copy.
     pub file: PathBuf,
+    /// The file that lld reads it from, as it was before it was read here.
+    pub source: Arc<SeenFile>,
     /// Size of the bitcode.
     pub size: u64,
     /// Target triple of its ThinLTO part.
@@ -50,6 +54,8 @@ impl Module {
         number: usize,
         identifier: &ModuleIdentifier,
     ) -> Result<Self, Failure> {
+        let why = |why| Failure::Failed(format!("module {identifier}: {why}"));
+        let source = Arc::new(source(identifier).map_err(why)?);
         with_bitcode(identifier, |bytes, whole| {
             let scanned = module::scan(bytes).map_err(|e| e.to_string())?;
             let mut thin = scanned.iter().filter(|m| m.kind == LtoKind::Thin);
@@ -85,6 +91,7 @@ impl Module {
             };
             Ok(Self {
                 file,
+                source,
                 size: bytes.len() as u64,
                 triple,
                 names,
@@ -93,8 +100,14 @@ impl Module {
                 reads_files: scanned.iter().any(|m| m.reads_files),
             })
         })
-        .map_err(|why| Failure::Failed(format!("module {identifier}: {why}")))
+        .map_err(why)
     }
+}
+
+/// The file of the module that lld calls `identifier`, as it is now.
+pub fn source(identifier: &ModuleIdentifier) -> Result<SeenFile, String> {
+    let at = shim::archive::locate(identifier.as_os_str()).map_err(|e| e.to_string())?;
+    SeenFile::now(&at.path).map_err(|e| format!("{}: {e}", at.path.display()))
 }
 
 /// Calls `f` with the bitcode of the module that lld calls `identifier`, and says whether it is a

@@ -5,6 +5,7 @@
 //! index of its own, and hands in objects in any order. When that side is over, whatever the reason, all
 //! that is missing is lld's.
 
+use crate::cache::files::{Identity, SeenFile};
 use crate::executor::{Executor, WaitingLookup};
 use crate::jobs::failure::Failure;
 use crate::jobs::outcome::FinishedObject;
@@ -17,6 +18,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -70,6 +72,10 @@ struct ExchangeState {
     numbers: Option<HashMap<Vec<u8>, usize>>,
     /// The identifiers by the numbers.
     identifiers: Vec<Vec<u8>>,
+    /// Files that lld has opened, or jobs are made from, as they were, and when they were looked at.
+    files: HashMap<PathBuf, (Identity, Instant)>,
+    /// Some file was not the same for both: what is made from it elsewhere is of no use.
+    differs: bool,
     /// What the jobs have come to, by their numbers.
     became: Vec<Option<JobResult>>,
     /// Objects that lld's side has not heard of yet.
@@ -137,6 +143,21 @@ impl Exchange {
     pub fn arrived(&self) -> Vec<Arrived> {
         let _ = self.wake.read();
         std::mem::take(&mut self.state().arrived)
+    }
+
+    /// lld is about to open a file. What has been made from another one elsewhere is not given to it.
+    pub fn opens(&self, path: &Path, identity: Identity) {
+        let Ok(path) = std::path::absolute(path) else {
+            return;
+        };
+        let mut state = self.state();
+        let now = (identity, Instant::now());
+        let (known, _) = *state.files.entry(path.clone()).or_insert(now);
+        if known != identity {
+            state.abandon_jobs(Failure::changed(&path));
+            drop(state);
+            self.changed.notify_all();
+        }
     }
 
     /// Jobs are wanted, if they were not yet. With `patient`, cores here wait a little for what may be there
@@ -270,6 +291,34 @@ impl Exchange {
         self.state().over
     }
 
+    /// Jobs are made from these files, which have been read between `since` and now. Fails unless they are the very files
+    /// that lld links: it has opened them before, and found the same, or they have not changed since the link began.
+    pub fn made_from<'f>(
+        &self,
+        files: impl Iterator<Item = &'f SeenFile>,
+        since: Instant,
+    ) -> Result<(), Failure> {
+        let mut state = self.state();
+        for SeenFile { path, identity } in files {
+            let is_old = || {
+                let tick = identity.tick();
+                identity
+                    .age()
+                    .is_some_and(|age| age >= since.elapsed() + tick)
+            };
+            let steady = match state.files.get(path) {
+                Some((known, at)) => known == identity && (*at < since || is_old()),
+                None => is_old(),
+            };
+            if !steady {
+                return Err(Failure::changed(path));
+            }
+            let now = (*identity, Instant::now());
+            state.files.entry(path.clone()).or_insert(now);
+        }
+        Ok(())
+    }
+
     /// There is an index, of modules with these identifiers, in task order, and someone who does the jobs.
     pub fn index<'i>(
         &self,
@@ -310,6 +359,7 @@ impl Exchange {
     /// What a job came to.
     pub fn finished(&self, number: usize, object: Option<FinishedObject>) {
         let mut state = self.state();
+        let object = object.filter(|_| !state.differs);
         if let (Some(object), Some(identifier)) = (&object, state.identifiers.get(number)) {
             let arrived = Arrived {
                 number,
@@ -378,6 +428,16 @@ impl ExchangeState {
         })
     }
 
+    /// Nothing that has been made elsewhere, or will be, is for lld.
+    fn abandon_jobs(&mut self, why: Failure) {
+        if !self.over {
+            self.failure = Some(why);
+        }
+        (self.differs, self.over) = (true, true);
+        self.arrived.clear();
+        self.became.fill(Some(JobResult::LeftToLld));
+    }
+
     /// What a job has come to, if it has ended.
     fn result(&self, number: usize) -> Option<&JobResult> {
         self.became.get(number)?.as_ref()
@@ -412,26 +472,72 @@ mod tests {
     use crate::executor::clang::Clang;
     use crate::sys::scratch::Scratch;
 
-    #[test]
-    fn an_object_that_is_there_is_used_although_no_more_come() {
+    /// With an index of two modules, whose jobs nobody does.
+    fn of_two_modules() -> Exchange {
         let exchange = Exchange::new(None).expect("an exchange");
         let scratch = Arc::new(Scratch::new().expect("a scratch directory"));
         let identifiers: [&[u8]; 2] = [b"a.o", b"b.o"];
         let clang = Arc::new(Clang::new("clang".into(), scratch, 1));
         exchange.index(identifiers.into_iter(), clang);
-        let lookup = |number| HeldLookup::new(0, 0, Vec::new(), Some(Module::Number(number)));
-        let both = [lookup(0), lookup(1)];
-        assert_eq!(exchange.choose(&both), None);
-        let object = FinishedObject {
+        exchange
+    }
+
+    fn an_object() -> FinishedObject {
+        FinishedObject {
             path: "b.object".into(),
             source: ObjectSource::Clang,
             took: None,
-        };
-        exchange.finished(1, Some(object));
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_there_is_used_although_no_more_come() {
+        let exchange = of_two_modules();
+        let lookup = |number| HeldLookup::new(0, 0, Vec::new(), Some(Module::Number(number)));
+        let both = [lookup(0), lookup(1)];
+        assert_eq!(exchange.choose(&both), None);
+        exchange.finished(1, Some(an_object()));
         exchange.end(None);
         assert_eq!(exchange.choose(&both[1..]), None);
         assert_eq!(exchange.choose(&both), Some(0));
         exchange.leave_to_lld(&Module::Number(1));
         assert_eq!(exchange.choose(&both[1..]), Some(0));
+    }
+
+    #[test]
+    fn jobs_are_made_from_what_lld_links() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.o");
+        std::fs::write(&path, "old").expect("a file");
+        let old = SeenFile::now(&path).expect("the file");
+        std::thread::sleep(old.identity.tick() * 2);
+        let made_from = |exchange: &Exchange, file: &SeenFile, since: Instant| {
+            exchange.made_from([file].into_iter(), since).is_ok()
+        };
+        let now = Instant::now();
+
+        // Old enough, or one that lld has opened before.
+        assert!(made_from(&of_two_modules(), &old, now));
+        std::fs::write(&path, "another").expect("a file");
+        let new = SeenFile::now(&path).expect("the file");
+        assert!(!made_from(&of_two_modules(), &new, now));
+        let exchange = of_two_modules();
+        exchange.opens(&path, new.identity);
+        assert!(made_from(&exchange, &new, Instant::now()));
+        assert!(!made_from(&exchange, &old, Instant::now()));
+        // It may have been a third one in between.
+        assert!(!made_from(&exchange, &new, now));
+
+        // lld opens another one later: what has been made is not for it, and it compiles all.
+        let exchange = of_two_modules();
+        assert!(made_from(&exchange, &old, now));
+        exchange.finished(0, Some(an_object()));
+        exchange.opens(&path, new.identity);
+        exchange.finished(1, Some(an_object()));
+        assert!(exchange.arrived().is_empty() && exchange.is_over());
+        assert_eq!(exchange.object(&Module::Number(0)), None);
+        let lookup = HeldLookup::new(0, 0, Vec::new(), Some(Module::Number(0)));
+        assert_eq!(exchange.choose(&[lookup]), Some(0));
+        assert_eq!(exchange.failure(), Some(Failure::changed(&path)));
     }
 }

@@ -5,13 +5,6 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
-
-/// A file that has changed within this time may change again without another time on it: the kernel's
-/// clock for files ticks every 4 ms or 10 ms.
-const TICK: Duration = Duration::from_millis(20);
-/// The same where times are told in whole seconds.
-const COARSE_TICK: Duration = Duration::from_secs(2);
 
 /// What lld has read, by the names that it used.
 #[derive(Debug, Default)]
@@ -33,44 +26,37 @@ impl InputsRead {
         self.files.entry(path.to_vec()).or_insert(identity);
     }
 
-    /// A file that lld is about to open. Waits a little if it has just been changed.
-    pub fn note(&mut self, path: Vec<u8>) {
+    /// A file that lld is about to open; what it is then, if it is a plain file and was not noted before. Waits a little if it
+    /// has just been changed.
+    pub fn note(&mut self, path: Vec<u8>) -> Option<Identity> {
         if self.files.contains_key(&path) {
-            return;
+            return None;
         }
         // Another file to us than to lld.
         let of_process = [&b"/proc/self/"[..], b"/dev/fd/", b"/dev/stdin"];
         if of_process.iter().any(|dir| path.starts_with(dir)) {
             self.unsteady = true;
-            return;
+            return None;
         }
         let at = Path::new(OsStr::from_bytes(&path));
-        let Ok(mut metadata) = at.metadata() else {
-            return;
-        };
+        let mut metadata = at.metadata().ok()?;
         // What is no plain file is read into memory, once.
         if !metadata.is_file() || path.starts_with(b"/proc/") || path.starts_with(b"/sys/") {
-            return;
+            return None;
         }
         let mut identity = Identity::of(&metadata);
         for _ in 0..3 {
-            let tick = if identity.is_coarse() {
-                COARSE_TICK
-            } else {
-                TICK
-            };
+            let tick = identity.tick();
             match identity.age() {
                 Some(age) if age >= tick => break,
                 Some(age) if !identity.is_coarse() => std::thread::sleep(tick - age),
                 _ => self.unsteady = true,
             }
-            let Ok(now) = at.metadata() else {
-                return;
-            };
-            metadata = now;
+            metadata = at.metadata().ok()?;
             identity = Identity::of(&metadata);
         }
         self.files.insert(path, identity);
+        Some(identity)
     }
 
     /// Whether all are as they were; once they are not, never again.

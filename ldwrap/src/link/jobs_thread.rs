@@ -5,6 +5,7 @@
 //! link too, but each only when its backend begins, and a job's shard leans on all of them
 //! ([`crate::jobs::locality`]). Whatever goes wrong here ends it, and lld goes on by itself.
 
+use crate::cache::files::SeenFile;
 use crate::executor::clang::Clang;
 use crate::executor::distributor::Distributor;
 use crate::executor::object_dir::ObjectDir;
@@ -128,6 +129,7 @@ pub fn make_jobs(
     };
     let is_over = || exchange.is_over();
     plan.with_jobs(&scratch, indexed, &is_over, |executor, planned| {
+        exchange.made_from(planned.jobs.sources(), planned.since)?;
         run_jobs(plan, planned, &executor, workers_busy.clone(), exchange)
     })
 }
@@ -145,8 +147,10 @@ fn run_jobs(
     let hits = AtomicUsize::new(0);
     let errors = Mutex::new(Vec::new());
     let max_failures = plan.max_failures.min(planned.modules.len() / 2);
+    let changed = Mutex::new(None);
     let done = |number, result: Result<Outcome, BackendError>| {
         let object = match result {
+            Ok(Outcome::Object(_)) if is_changed(jobs, number, &changed) => None,
             Ok(Outcome::Object(object)) => {
                 plan.save(number, &object.path);
                 if object.source == ObjectSource::Cache {
@@ -171,7 +175,7 @@ fn run_jobs(
         };
         exchange.finished(number, object);
         let errors = lock(&errors);
-        let go_on = errors.len() <= max_failures && !exchange.is_over();
+        let go_on = errors.len() <= max_failures && !exchange.is_over() && lock(&changed).is_none();
         if !go_on {
             exchange.end_misses();
         }
@@ -186,6 +190,9 @@ fn run_jobs(
     let mut queue = plan.queue(exchange, numbers, naming, jobs, executor, workers_busy);
     executor.run(&JobQueue::new(&mut *queue, jobs, most), &done);
     drop(queue);
+    if let Some(failure) = ignore_poison(changed.into_inner()) {
+        return Err(failure);
+    }
     let mut errors = ignore_poison(errors.into_inner());
     if errors.len() > max_failures {
         return Err(Failure::Failed(errors.swap_remove(0)));
@@ -198,6 +205,15 @@ fn run_jobs(
         remote: executor.remote_report(),
         version: Some(plan.toolchain.version.clone()),
     })
+}
+
+/// Whether a file that a job was made from has changed since: lld links what the file was before. Puts the reason into `why`.
+fn is_changed(jobs: &Jobs<'_>, number: usize, why: &Mutex<Option<Failure>>) -> bool {
+    let changed = jobs.changed_source(number);
+    if let Some(SeenFile { path, .. }) = changed {
+        *lock(why) = Some(Failure::changed(path));
+    }
+    changed.is_some()
 }
 
 fn parse(index: &Index) -> Result<Vec<Shard<'_>>, Failure> {
@@ -221,6 +237,8 @@ pub(crate) struct PlannedJobs<'a> {
     pub(crate) jobs: &'a Jobs<'a>,
     /// The numbers of modules for which lld makes a lookup.
     pub(crate) numbers: Vec<usize>,
+    /// When the first of the files was about to be read.
+    pub(crate) since: Instant,
 }
 
 impl JobsRequest<'_> {
@@ -247,6 +265,7 @@ impl JobsRequest<'_> {
             modules: &modules,
             jobs: &jobs,
             numbers,
+            since: begin,
         };
         f(given, planned)
     }

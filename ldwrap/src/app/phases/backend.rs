@@ -1,7 +1,7 @@
 //! `ldwrap backend DESCRIPTION`: the object of one module.
 
 use crate::cache::digest::Digest;
-use crate::cache::files::Identity;
+use crate::cache::files::SeenFile;
 use crate::executor::Outcome;
 use crate::executor::clang;
 use crate::jobs::description::{BackendDescription, DescribedInput, Description, ObjectKey};
@@ -12,6 +12,7 @@ use crate::sys::scratch::Scratch;
 use crate::sys::{process, write_output};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Makes the object that a description asks for, beside it or at `object`. It is written whole or not at all. Where lld
 /// has to compile the module itself, the object is an empty file, which `ldwrap final` does not take.
@@ -66,15 +67,14 @@ fn compile(
     if Digest::of(&shard) != backend.shard {
         return Err(stale(&files.shard()));
     }
-    let (mut inputs, mut identities) = (Vec::new(), Vec::new());
+    let (mut inputs, mut sources) = (Vec::new(), Vec::new());
     for DescribedInput { name, file, digest } in &backend.inputs {
         let named = |e: std::io::Error| format!("{file}: {e}");
         let path = std::path::absolute(file).map_err(named)?;
-        let identity = Identity::of_path(&path).map_err(named)?;
+        sources.push(Arc::new(SeenFile::now(&path).map_err(named)?));
         if Digest::of_file(&path).map_err(named)? != *digest {
             return Err(stale(&path));
         }
-        identities.push(identity);
         inputs.push((PathBuf::from(name), path));
     }
     let job = Job {
@@ -85,12 +85,11 @@ fn compile(
         shard,
         args: backend.args.iter().map(Into::into).collect(),
         defines: Vec::new(),
+        sources,
     };
     let outcome = clang::compile(&backend.clang, scratch, &job)?;
-    for ((_, path), before) in job.inputs.iter().zip(identities) {
-        if Identity::of_path(path).ok() != Some(before) {
-            return Err(stale(path));
-        }
+    if let Some(path) = job.changed_source() {
+        return Err(stale(path));
     }
     match outcome {
         Outcome::Object(object) => {

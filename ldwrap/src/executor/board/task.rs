@@ -42,6 +42,7 @@ impl Task {
             shard: Vec::new(),
             args: Vec::new(),
             defines: Vec::new(),
+            sources: self.job.sources.clone(),
         };
         Self::new(job, self.action.without_inputs())
     }

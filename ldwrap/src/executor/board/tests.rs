@@ -21,6 +21,7 @@ fn task(number: usize, size: u64) -> Task {
         shard: Vec::new(),
         args: Vec::new(),
         defines: Vec::new(),
+        sources: Vec::new(),
     };
     let action = Action {
         digest: Digest::of(&[]),

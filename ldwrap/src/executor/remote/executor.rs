@@ -126,6 +126,13 @@ impl RemoteExecutor {
 
     /// Puts an object that was made here into the local cache, and hands it to the server's side.
     fn keep_and_share(&self, task: Arc<Task>, object: &File, took: Option<Duration>) {
+        if let Some(file) = task.job.changed_source() {
+            log::info!(
+                "{} has changed during the link: an object is not kept",
+                file.display()
+            );
+            return;
+        }
         self.store.keep(&task.action.digest, object, took);
         let size = object.metadata().map_or(0, |found| found.len());
         let kib = u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX);

@@ -13,10 +13,12 @@ use crate::link::attribution::Module;
 use crate::link::cache_writer::CacheWriter;
 use crate::watch::Unanswered;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What the C library's allocator reads in any thread (`check_may_shrink_heap` and `__get_nprocs` of
@@ -137,8 +139,12 @@ impl Engine<'_> {
         }
         // All that backends read is open before the first of them begins. Later on lld reads what is of
         // no concern to them, among that its own old output while that is being replaced.
-        if self.context.is_none() && self.cache.is_some() {
-            self.inputs.note(path);
+        let exchange = self.link.exchange;
+        if self.context.is_none() && (self.cache.is_some() || exchange.is_some()) {
+            let noted = self.inputs.note(path.clone());
+            if let Some((identity, (exchange, _))) = noted.zip(exchange) {
+                exchange.opens(Path::new(OsStr::from_bytes(&path)), identity);
+            }
         }
     }
 
