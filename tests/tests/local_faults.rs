@@ -482,3 +482,32 @@ fn old_kernels() {
         assert!(reason.contains("5.9"), "{reason}");
     });
 }
+
+/// No jobs are made of a link with such an input, by whatever name: the index run would read it before lld, or read
+/// something else.
+#[test]
+fn no_jobs_of_what_can_be_read_once() {
+    each_llvm(|s| {
+        sources(s);
+        s.write("order", "f4\nf3\nmain\n");
+        s.write("map", "{ global: f2; f3; local: *; };\n");
+        s.sh("mkdir o; cp f2.o f4.o o; ln -s /proc/self/fd/0 vs; ln -s /proc/self/fd o/fds; ln -s ../vs o/link");
+        for inputs in [
+            "main.o f?.o --version-script=<(cat map)",
+            "main.o f?.o --symbol-ordering-file=<(cat order)",
+            "main.o f?.o --symbol-ordering-file=/dev/stdin <order",
+            "main.o f1.o f3.o o/f2.o /dev/stdin <o/f4.o",
+            "main.o f?.o --version-script=vs <map",
+            "main.o f?.o --version-script=o/link <map",
+            "main.o f?.o --version-script=o/fds/0 <map",
+            "main.o f1.o f2.o f3.o $PWD/o/../o/fds/5 5<o/f4.o",
+        ] {
+            let command = format!("timeout 20 $LD -shared -o $OUT {inputs}");
+            let both = s.link_both(&command);
+            both.succeeds().left_to_lld("read only once");
+        }
+        s.sh("ln -s map plain; ln -s o dir");
+        let link = "$LD -shared -o $OUT main.o f1.o f2.o f3.o dir/f4.o --version-script=plain";
+        s.link_both(link).splits();
+    });
+}

@@ -16,12 +16,15 @@ use crate::sys::process::few_threads;
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor, Split};
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A link of less bitcode (bytes) is done here before a server has answered its questions.
 const WORTH_SENDING: u64 = 512 << 10;
+/// The kernel follows no more symbolic links in a name (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
 
 /// Why a link cannot be watched, if it cannot: it is to be done by lld alone.
 pub fn watched(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
@@ -98,16 +101,57 @@ pub fn read_once(args: &[OsString], cmd: &CommandLine) -> Option<OsString> {
         .chain(values)
         .chain(responses.map(OsStr::from_bytes));
     let mut named = named.into_iter();
-    let found = named.find(|name| can_be_read_once(Path::new(name)));
+    let mut plain_dirs = HashSet::new();
+    let found = named.find(|name| can_be_read_once(Path::new(name), &mut plain_dirs));
     found.map(OsStr::to_owned)
 }
 
-/// Whether a name may stand for something else when it is opened again: a pipe, or a descriptor.
-fn can_be_read_once(path: &Path) -> bool {
+/// Whether a name may stand for something else when it is opened again, or by another process: a pipe, or a descriptor.
+fn can_be_read_once(path: &Path, plain_dirs: &mut HashSet<PathBuf>) -> bool {
     path != Path::new("/dev/null")
         && (path.starts_with("/dev")
-            || path.starts_with("/proc")
+            || leads_into_proc(path, plain_dirs)
             || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()))
+}
+
+/// Whether a name or a symbolic link on its way leads into `/proc`, where the names of descriptors are. Links are
+/// followed one by one, since `canonicalize` goes on to the file that a descriptor is open on. `plain_dirs` are
+/// directories, by the names used here, that are known not to lead there.
+fn leads_into_proc(path: &Path, plain_dirs: &mut HashSet<PathBuf>) -> bool {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    if plain_dirs.contains(parent) && path.read_link().is_err() {
+        return false;
+    }
+    let Ok(absolute) = std::path::absolute(path) else {
+        return false;
+    };
+    let reversed = |path: &Path| -> Vec<OsString> {
+        let parts = path.components().rev();
+        parts.map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let mut left = reversed(&absolute);
+    let mut at = PathBuf::new();
+    let mut links = 0;
+    while let Some(part) = left.pop() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        at.push(part);
+        if at == Path::new("/proc") {
+            return true;
+        }
+        if let Ok(target) = at.read_link() {
+            links += 1;
+            if links > MAX_LINKS {
+                return true;
+            }
+            at.pop();
+            left.extend(reversed(&target));
+        }
+    }
+    plain_dirs.insert(parent.to_owned());
+    false
 }
 
 /// What the phases could not carry out faithfully.
