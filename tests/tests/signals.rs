@@ -6,7 +6,15 @@ use ldwrap_tests::{Session, oldest_and_newest_with_shim, wait};
 
 /// Programs that mark a phase in the file `phase` and then hang, instead of doing their part.
 const PHASES: [&str; 3] = ["index", "backends", "final"];
-const SIGNALS: [(&str, i32); 3] = [("INT", 2), ("TERM", 15), ("HUP", 1)];
+/// Not USR1, at which lld says what it is doing.
+const SIGNALS: [(&str, i32); 6] = [
+    ("INT", 2),
+    ("TERM", 15),
+    ("HUP", 1),
+    ("QUIT", 3),
+    ("ALRM", 14),
+    ("XCPU", 24),
+];
 const LINK: [&str; 5] = ["-shared", "-o", "a.out", "main.o", "one.o"];
 
 fn sources(s: &Session) {
