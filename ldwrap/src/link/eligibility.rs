@@ -16,6 +16,7 @@ use crate::sys::process::few_threads;
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor, Split};
+use shim::inputs::{self, Visit};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -90,20 +91,65 @@ fn can_be_jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), S
     }
 }
 
-/// A file that the command line names and that can perhaps be read only once, if there is one.
+/// A file of a link that can perhaps be read only once, if there is one.
 pub fn read_once(args: &[OsString], cmd: &CommandLine) -> Option<OsString> {
-    let responses = args
-        .iter()
-        .filter_map(|arg| arg.as_bytes().strip_prefix(b"@"));
     let values = cmd.options().map(|o| o.value.as_os_str());
-    let named = cmd
-        .inputs()
-        .chain(values)
-        .chain(responses.map(OsStr::from_bytes));
-    let mut named = named.into_iter();
+    let named = cmd.inputs().chain(values);
+    let mut named = named.chain(args.iter().filter_map(|arg| response_file(arg)));
     let mut plain_dirs = HashSet::new();
     let found = named.find(|name| can_be_read_once(Path::new(name), &mut plain_dirs));
-    found.map(OsStr::to_owned)
+    // Where a script or response file names a pipe, the shim has left the link to lld. All processes inherit the
+    // descriptors of plain files, except for standard input.
+    let stdin_is_file = || std::fs::metadata("/proc/self/fd/0").is_ok_and(|m| m.is_file());
+    match found {
+        Some(name) => Some(name.to_owned()),
+        None if stdin_is_file() => nested_response_file(args, &mut plain_dirs)
+            .or_else(|| input_of_script(cmd, &mut plain_dirs)),
+        None => None,
+    }
+}
+
+fn response_file(arg: &OsStr) -> Option<&OsStr> {
+    arg.as_bytes().strip_prefix(b"@").map(OsStr::from_bytes)
+}
+
+/// A response file that another names and that can be read once.
+fn nested_response_file(args: &[OsString], plain_dirs: &mut HashSet<PathBuf>) -> Option<OsString> {
+    let files = args.iter().filter_map(|arg| response_file(arg));
+    let mut files: Vec<OsString> = files.map(OsStr::to_owned).collect();
+    let mut seen = HashSet::new();
+    while let Some(file) = files.pop() {
+        let text = std::fs::read(&file).unwrap_or_default();
+        if !seen.insert(file) {
+            continue;
+        }
+        for word in shim::response::tokenize_gnu(&text) {
+            let Some(name) = response_file(&word) else {
+                continue;
+            };
+            if can_be_read_once(Path::new(name), plain_dirs) {
+                return Some(name.to_owned());
+            }
+            files.push(name.to_owned());
+        }
+    }
+    None
+}
+
+/// An input that a linker script names and that can be read once.
+fn input_of_script(cmd: &CommandLine, plain_dirs: &mut HashSet<PathBuf>) -> Option<OsString> {
+    let mut found = None;
+    let visited = inputs::visit(cmd, &mut |input| {
+        if input.member.is_none() && can_be_read_once(input.path, plain_dirs) {
+            found = Some(input.path.as_os_str().to_owned());
+            return Ok(Visit::Stop);
+        }
+        Ok(Visit::Continue)
+    });
+    if let Err(e) = visited {
+        log::debug!("looking for inputs that can be read once: {e}");
+    }
+    found
 }
 
 /// Whether a name may stand for something else when it is opened again, or by another process: a pipe, or a descriptor.
