@@ -409,7 +409,8 @@ impl Session {
     /// dispositions, whatever the test runner ignores.
     pub fn spawn_shim(&self, env: &[(&str, &str)], args: &[&str]) -> Child {
         let mut c = Command::new("env");
-        c.arg("--default-signal").arg(self.shim_n()).args(args);
+        c.args(["--default-signal", "prlimit", "--core=0"]);
+        c.arg(self.shim_n()).args(args);
         self.set_environment(&mut c);
         self.use_shim(&mut c);
         c.envs(env.iter().copied()).stdout(Stdio::null());

@@ -540,3 +540,15 @@ fn servers_that_answer() {
         transcript(s, &variables, text);
     });
 }
+
+/// An empty name of a directory is none, as for links.
+#[test]
+fn an_empty_tmpdir() {
+    one_llvm(|s| {
+        let text = "
+            $ TMPDIR= doctor
+            ok   scratch directory: /tmp
+            Links will be split.";
+        transcript(s, &[], text);
+    });
+}

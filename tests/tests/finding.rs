@@ -472,3 +472,37 @@ fn scripts_in_the_place_of_clang() {
             .left_to_lld("which compiler it runs");
     });
 }
+
+/// What a script in lld's place leaves running holds the pipes that we gave it, which nobody waits for.
+#[test]
+fn what_lld_leaves_behind() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        s.write("other.c", "int other(int n) { return n + 1; }\n");
+        s.sh("clang-$N -c -O2 -fPIC -flto=thin other.c; $LD -shared -o plain main.o other.o");
+        let text = format!(
+            "#!/bin/bash\ncase \"$*\" in $(cat leave)) sleep 40 & echo $! >>left ;; esac\n\
+             exec -a ld.lld /usr/lib/llvm-{}/bin/ld.lld \"$@\"\n",
+            s.llvm
+        );
+        let lld = s.script("lld", &text).display().to_string();
+        for (executor, leave) in [
+            ("local", "*--version*"),
+            ("clang", "nothing"),
+            ("clang", "*--thinlto-index-only*"),
+        ] {
+            s.write("leave", leave);
+            // It is asked for its version once for each cache.
+            let command = format!(
+                "export LDWRAP_REAL_LLD={lld} LDWRAP_EXECUTOR={executor} LDWRAP_CACHE_DIR=$PWD/{executor}; \
+                 rm -f left; mkdir -p {executor}; timeout 30 $LD -shared -o $OUT main.o other.o; \
+                 [ {leave:?} = nothing ] || kill $(cat left); cmp plain $OUT"
+            );
+            let (stdout, stderr, ok) = shim(s, &command);
+            assert!(ok, "LLVM {}: {executor}, {leave}: {stdout}{stderr}", s.llvm);
+            let report = s.reports().pop().expect("a report");
+            let how = (&report["action"], &report["executor"]);
+            assert_eq!(how, (&"split".into(), &executor.into()), "{report}");
+        }
+    });
+}

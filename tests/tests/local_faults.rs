@@ -482,3 +482,62 @@ fn old_kernels() {
         assert!(reason.contains("5.9"), "{reason}");
     });
 }
+
+/// No jobs are made of a link with such an input, by whatever name: the index run would read it before lld, or read
+/// something else.
+#[test]
+fn no_jobs_of_what_can_be_read_once() {
+    each_llvm(|s| {
+        sources(s);
+        s.write("order", "f4\nf3\nmain\n");
+        s.write("map", "{ global: f2; f3; local: *; };\n");
+        s.write("in.ld", "INPUT(/dev/stdin)\n");
+        s.write("args", "main.o f1.o @more");
+        s.write("more", "f2.o @/dev/stdin");
+        s.write("rest", "f3.o f4.o");
+        s.sh("mkdir o; cp f2.o f4.o o; ln -s /proc/self/fd/0 vs; ln -s /proc/self/fd o/fds; ln -s ../vs o/link");
+        for inputs in [
+            "main.o f?.o --version-script=<(cat map)",
+            "main.o f?.o --symbol-ordering-file=<(cat order)",
+            "main.o f?.o --symbol-ordering-file=/dev/stdin <order",
+            "main.o f1.o f3.o o/f2.o /dev/stdin <o/f4.o",
+            "main.o f?.o --version-script=vs <map",
+            "main.o f?.o --version-script=o/link <map",
+            "main.o f?.o --version-script=o/fds/0 <map",
+            "main.o f1.o f2.o f3.o $PWD/o/../o/fds/5 5<o/f4.o",
+            "main.o f1.o f2.o f3.o in.ld <o/f4.o",
+            "@args <rest",
+        ] {
+            let command = format!("timeout 20 $LD -shared -o $OUT {inputs}");
+            let both = s.link_both(&command);
+            both.succeeds().left_to_lld("read only once");
+        }
+        s.sh("ln -s map plain; ln -s o dir");
+        let link = "$LD -shared -o $OUT main.o f1.o f2.o f3.o dir/f4.o --version-script=plain";
+        s.link_both(link).splits();
+    });
+}
+
+/// lld runs the script that is to handle its errors once, and with each link that it fails.
+#[test]
+fn an_error_handling_script() {
+    each_llvm(|s| {
+        sources(s);
+        s.script("../handler", "#!/bin/sh\necho \"$@\" >>log\necho handled\n");
+        let command = "$LD -o $OUT main.o -L. -lmissing --error-handling-script=$PWD/../handler";
+        for executor in ["local", "clang"] {
+            for missing in ["", "f1.o f2.o f3.o f4.o"] {
+                let command = format!("{command} {missing}");
+                let both = s.link_both_with(&[("LDWRAP_EXECUTOR", executor)], &command);
+                both.fails("unable to find library -lmissing")
+                    .said("handled")
+                    .wrote("log", "missing-lib missing");
+            }
+            let command = "$LD -e main -o $OUT main.o --error-handling-script=$PWD/../handler";
+            let both = s.link_both_with(&[("LDWRAP_EXECUTOR", executor)], command);
+            both.fails("undefined symbol")
+                .said("handled")
+                .wrote("log", "undefined-symbol");
+        }
+    });
+}

@@ -1,8 +1,9 @@
 //! `ldwrap verify`: each link of a command both ways, and in the user's terms how they differ.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-use ldwrap_tests::{Session, each_llvm_with_shim};
+use ldwrap_tests::{Session, each_llvm_with_shim, llvm_22_with_shim, wait};
 
 fn sources(s: &Session) {
     s.write(
@@ -242,5 +243,72 @@ fn an_older_output_stays() {
         let (ok, said) = verify(s, "-- ld.lld-$N -e main -o a.out main.o");
         assert!(!ok, "LLVM {}: {said}", s.llvm);
         assert_eq!(s.read("a.out"), "old\n", "LLVM {}: {said}", s.llvm);
+    });
+}
+
+/// Such a link is done once, by lld, with what the command gives it to read.
+#[test]
+fn what_can_be_read_once() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        s.write("v.map", "{ global: sum; local: *; };\n");
+        s.write("in.ld", "INPUT(/dev/stdin)\n");
+        let link = "ld.lld-$N -shared main.o";
+        for inputs in [
+            "sum.o --version-script=/dev/stdin <v.map",
+            "sum.o --version-script=<(cat v.map)",
+            "sum.o --version-script=/dev/stdin < <(cat v.map)",
+            "in.ld <sum.o",
+        ] {
+            s.sh(&format!("{link} -o plain {inputs}"));
+            let said = [
+                "forwarded a.out: ",
+                "can perhaps be read only once",
+                "0 differ; 1 not compared",
+                "FAILED    nothing was compared",
+            ];
+            says(s, &format!("-- {link} -o a.out {inputs}"), false, &said);
+            s.sh("cmp plain a.out; rm a.out");
+        }
+        let link = "ld.lld-$N -shared main.o sum.o";
+        s.sh(&format!("{link} -o plain --version-script=v.map"));
+        s.write(
+            "two.sh",
+            format!("{link} -o b.out && {link} -o a.out --version-script=<(cat v.map)\n"),
+        );
+        let total = "total     1 link compared (2 modules): 1 equal, 0 differ; 1 not compared\n";
+        says(s, "bash two.sh", true, &[total]);
+        let why = "FAILED    --require-split: 1 link with bitcode went to lld alone";
+        says(s, "--require-split bash two.sh", false, &[total, why]);
+        s.sh("cmp plain a.out");
+    });
+}
+
+/// Each signal that ends a process: the command ends, and so does verify, as by that signal.
+#[test]
+fn signals_end_it() {
+    llvm_22_with_shim(|s| {
+        let verify = "ulimit -c 0; exec env --default-signal $LDWRAP verify -- sh -c 'echo $$ >phase; exec sleep 300'";
+        for (signal, number) in [
+            ("INT", 2),
+            ("QUIT", 3),
+            ("USR1", 10),
+            ("USR2", 12),
+            ("ALRM", 14),
+            ("XCPU", 24),
+            ("RTMIN+3", 37),
+        ] {
+            s.sh("rm -f phase");
+            let mut c = std::process::Command::new("bash");
+            c.args(["-c", verify]);
+            s.set_environment(&mut c);
+            s.use_shim(&mut c);
+            let mut child = c.spawn().expect("bash");
+            s.wait_for("phase", &mut child);
+            s.sh(&format!("kill -{signal} {}", child.id()));
+            let status = wait(&mut child, 20);
+            assert_eq!(status.signal(), Some(number), "SIG{signal}: {status}");
+            s.assert_nothing_left(&format!("SIG{signal}"));
+        }
     });
 }

@@ -6,6 +6,7 @@
 //! at any time.
 
 use crate::cache::digest::Digest;
+use crate::sys::process;
 use crate::sys::records::Records;
 use object::read::elf::{Dyn, FileHeader};
 use object::{Endianness, ReadCache, elf};
@@ -18,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use thiserror::Error;
 
 /// Why there is no toolchain to make jobs with.
@@ -364,11 +365,9 @@ fn compiler_itself(clang: &Path) -> Result<PathBuf, ToolchainError> {
         return Ok(clang.to_owned());
     }
     // The driver shows the commands that it would run; a compile is its own program's.
-    let out = Command::new(clang)
-        .args(["-###", "-c", "-x", "c", "/dev/null"])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| fail(e.to_string()))?;
+    let mut command = Command::new(clang);
+    command.args(["-###", "-c", "-x", "c", "/dev/null"]);
+    let out = process::answer(command).map_err(|e| fail(e.to_string()))?;
     let shown = String::from_utf8_lossy(&out.stderr);
     let compile = shown.lines().find(|line| line.contains("\"-cc1\""));
     let program = compile.and_then(|line| line.trim_start().strip_prefix('"')?.split_once('"'));
@@ -395,11 +394,8 @@ fn version_of(tool: &Path, marker: &str) -> Result<(String, String), ToolchainEr
         // A diverted one may go by any name, and lld goes by its name.
         command.arg0("ld.lld");
     }
-    let out = command
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| fail(e.to_string()))?;
+    command.arg("--version");
+    let out = process::answer(command).map_err(|e| fail(e.to_string()))?;
     let text = String::from_utf8_lossy(&out.stdout);
     let first = text.lines().next().unwrap_or_default().to_owned();
     text.split_once(marker)

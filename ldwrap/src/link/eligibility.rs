@@ -16,12 +16,16 @@ use crate::sys::process::few_threads;
 use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor, Split};
+use shim::inputs::{self, Visit};
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A link of less bitcode (bytes) is done here before a server has answered its questions.
 const WORTH_SENDING: u64 = 512 << 10;
+/// The kernel follows no more symbolic links in a name (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
 
 /// Why a link cannot be watched, if it cannot: it is to be done by lld alone.
 pub fn watched(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
@@ -87,27 +91,113 @@ fn can_be_jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), S
     }
 }
 
-/// A file that the command line names and that can perhaps be read only once, if there is one.
+/// A file of a link that can perhaps be read only once, if there is one.
 pub fn read_once(args: &[OsString], cmd: &CommandLine) -> Option<OsString> {
-    let responses = args
-        .iter()
-        .filter_map(|arg| arg.as_bytes().strip_prefix(b"@"));
     let values = cmd.options().map(|o| o.value.as_os_str());
-    let named = cmd
-        .inputs()
-        .chain(values)
-        .chain(responses.map(OsStr::from_bytes));
-    let mut named = named.into_iter();
-    let found = named.find(|name| can_be_read_once(Path::new(name)));
-    found.map(OsStr::to_owned)
+    let named = cmd.inputs().chain(values);
+    let mut named = named.chain(args.iter().filter_map(|arg| response_file(arg)));
+    let mut plain_dirs = HashSet::new();
+    let found = named.find(|name| can_be_read_once(Path::new(name), &mut plain_dirs));
+    // Where a script or response file names a pipe, the shim has left the link to lld. All processes inherit the
+    // descriptors of plain files, except for standard input.
+    let stdin_is_file = || std::fs::metadata("/proc/self/fd/0").is_ok_and(|m| m.is_file());
+    match found {
+        Some(name) => Some(name.to_owned()),
+        None if stdin_is_file() => nested_response_file(args, &mut plain_dirs)
+            .or_else(|| input_of_script(cmd, &mut plain_dirs)),
+        None => None,
+    }
 }
 
-/// Whether a name may stand for something else when it is opened again: a pipe, or a descriptor.
-fn can_be_read_once(path: &Path) -> bool {
+fn response_file(arg: &OsStr) -> Option<&OsStr> {
+    arg.as_bytes().strip_prefix(b"@").map(OsStr::from_bytes)
+}
+
+/// A response file that another names and that can be read once.
+fn nested_response_file(args: &[OsString], plain_dirs: &mut HashSet<PathBuf>) -> Option<OsString> {
+    let files = args.iter().filter_map(|arg| response_file(arg));
+    let mut files: Vec<OsString> = files.map(OsStr::to_owned).collect();
+    let mut seen = HashSet::new();
+    while let Some(file) = files.pop() {
+        let text = std::fs::read(&file).unwrap_or_default();
+        if !seen.insert(file) {
+            continue;
+        }
+        for word in shim::response::tokenize_gnu(&text) {
+            let Some(name) = response_file(&word) else {
+                continue;
+            };
+            if can_be_read_once(Path::new(name), plain_dirs) {
+                return Some(name.to_owned());
+            }
+            files.push(name.to_owned());
+        }
+    }
+    None
+}
+
+/// An input that a linker script names and that can be read once.
+fn input_of_script(cmd: &CommandLine, plain_dirs: &mut HashSet<PathBuf>) -> Option<OsString> {
+    let mut found = None;
+    let visited = inputs::visit(cmd, &mut |input| {
+        if input.member.is_none() && can_be_read_once(input.path, plain_dirs) {
+            found = Some(input.path.as_os_str().to_owned());
+            return Ok(Visit::Stop);
+        }
+        Ok(Visit::Continue)
+    });
+    if let Err(e) = visited {
+        log::debug!("looking for inputs that can be read once: {e}");
+    }
+    found
+}
+
+/// Whether a name may stand for something else when it is opened again, or by another process: a pipe, or a descriptor.
+fn can_be_read_once(path: &Path, plain_dirs: &mut HashSet<PathBuf>) -> bool {
     path != Path::new("/dev/null")
         && (path.starts_with("/dev")
-            || path.starts_with("/proc")
+            || leads_into_proc(path, plain_dirs)
             || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()))
+}
+
+/// Whether a name or a symbolic link on its way leads into `/proc`, where the names of descriptors are. Links are
+/// followed one by one, since `canonicalize` goes on to the file that a descriptor is open on. `plain_dirs` are
+/// directories, by the names used here, that are known not to lead there.
+fn leads_into_proc(path: &Path, plain_dirs: &mut HashSet<PathBuf>) -> bool {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    if plain_dirs.contains(parent) && path.read_link().is_err() {
+        return false;
+    }
+    let Ok(absolute) = std::path::absolute(path) else {
+        return false;
+    };
+    let reversed = |path: &Path| -> Vec<OsString> {
+        let parts = path.components().rev();
+        parts.map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let mut left = reversed(&absolute);
+    let mut at = PathBuf::new();
+    let mut links = 0;
+    while let Some(part) = left.pop() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        at.push(part);
+        if at == Path::new("/proc") {
+            return true;
+        }
+        if let Ok(target) = at.read_link() {
+            links += 1;
+            if links > MAX_LINKS {
+                return true;
+            }
+            at.pop();
+            left.extend(reversed(&target));
+        }
+    }
+    plain_dirs.insert(parent.to_owned());
+    false
 }
 
 /// What the phases could not carry out faithfully.

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// So much is taken of one write at most; lld writes the rest in another.
@@ -53,6 +54,9 @@ impl Output {
         length: u64,
         is_key: impl Fn(&[u8]) -> bool,
     ) -> Option<io::Result<i64>> {
+        if !self.quiet && !is_our_stream(thread, stream) {
+            return None;
+        }
         let Some(names) = self.names.as_ref().filter(|_| !self.quiet) else {
             self.said[stream] += length;
             return None;
@@ -111,6 +115,16 @@ impl Output {
             }
         }
     }
+}
+
+/// Whether a thread's standard output (0) or standard error (1) is what ours is: that of a program which lld runs
+/// (`--error-handling-script`) may be another.
+fn is_our_stream(thread: u32, stream: usize) -> bool {
+    let identity = |process: &str| {
+        let file = format!("/proc/{process}/fd/{}", stream + 1);
+        std::fs::metadata(file).ok().map(|m| (m.dev(), m.ino()))
+    };
+    identity(&thread.to_string()).is_none_or(|theirs| Some(theirs) == identity("self"))
 }
 
 /// Writes to standard output (0) or standard error (1), past any buffer of ours.

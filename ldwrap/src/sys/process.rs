@@ -1,6 +1,6 @@
 //! Children and signals: whoever stops us stops them too, and nothing stays behind.
 //!
-//! SIGINT, SIGTERM and SIGHUP are blocked, and one thread sees them come (a signalfd that is polled
+//! The signals that would end us are blocked, and one thread sees them come (a signalfd that is polled
 //! but never read, so that they stay pending). It stops the children, removes the scratch directory,
 //! and unblocks the signal, by which we then die, as the caller expects of a linker. Since nothing
 //! takes the signal away, it also reaches the real lld when that has become our process in the
@@ -22,16 +22,19 @@ use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 /// How long children may take to clean up after themselves.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long what a child has left running may take to pass on the child's output (`exec > >(tee log)`).
+const PASSING_ON: Duration = Duration::from_millis(100);
 
 /// What a child is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,22 +59,19 @@ fn with_supervised<T>(f: impl FnOnce(&mut Supervised) -> T) -> T {
     f(lock(&SUPERVISED).get_or_insert_default())
 }
 
-/// The signals that end a link early.
-const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+/// The signals that end us.
+fn ending() -> &'static SigSet {
+    static ENDING: OnceLock<SigSet> = OnceLock::new();
+    ENDING.get_or_init(signals::ending)
+}
 
 /// Starts watching for signals. To be called before any other thread is started.
 pub fn watch_signals() -> io::Result<()> {
     // A pipe or connection whose other end is gone is an error like others, not our end.
     // SAFETY: no handler of ours is installed.
     unsafe { signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }?;
-    let mut set = SigSet::empty();
-    // What the caller ignores (nohup) stays ignored.
-    ENDING
-        .into_iter()
-        .filter(|&s| !signals::is_ignored(s))
-        .for_each(|s| set.add(s));
-    signal::pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
-    let pending = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?;
+    signal::pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(ending()), None)?;
+    let pending = SignalFd::with_flags(ending(), SfdFlags::SFD_CLOEXEC)?;
     Builder::new().name("signals".into()).spawn(move || {
         loop {
             let mut fds = [PollFd::new(pending.as_fd(), PollFlags::POLLIN)];
@@ -95,14 +95,16 @@ pub fn few_threads() -> Option<u64> {
 }
 
 /// Which of the signals that end us is waiting to be delivered.
-fn pending_signal() -> Option<Signal> {
+fn pending_signal() -> Option<libc::c_int> {
     // SAFETY: an all-zero set is a valid one, the empty one, which sigpending fills in.
     let set = unsafe {
         let mut set = std::mem::zeroed();
         libc::sigpending(&raw mut set);
         SigSet::from_sigset_t_unchecked(set)
     };
-    ENDING.into_iter().find(|&signal| set.contains(signal))
+    let is_pending =
+        |&n: &libc::c_int| signals::contains(&set, n) && signals::contains(ending(), n);
+    (1..=libc::SIGRTMAX()).find(is_pending)
 }
 
 /// To be called when a child has ended: if a signal is about to end us, as it has ended the child, waits
@@ -110,7 +112,7 @@ fn pending_signal() -> Option<Signal> {
 pub fn wait_for_pending_signal(ended: ExitStatus) {
     // An interrupt goes to the whole group, and may reach a child just before it reaches us.
     let by = ended.signal();
-    if by.is_some_and(|n| ENDING.iter().any(|&s| s as i32 == n)) {
+    if by.is_some_and(|n| signals::contains(ending(), n)) {
         let end = Instant::now() + Duration::from_millis(50);
         while pending_signal().is_none() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
@@ -136,7 +138,7 @@ pub fn with_scratch<T>(f: impl FnOnce(&Scratch) -> T) -> io::Result<T> {
     Ok(result)
 }
 
-fn stop(signal: Signal) -> ! {
+fn stop(signal: libc::c_int) -> ! {
     let (children, scratch) = with_supervised(|s| {
         s.stopping = true;
         (
@@ -160,11 +162,9 @@ fn stop(signal: Signal) -> ! {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-    let mut only = SigSet::empty();
-    only.add(signal);
-    // It is pending: we die of it here.
-    let _ = signal::pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&only), None);
-    std::process::exit(128 + signal as i32)
+    // It is pending, before all others: we die of it here.
+    let _ = signal::pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(ending()), None);
+    std::process::exit(128 + signal)
 }
 
 /// Waits for children to end, [`GRACE`] at most, looking at such intervals.
@@ -176,8 +176,9 @@ fn wait_for_ends(children: &[u32], interval: Duration) {
 }
 
 /// Sends a signal to a child that has not been reaped: its number is still its own.
-fn send(child: u32, signal: Signal) {
-    let _ = signal::kill(Pid::from_raw(child as i32), signal);
+fn send(child: u32, signal: libc::c_int) {
+    // SAFETY: plain numbers.
+    unsafe { libc::kill(child as libc::pid_t, signal) };
 }
 
 /// Kills all backends that run.
@@ -188,7 +189,7 @@ pub fn kill_backends() {
             .children
             .iter()
             .filter(|&(_, &role)| role == Role::Backend);
-        backends.for_each(|(&child, _)| send(child, Signal::SIGKILL));
+        backends.for_each(|(&child, _)| send(child, libc::SIGKILL));
     });
 }
 
@@ -198,7 +199,7 @@ pub fn kill_children() {
         s.stopping = true;
         s.children
             .keys()
-            .for_each(|&child| send(child, Signal::SIGKILL));
+            .for_each(|&child| send(child, libc::SIGKILL));
     });
 }
 
@@ -292,9 +293,17 @@ pub fn first_error_line(said: &str) -> &str {
     error.or(lines.next_back()).unwrap_or("no message")
 }
 
-/// Runs a command to its end, with its output taken and nothing to read.
+/// Runs a command to its end, with its output taken and nothing to read. What it leaves running may hold its output
+/// open for longer: that is not waited for.
 pub fn output(command: Command, role: Role) -> io::Result<Output> {
     output_of(command, role, &[], None)
+}
+
+/// The same with our standard input to read.
+pub fn output_with_stdin(mut command: Command, role: Role) -> io::Result<Output> {
+    keep::command(&command);
+    command.stdin(Stdio::inherit());
+    run(command, role, &[], None)
 }
 
 /// The same with a little to read from its standard input, which it may ignore. After the time limit, if there
@@ -305,12 +314,25 @@ pub fn output_of(
     input: &[u8],
     limit: Option<Duration>,
 ) -> io::Result<Output> {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    prepare(&mut command);
     keep::command(&command);
+    command.stdin(Stdio::piped());
+    run(command, role, input, limit)
+}
+
+/// As [`output`], for a question about a tool that is no part of a link, and so not kept with it.
+pub fn answer(mut command: Command) -> io::Result<Output> {
+    command.stdin(Stdio::null());
+    run(command, Role::Tool, &[], None)
+}
+
+fn run(
+    mut command: Command,
+    role: Role,
+    input: &[u8],
+    limit: Option<Duration>,
+) -> io::Result<Output> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    prepare(&mut command);
     let mut child = command.spawn()?;
     let stdin = child.stdin.take();
     let stdout = child.stdout.take().map(OwnedFd::from);
@@ -319,7 +341,10 @@ pub fn output_of(
     if let Some(mut stdin) = stdin.filter(|_| !input.is_empty()) {
         let _ = stdin.write_all(input);
     }
-    let [stdout, stderr] = read_all([stdout, stderr], limit.map(|limit| Instant::now() + limit))?;
+    // Before Linux 5.3 there is none, and the pipes' ends have to do.
+    let ended = pidfd(running.id()).ok();
+    let until = limit.map(|limit| Instant::now() + limit);
+    let [stdout, stderr] = read_all([stdout, stderr], ended.as_ref(), until)?;
     let status = running.wait()?;
     Ok(Output {
         status,
@@ -328,25 +353,45 @@ pub fn output_of(
     })
 }
 
-/// Reads pipes to their ends, or fails after `until`.
-fn read_all(pipes: [Option<OwnedFd>; 2], until: Option<Instant>) -> io::Result<[Vec<u8>; 2]> {
+/// Reads pipes to their ends, or fails after `until`. Once `ended` is readable, who holds them is not waited for.
+fn read_all(
+    pipes: [Option<OwnedFd>; 2],
+    ended: Option<&OwnedFd>,
+    until: Option<Instant>,
+) -> io::Result<[Vec<u8>; 2]> {
     let mut pipes = pipes.map(|pipe| pipe.map(File::from));
     let mut read = [const { Vec::new() }; 2];
     let mut buffer = [0; 1 << 14];
+    // When to stop after the end.
+    let mut enough: Option<Instant> = None;
     loop {
-        let open = pipes.iter().flatten();
+        let open = pipes.iter().flatten().map(File::as_fd);
         let mut fds: Vec<PollFd> = open
-            .map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN))
+            .chain(ended.filter(|_| enough.is_none()).map(OwnedFd::as_fd))
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
-        if fds.is_empty() {
+        if pipes.iter().all(Option::is_none) {
             return Ok(read);
         }
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        if enough.is_some_and(|enough| now >= enough) {
+            // Not to the pipes' ends: somebody may go on writing.
+            for (pipe, read) in pipes.iter().zip(&mut read) {
+                if let Some(pipe) = pipe {
+                    pipe.take(held(pipe)?).read_to_end(read)?;
+                }
+            }
+            return Ok(read);
+        }
+        let until = enough.or(until);
+        let left = until.map(|until| until.saturating_duration_since(now));
         // Rounded up, so that time has run out when it is over.
         let wait = left.map(|left| PollTimeout::try_from(left + Duration::from_millis(1)));
         let wait = wait.and_then(Result::ok).unwrap_or(PollTimeout::NONE);
         match poll(&mut fds, wait) {
-            Ok(0) if left.is_some() => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(0) if left.is_some() && enough.is_none() => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
@@ -366,6 +411,19 @@ fn read_all(pipes: [Option<OwnedFd>; 2], until: Option<Instant>) -> io::Result<[
                 }
             }
         }
+        if ready.next() == Some(true) {
+            enough = Some(Instant::now() + PASSING_ON);
+        }
+    }
+}
+
+/// How many bytes there are to read from a pipe.
+fn held(pipe: &File) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, which lives through the call.
+    match unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut bytes) } {
+        0 => Ok(u64::try_from(bytes).unwrap_or(0)),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -71,6 +71,27 @@ const OWN: [Signal; 12] = [
     Signal::SIGABRT,
 ];
 
+/// The signals that others send to end this process: no faults of its own, nothing that is ignored by default, by the
+/// caller (nohup) or as SIGPIPE is ([`super::process::watch_signals`]), and nothing that the caller blocks.
+pub fn ending() -> SigSet {
+    let mut set = SigSet::all();
+    let blocked = INHERITED.get().map_or_else(SigSet::empty, |i| i.mask);
+    for signal in Signal::iterator() {
+        use Signal::{SIGKILL, SIGPIPE, SIGSTOP, SIGURG, SIGWINCH};
+        let other = matches!(signal, SIGKILL | SIGPIPE | SIGSTOP | SIGURG | SIGWINCH);
+        if other || OWN.contains(&signal) || is_ignored(signal) || blocked.contains(signal) {
+            set.remove(signal);
+        }
+    }
+    set
+}
+
+/// Whether a signal is in a set, by number, since nix knows no real-time signals.
+pub fn contains(set: &SigSet, signal: libc::c_int) -> bool {
+    // SAFETY: the set is a valid one, and a number that is no signal's is an error.
+    unsafe { libc::sigismember(set.as_ref(), signal) == 1 }
+}
+
 /// The signals that are sent to us from now on, kept for a child.
 #[derive(Debug)]
 pub struct Forwarded(SignalFd);

@@ -10,6 +10,7 @@ mod summary;
 
 use crate::app::report_lines::number;
 use crate::app::{explain, reach};
+use crate::link::eligibility;
 use crate::sys::process::{self, Role, Running};
 use serde_json::{Value, json};
 use shim::cmdline::CommandLine;
@@ -26,7 +27,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::time::SystemTime;
 use summary::Totals;
 
@@ -154,16 +155,23 @@ pub fn link(argv0: &OsStr, args: &[OsString], real: &Path, found: &Path, config:
             leave(&Verdict::not_compared(verdict, reason.clone()));
             link.plainly(&[])
         }
-        Decision::Split { .. } => match link.both_ways(found) {
-            Ok((plain, verdict)) => {
-                leave(&verdict);
-                Ok(plain)
-            }
-            Err(e) => {
-                let text = format!("could not be compared: {e}");
-                leave(&Verdict::not_compared(DIFFERS, text));
+        Decision::Split { .. } => match link.read_once() {
+            Some(name) => {
+                let text = format!("{} can perhaps be read only once", name.to_string_lossy());
+                leave(&Verdict::not_compared(FORWARDED, text));
                 link.plainly(&[])
             }
+            None => match link.both_ways(found) {
+                Ok((plain, verdict)) => {
+                    leave(&verdict);
+                    Ok(plain)
+                }
+                Err(e) => {
+                    let text = format!("could not be compared: {e}");
+                    leave(&Verdict::not_compared(DIFFERS, text));
+                    link.plainly(&[])
+                }
+            },
         },
     };
     match result {
@@ -233,12 +241,18 @@ struct VerifiedLink<'a> {
 }
 
 impl VerifiedLink<'_> {
-    /// Runs the real lld.
+    /// An input that a second link could not read, if there is one.
+    fn read_once(&self) -> Option<OsString> {
+        let cmd = CommandLine::parse(self.args).ok()?;
+        eligibility::read_once(self.args, &cmd)
+    }
+
+    /// Runs the real lld, with our standard input.
     fn plainly(&self, extra: &[OsString]) -> io::Result<Run> {
         let mut lld = Command::new(self.real);
         lld.arg0(shim::lld::arg0(self.argv0, self.real));
         lld.args(self.args).args(extra);
-        run(lld)
+        process::output_with_stdin(lld, Role::Tool).map(ended)
     }
 
     /// Links both ways and compares. The files of lld's own link are in their places in the end.
@@ -272,7 +286,7 @@ impl VerifiedLink<'_> {
             split.env("LDWRAP_CLANG", clang);
         }
         let before = stamps(&outputs);
-        let ran = run(split);
+        let ran = process::output(split, Role::Tool).map(ended);
         let taken = take(&outputs, &before, &dir.path().join("split"));
         let compared = match (ran, taken) {
             (Ok(mut ran), Ok(files)) => {
@@ -446,15 +460,15 @@ fn joined(option: &str, path: &Path) -> OsString {
     joined
 }
 
-fn run(command: Command) -> io::Result<Run> {
-    let out = process::output(command, Role::Tool)?;
+/// A link that has ended, unless a signal is about to end us too.
+fn ended(out: Output) -> Run {
     process::wait_for_pending_signal(out.status);
-    Ok(Run {
+    Run {
         status: out.status,
         stdout: out.stdout,
         stderr: out.stderr,
         files: Vec::new(),
-    })
+    }
 }
 
 /// Names of all files that either link wrote, in order.
