@@ -349,6 +349,18 @@ fn a_diverted_original_elsewhere() {
         says_version(s, "PATH=bin $LD --version");
         s.sh("mv bin/ld.lld-$N bin/ld.lld");
         says_version(s, "PATH=bin $LDLLD --version");
+        // It says its version, since it is asked by a name that it knows; what is no clang does not.
+        sources(s);
+        s.sh("cp /bin/true llvm/clang");
+        let command = "export LDWRAP_STRICT=0 LDWRAP_REAL_LLD=$PWD/llvm/ld.lld.distrib LDWRAP_CLANG=$PWD/llvm/clang; $LDLLD -shared -o $OUT main.o";
+        let (_, stderr, ok) = shim(s, command);
+        assert!(ok, "LLVM {}: {stderr}", s.llvm);
+        let reason = s.reports().pop().expect("a report")["reason"].to_string();
+        assert!(
+            reason.contains("cannot tell the version of") && reason.contains("llvm/clang:"),
+            "LLVM {}: {reason}",
+            s.llvm
+        );
     });
 }
 
@@ -466,6 +478,20 @@ fn scripts_in_the_place_of_clang() {
         for clang in ["clang", "by-name"] {
             let clang = s.dir().join("bin").join(clang).display().to_string();
             s.link_both_with(&[("LDWRAP_CLANG", &clang)], link).splits();
+        }
+        // ccache goes by the compiler's name, too. What runs is the compiler itself.
+        s.sh("mkdir c; ln -s /usr/bin/ccache c/clang-$N");
+        for clang in [
+            s.dir().join("bin/clang"),
+            s.dir().join(format!("c/clang-{}", s.llvm)),
+        ] {
+            let clang = clang.display().to_string();
+            let command = format!(
+                "LDWRAP_KEEP=kept LDWRAP_CLANG={clang} {link}; grep -e -fthinlto-index= kept/*/commands; rm -r kept"
+            );
+            let (backends, stderr, ok) = shim(s, &command);
+            assert!(ok && !backends.is_empty(), "LLVM {}: {stderr}", s.llvm);
+            assert!(!backends.contains(&clang), "LLVM {}: {backends}", s.llvm);
         }
         let mute = s.dir().join("bin/mute").display().to_string();
         s.link_both_with(&[("LDWRAP_CLANG", &mute), LENIENT], link)

@@ -176,7 +176,7 @@ impl Drop for RemovedOnDrop {
 }
 
 /// `TMPDIR` or `/tmp`, as an absolute path: commands run in other directories than ours. An empty name is none.
-fn temporary_files() -> io::Result<PathBuf> {
+pub fn temporary_files() -> io::Result<PathBuf> {
     let dir = std::env::temp_dir();
     match dir.as_os_str().is_empty() {
         true => Ok("/tmp".into()),

@@ -16,7 +16,7 @@ mod setup;
 
 use crate::executor::remote::check::ReachedServer;
 use crate::sys::process;
-use crate::sys::scratch::Scratch;
+use crate::sys::scratch::{self, Scratch};
 use compilers::{Before, Compilers};
 use finding::{Checkup, Finding, Tried};
 use shim::config::{Config, Executor};
@@ -34,7 +34,7 @@ pub fn run(command: &[OsString], config: &Config) -> bool {
     checkup.add_all(setup::findings(config));
     let (findings, cache_is_usable) = cache::findings(config);
     checkup.add_all(findings);
-    let dir = std::env::temp_dir();
+    let dir = scratch::temporary_files().unwrap_or_else(|_| std::env::temp_dir());
     let tried = process::with_scratch(|scratch| {
         checkup.add(Finding::ok(SCRATCH, dir.display()));
         try_links(command, config, scratch, cache_is_usable, &mut checkup)
