@@ -10,7 +10,9 @@ use ldwrap_tests::remote::proxy::{Fault, Proxy, Rule, Settings};
 use ldwrap_tests::remote::simulated::{self, Simulated};
 use ldwrap_tests::remote::{Running, free_port};
 use ldwrap_tests::sources::{checkout, link_of_checkout as link};
-use ldwrap_tests::{LENIENT, Session, each_llvm_with_shim, newest_llvm, some_llvm};
+use ldwrap_tests::{
+    LENIENT, Session, each_llvm_with_shim, newest_llvm, oldest_and_newest_with_shim, some_llvm,
+};
 use serde_json::Value;
 
 /// A server's URL, and the path of its workers' own clang.
@@ -183,7 +185,7 @@ fn in_spite_of_it(s: &Session, env: &[(&str, &str)], local: &str, why: &str) {
 /// No server, one that hangs, one that speaks something else: the link takes longer, no more.
 #[test]
 fn a_server_that_is_none() {
-    each_llvm_with_shim(|s| {
+    oldest_and_newest_with_shim(|s| {
         checkout(s, "one");
         let nobody = format!("grpc://127.0.0.1:{}", free_port());
         in_spite_of(s, &[("LDWRAP_REMOTE", &nobody)], "Connection refused");

@@ -1,7 +1,7 @@
 //! What can be seen of links: the line of progress on a terminal, statistics, traces.
 
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
-use ldwrap_tests::{Session, each_llvm_with_shim, some_llvm};
+use ldwrap_tests::{LENIENT, Session, each_llvm_with_shim, some_llvm};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -167,11 +167,7 @@ fn progress_of_links_that_take_long() {
                 assert_eq!(bytes, b"", "{name}");
             }
             // Who sits there is told of settings that are wrong.
-            let wrong = [
-                ("LDWRAP_REMOTE", "localhost:1"),
-                ("LDWRAP_EXECUTOR", ""),
-                ("LDWRAP_STRICT", ""),
-            ];
+            let wrong = [("LDWRAP_REMOTE", "localhost:1"), LENIENT];
             let bytes = on_terminal(through_ldwrap(s, &wrong, LINK));
             let text = String::from_utf8_lossy(&bytes);
             assert!(text.contains("expected grpc://"), "{text:?}");
