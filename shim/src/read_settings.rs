@@ -353,6 +353,13 @@ mod tests {
                 ],
                 "always|fallback",
             ),
+            (
+                &[
+                    ("LDWRAP_REMOTE", "grpc://h:1"),
+                    ("LDWRAP_REMOTE_TIMEOUT", "abc"),
+                ],
+                "SECONDS above 0",
+            ),
             (&[("LDWRAP_EXECUTOR", "remote")], "names no server"),
         ] {
             let c = from(vars);

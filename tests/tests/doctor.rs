@@ -355,6 +355,10 @@ fn the_cache_and_the_scratch_directory() {
             -> export LDWRAP_CACHE_SIZE=
             Links will be split.
 
+            $ TMPDIR= doctor
+            ok   scratch directory: /tmp
+            Links will be split.
+
             $ TMPDIR=/nonexistent/tmp doctor
             BAD  /nonexistent/tmp: no directory can be made there
             -> unset TMPDIR, or mkdir -p /nonexistent/tmp

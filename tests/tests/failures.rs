@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use ldwrap_tests::{
-    LENIENT, Session, each_llvm, each_llvm_with_shim, fixtures_only, oldest_and_newest_with_shim,
-    wait,
+    LENIENT, Session, each_llvm, each_llvm_with_shim, fixtures_only, newest_llvm,
+    oldest_and_newest_with_shim, wait,
 };
 
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT main.o one.o";
@@ -283,6 +283,27 @@ fn no_scratch_directory() {
         s.link_both_with(&[LENIENT], "TMPDIR=main.o $LD -shared -o $OUT main.o one.o")
             .same()
             .succeeds();
+    });
+}
+
+/// An empty `TMPDIR` is none; it is not the working directory.
+#[test]
+fn an_empty_name_of_the_scratch_directory() {
+    newest_llvm(|s| {
+        sources(s);
+        let (dir, seen) = (s.dir(), s.root().join("seen"));
+        let look = format!("ls {} >>{}", dir.display(), seen.display());
+        let clang = odd_clang(s, "looking", &look);
+        let env = [("LDWRAP_CLANG", clang.as_str())];
+        s.link_both_with(&env, "TMPDIR= $LD -shared -o $OUT main.o one.o")
+            .splits();
+        if !fixtures_only() {
+            let seen = s.read("../seen");
+            assert!(
+                seen.contains("main.o") && !seen.contains("ldwrap"),
+                "{seen}"
+            );
+        }
     });
 }
 

@@ -278,6 +278,10 @@ fn a_server_that_lies() {
                 Expected::Here(MODULES, ""),
             ),
             (
+                &[rule("Execute", Fault::HugeObject, ALWAYS)],
+                Expected::Here(MODULES, "an object of 2147483648 bytes"),
+            ),
+            (
                 &[rule("Execute", Fault::NoObject, ALWAYS)],
                 Expected::Here(MODULES, "without an object"),
             ),

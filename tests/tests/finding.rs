@@ -349,6 +349,18 @@ fn a_diverted_original_elsewhere() {
         says_version(s, "PATH=bin $LD --version");
         s.sh("mv bin/ld.lld-$N bin/ld.lld");
         says_version(s, "PATH=bin $LDLLD --version");
+        // It says its version, since it is asked by a name that it knows; what is no clang does not.
+        sources(s);
+        s.sh("cp /bin/true llvm/clang");
+        let command = "export LDWRAP_STRICT=0 LDWRAP_REAL_LLD=$PWD/llvm/ld.lld.distrib LDWRAP_CLANG=$PWD/llvm/clang; $LDLLD -shared -o $OUT main.o";
+        let (_, stderr, ok) = shim(s, command);
+        assert!(ok, "LLVM {}: {stderr}", s.llvm);
+        let reason = s.reports().pop().expect("a report")["reason"].to_string();
+        assert!(
+            reason.contains("cannot tell the version of") && reason.contains("llvm/clang:"),
+            "LLVM {}: {reason}",
+            s.llvm
+        );
     });
 }
 
@@ -463,9 +475,23 @@ fn scripts_in_the_place_of_clang() {
         s.sh("clang-$N -c -O2 -fPIC -flto=thin other.c; mkdir bin; printf '#!/bin/sh\\nexec /usr/bin/clang-%s \"$@\"\\n' $N >bin/clang; \
               printf '#!/bin/sh\\nexit 0\\n' >bin/mute; chmod +x bin/*; ln -s clang bin/by-name");
         let link = "$LD -shared -o $OUT main.o other.o";
-        for clang in ["clang", "by-name"] {
-            let clang = s.dir().join("bin").join(clang).display().to_string();
-            s.link_both_with(&[("LDWRAP_CLANG", &clang)], link).splits();
+        let by_name = s.dir().join("bin/by-name").display().to_string();
+        s.link_both_with(&[("LDWRAP_CLANG", &by_name)], link)
+            .splits();
+        // A program that goes by the compiler's name, as ccache does. What runs is the compiler itself.
+        s.clang("c", "#!/bin/bash\nexec /usr/bin/clang-$N \"$@\"\n");
+        s.sh("cd c; mv clang cache; mv clang.sh cache.sh; ln -s cache clang-$N");
+        for clang in [
+            s.dir().join("bin/clang"),
+            s.dir().join(format!("c/clang-{}", s.llvm)),
+        ] {
+            let clang = clang.display().to_string();
+            let command = format!(
+                "LDWRAP_KEEP=kept LDWRAP_CLANG={clang} {link}; grep -e -fthinlto-index= kept/*/commands; rm -r kept"
+            );
+            let (backends, stderr, ok) = shim(s, &command);
+            assert!(ok && !backends.is_empty(), "LLVM {}: {stderr}", s.llvm);
+            assert!(!backends.contains(&clang), "LLVM {}: {backends}", s.llvm);
         }
         let mute = s.dir().join("bin/mute").display().to_string();
         s.link_both_with(&[("LDWRAP_CLANG", &mute), LENIENT], link)

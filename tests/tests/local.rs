@@ -2,7 +2,7 @@
 //! the byte, in what it writes and in what it prints. Options in keys:
 //! `local_options.rs`; faults and signals: `local_faults.rs`.
 
-use ldwrap_tests::{LinkPair, Session, each_llvm};
+use ldwrap_tests::{LinkPair, Session, each_llvm, newest_llvm};
 
 /// The modules of [`sources`].
 const MODULES: u64 = 5;
@@ -87,6 +87,23 @@ fn maps_that_are_no_files() {
             )
             .same()
             .wrote("map", "f3");
+        }
+    });
+}
+
+/// An output that is a stream of lld's own goes there, whatever it is named.
+#[test]
+fn outputs_that_are_standard_output() {
+    newest_llvm(|s| {
+        sources(s);
+        for executor in ["local", "clang"] {
+            for link in [
+                "ln -sf /proc/self/fd/1 so; $LD -shared -o so *.o | sha256sum; readlink so",
+                "$LD -shared -o - *.o | sha256sum",
+            ] {
+                s.link_both_cached(&[("LDWRAP_EXECUTOR", executor)], link)
+                    .splits();
+            }
         }
     });
 }

@@ -2,6 +2,7 @@
 //! written, limits, calls that fail. The link is lld's all the same, and nothing is left.
 
 use ldwrap_tests::{LinkPair, Session, each_llvm, each_llvm_with_shim, fixtures_only, newest_llvm};
+use shim::user_dir::user_dir;
 
 const MODULES: u64 = 5;
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT *.o";
@@ -157,6 +158,38 @@ fn a_cache_that_cannot_be_written() {
                     .prints("14\n");
             }
         }
+    });
+}
+
+/// Without a directory of the user's, too, a clang is tried out once.
+#[test]
+fn no_cache_directory() {
+    newest_llvm(|s| {
+        if fixtures_only() {
+            return;
+        }
+        sources(s);
+        let log = s.root().join("log");
+        let text = format!(
+            "#!/bin/bash\necho \"$@\" >>{}\nexec /usr/bin/clang-$N \"$@\"\n",
+            log.display()
+        );
+        let clang = s.clang("../logging", &text);
+        let clang = clang.display().to_string();
+        let env = [("LDWRAP_CLANG", clang.as_str())];
+        let command = format!("unset HOME XDG_CACHE_HOME LDWRAP_CACHE_DIR; {LIBRARY}");
+        let backends = [(), ()].map(|()| {
+            s.link_both_with(&env, &command).splits();
+            let count = s.sh("grep -c -e -fthinlto-index= ../log; rm ../log");
+            count.trim().parse::<u64>().expect("a number")
+        });
+        let records = user_dir().expect("a directory").join("toolchains");
+        s.sh(&format!(
+            "grep -l $(printf %s \"${{PWD%/*}}\" | od -An -v -tx1 | tr -d ' \\n') {}/* | xargs rm",
+            records.display()
+        ));
+        assert!(backends[0] > MODULES, "{backends:?}: nothing is tried out");
+        assert_eq!(backends[1], MODULES);
     });
 }
 

@@ -1,7 +1,7 @@
 //! The phases of a link as commands (`ldwrap index`, `backend`, `final`), and as rules for make, ninja and CMake.
 
 use ldwrap_tests::sources::seed;
-use ldwrap_tests::{Session, each_llvm_with_shim};
+use ldwrap_tests::{Session, each_llvm_with_shim, newest_llvm};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -168,6 +168,36 @@ fn objects_that_are_not_right_are_lld_s_to_make() {
         assert!(done.errors.contains("run that again"), "{}", done.errors);
         s.sh("rm -r lto");
         by_lld(2, "no directory");
+    });
+}
+
+/// A module that is written to while its backend runs: its object is of neither.
+#[test]
+fn a_module_that_changes_meanwhile() {
+    newest_llvm(|s| {
+        if ldwrap_tests::fixtures_only() {
+            return;
+        }
+        seed(s);
+        let dir = s.dir();
+        let text = format!(
+            "#!/bin/bash\nclang-$N \"$@\" || exit\n\
+             [[ ! -e {0}/armed || $* != *-fthinlto-index=* ]] || echo >>{0}/b.o\n",
+            dir.display()
+        );
+        let clang = s.clang("../writing", &text);
+        succeed(
+            s,
+            &format!(
+                "export LDWRAP_CLANG={}; $LDWRAP index --dir lto -- {SEED}",
+                clang.display()
+            ),
+        );
+        s.sh("touch armed");
+        let done = run(s, "$LDWRAP backend lto/b.o.json");
+        assert_eq!(done.code, Some(1), "{}", done.errors);
+        assert!(done.errors.contains("run that again"), "{}", done.errors);
+        assert!(!s.exists("lto/b.o"));
     });
 }
 

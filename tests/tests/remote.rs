@@ -6,10 +6,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
+use ldwrap_tests::remote::proxy::{Fault, Proxy, Rule, Settings};
 use ldwrap_tests::remote::simulated::{self, Simulated};
 use ldwrap_tests::remote::{Running, free_port};
 use ldwrap_tests::sources::{checkout, link_of_checkout as link};
-use ldwrap_tests::{LENIENT, Session, each_llvm_with_shim, some_llvm};
+use ldwrap_tests::{
+    LENIENT, Session, each_llvm_with_shim, newest_llvm, oldest_and_newest_with_shim, some_llvm,
+};
 use serde_json::Value;
 
 /// A server's URL, and the path of its workers' own clang.
@@ -161,15 +164,17 @@ fn in_spite_of(s: &Session, env: &[(&str, &str)], why: &str) {
 
 fn in_spite_of_it(s: &Session, env: &[(&str, &str)], local: &str, why: &str) {
     let mut env = env.to_vec();
-    env.push(("LDWRAP_REMOTE_LOCAL", local));
+    // More slots than the links of other tests can have taken: nothing is waited for but the server.
+    env.extend([("LDWRAP_REMOTE_LOCAL", local), ("LDWRAP_JOBS", "20")]);
     let begin = Instant::now();
     let both = s.link_both_with(&env, &link("one"));
     if local == "always" {
         // Two seconds for the server, and more than enough for all else.
         assert!(
             begin.elapsed() < Duration::from_secs(6),
-            "LLVM {}: {env:?}",
-            s.llvm
+            "LLVM {}: {env:?}: {:?}",
+            s.llvm,
+            begin.elapsed()
         );
     }
     both.splits().prints("8\n");
@@ -182,25 +187,84 @@ fn in_spite_of_it(s: &Session, env: &[(&str, &str)], local: &str, why: &str) {
 /// No server, one that hangs, one that speaks something else: the link takes longer, no more.
 #[test]
 fn a_server_that_is_none() {
-    each_llvm_with_shim(|s| {
+    oldest_and_newest_with_shim(|s| {
         checkout(s, "one");
         let nobody = format!("grpc://127.0.0.1:{}", free_port());
         in_spite_of(s, &[("LDWRAP_REMOTE", &nobody)], "Connection refused");
         // Accepts, and says nothing.
         let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("grpc://{}", silent.local_addr().expect("its address"));
-        let env = [
-            ("LDWRAP_REMOTE", url.as_str()),
-            ("LDWRAP_REMOTE_TIMEOUT", "1"),
-        ];
-        in_spite_of(s, &env, "");
         // No TLS there.
-        let url = url.replace("grpc:", "grpcs:");
+        for url in [url.replace("grpc:", "grpcs:"), url] {
+            let env = [
+                ("LDWRAP_REMOTE", url.as_str()),
+                ("LDWRAP_REMOTE_TIMEOUT", "1"),
+            ];
+            in_spite_of_it(s, &env, "fallback", "");
+            // The limit of a call is far above what a link waits that can go on here.
+            in_spite_of_it(s, &env[..1], "always", "no answer in time");
+        }
+    });
+}
+
+/// A program for credentials that hangs, and workers that do: what is tried at most two seconds is done here.
+#[test]
+fn what_never_ends() {
+    let server = Server::start(SYSTEM);
+    newest_llvm(|s| {
+        if ldwrap_tests::fixtures_only() {
+            return;
+        }
+        checkout(s, "one");
+        let (url, clang) = places(&server, s);
+        let helper = s.script("helper", "#!/bin/sh\nexec sleep 60\n");
+        let helper = helper.display().to_string();
         let env = [
             ("LDWRAP_REMOTE", url.as_str()),
-            ("LDWRAP_REMOTE_TIMEOUT", "1"),
+            ("LDWRAP_REMOTE_CREDENTIAL_HELPER", &helper),
         ];
-        in_spite_of(s, &env, "");
+        in_spite_of_it(s, &env, "always", "");
+        let settings = Settings {
+            rules: vec![Rule {
+                method: "Execute",
+                fault: Fault::Hang,
+                times: usize::MAX,
+            }],
+            ..Settings::default()
+        };
+        let proxy = Proxy::start(server.port(), settings);
+        let url = proxy.url();
+        let env = [
+            ("LDWRAP_REMOTE", url.as_str()),
+            ("LDWRAP_REMOTE_CLANG", &clang),
+        ];
+        in_spite_of_it(s, &env, "always", "");
+        assert!(proxy.met() > 0);
+    });
+}
+
+/// Small links are not sent, nor is a server asked about them.
+#[test]
+fn small_links_stay_here() {
+    let server = Server::start(SYSTEM);
+    let proxy = Proxy::start(server.port(), Settings::default());
+    newest_llvm(|s| {
+        let url = proxy.url();
+        let env = [("LDWRAP_REMOTE", url.as_str()), ("LDWRAP_SPLIT", "auto")];
+        s.write("one/main.c", "int main(void) { return 0; }\n");
+        s.compile("cd one; clang-$N -c -O2 -flto=thin main.c");
+        s.link_both_with(&env, &link("one"))
+            .left_to_lld("too little bitcode for a cache");
+        checkout(s, "one");
+        let functions: String = (0..2000)
+            .map(|n| format!("int fun{n}(int x) {{ return x * {n} + x / ({n} + 1); }}\n"))
+            .collect();
+        s.write("one/f3.c", functions);
+        s.sh("cd one; clang-$N -c -O1 -flto=thin f3.c; size=$(cat *.o | wc -c); (( size > 100 << 10 && size < 512 << 10 ))");
+        s.link_both_with(&env, &link("one"))
+            .left_to_lld("too little bitcode for a server")
+            .prints("8\n");
+        assert_eq!(proxy.calls("GetCapabilities"), 0);
     });
 }
 

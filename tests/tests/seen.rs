@@ -1,7 +1,7 @@
 //! What can be seen of links: the line of progress on a terminal, statistics, traces.
 
 use ldwrap_tests::remote::buildbox::{SYSTEM, Server};
-use ldwrap_tests::{Session, each_llvm_with_shim, some_llvm};
+use ldwrap_tests::{LENIENT, Session, each_llvm_with_shim, some_llvm};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -157,12 +157,20 @@ fn progress_of_links_that_take_long() {
             let text = String::from_utf8_lossy(&bytes);
             assert!(text.contains("\ra.out lld reads its inputs"), "{text:?}");
             assert_eq!(screen(&bytes), "\n", "{text:?}");
+            // It takes its two seconds to say its version, too.
+            let plan = s.reports()[0]["phases_ms"]["plan"].as_u64();
+            assert!(plan.is_some_and(|plan| plan >= 2000), "{plan:?}");
 
             for (name, value) in [("TERM", "dumb"), ("LDWRAP_LOG", "error")] {
                 let command = format!("export {name}={value}; {LINK}");
                 let bytes = on_terminal(through_ldwrap(s, &env, &command));
                 assert_eq!(bytes, b"", "{name}");
             }
+            // Who sits there is told of settings that are wrong.
+            let wrong = [("LDWRAP_REMOTE", "localhost:1"), LENIENT];
+            let bytes = on_terminal(through_ldwrap(s, &wrong, LINK));
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(text.contains("expected grpc://"), "{text:?}");
             let piped = through_ldwrap(s, &env, LINK).output().expect("bash");
             assert_eq!((piped.stdout, piped.stderr), (vec![], vec![]));
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use ldwrap_tests::{Session, oldest_and_newest_with_shim, wait};
+use ldwrap_tests::{Session, newest_llvm, oldest_and_newest_with_shim, wait};
 
 /// Programs that mark a phase in the file `phase` and then hang, instead of doing their part.
 const PHASES: [&str; 3] = ["index", "backends", "final"];
@@ -226,6 +226,27 @@ fn a_hangup_that_is_ignored() {
         s.sh(&format!("kill -HUP {}", child.id()));
         assert!(wait(&mut child, 30).success(), "LLVM {}", s.llvm);
         s.sh("cmp plain.so a.out");
+    });
+}
+
+/// lld is started with the signals blocked and ignored that were so for us.
+#[test]
+fn blocked_and_ignored_signals() {
+    newest_llvm(|s| {
+        sources(s);
+        s.script(
+            "lld",
+            "#!/bin/bash\ncase \"$*\" in *--version*) ;; *) grep -E 'Sig(Blk|Ign)' /proc/self/status >>signals;; esac\n\
+             exec /usr/lib/llvm-$N/bin/ld.lld \"$@\"\n",
+        );
+        let link = "export LDWRAP_REAL_LLD=$PWD/lld; [[ $LD == *wrap/* ]] || LD=$LDWRAP_REAL_LLD; \
+                    env --default-signal --ignore-signal=PIPE --block-signal=USR1 $LD -shared -o $OUT main.o one.o; sort -u -o signals signals";
+        for executor in ["local", "clang"] {
+            s.link_both_with(&[("LDWRAP_EXECUTOR", executor)], link)
+                .splits()
+                .wrote("signals", "1000\n")
+                .wrote("signals", "0200\n");
+        }
     });
 }
 

@@ -68,7 +68,7 @@ fn writers(dir: &Path) -> Option<Advice> {
 mod tests {
     use super::*;
     use std::fs::{Permissions, set_permissions};
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, chown};
 
     #[test]
     fn credentials_without_encryption() {
@@ -104,6 +104,12 @@ mod tests {
         ] {
             set_permissions(path, Permissions::from_mode(mode)).unwrap();
             assert_eq!(on_cache(&config).is_some(), noted, "{mode:o}");
+        }
+        if nix::unistd::geteuid().is_root() {
+            set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+            chown(&objects, Some(65534), None).unwrap();
+            let advice = on_cache(&config).unwrap();
+            assert!(advice.what.contains("belongs to user 65534"), "{advice:?}");
         }
     }
 }

@@ -431,4 +431,26 @@ mod tests {
             assert_eq!(major_of_library(name.as_bytes()), major, "{name}");
         }
     }
+
+    #[test]
+    fn another_library_is_another_toolchain() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "mkdir bin lib; cc=\"cc -shared -nostdlib -x c /dev/null -o\"; \
+                      $cc lib/libLLVM.so.99 -Wl,-soname,libLLVM.so.99; $cc bin/lld -Wl,--no-as-needed -x none lib/libLLVM.so.99";
+        let status = Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(dir.path())
+            .status();
+        assert!(status.unwrap().success());
+        let (lld, library) = (
+            dir.path().join("bin/lld"),
+            dir.path().join("lib/libLLVM.so.99"),
+        );
+        let key = || pair_key(&lld, Path::new("/bin/sh")).unwrap();
+        let before = key();
+        assert_eq!(before, key());
+        let file = std::fs::File::options().append(true).open(library).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert_ne!(before, key());
+    }
 }

@@ -46,6 +46,8 @@ pub enum Fault {
     Foreign,
     /// Its result names an object of another digest than its content has.
     WrongDigest,
+    /// Its result names an object of two GiB.
+    HugeObject,
     /// Its result has no object.
     NoObject,
     /// Its result says that the command failed.
@@ -382,6 +384,13 @@ impl ProxyState {
                     for file in &mut result.output_files {
                         if let Some(digest) = &mut file.digest {
                             digest.hash = "0".repeat(64);
+                        }
+                    }
+                }
+                Fault::HugeObject => {
+                    for file in &mut result.output_files {
+                        if let Some(digest) = &mut file.digest {
+                            digest.size_bytes = 2 << 30;
                         }
                     }
                 }
