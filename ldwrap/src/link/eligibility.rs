@@ -147,7 +147,7 @@ fn input_of_script(cmd: &CommandLine, plain_dirs: &mut HashSet<PathBuf>) -> Opti
         Ok(Visit::Continue)
     });
     if let Err(e) = visited {
-        log::debug!("looking for inputs that can be read once: {e}");
+        log::debug!("{e}");
     }
     found
 }
