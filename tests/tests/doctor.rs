@@ -544,15 +544,3 @@ fn servers_that_answer() {
         transcript(s, &variables, text);
     });
 }
-
-/// An empty name of a directory is none, as for links.
-#[test]
-fn an_empty_tmpdir() {
-    one_llvm(|s| {
-        let text = "
-            $ TMPDIR= doctor
-            ok   scratch directory: /tmp
-            Links will be split.";
-        transcript(s, &[], text);
-    });
-}
