@@ -67,7 +67,9 @@ pub(super) fn report_outcome(
     }
     let remote = outcome.supplied.as_ref().and_then(|s| s.remote.as_ref());
     let trouble = remote.and_then(|r| r.trouble.clone());
-    if let Some(why) = trouble.or_else(|| failed.map(Failure::to_string)) {
+    let why = trouble.or_else(|| failed.map(Failure::to_string));
+    // A wrong setting has been named when the link began.
+    if let Some(why) = why.filter(|why| !config.complaints.contains(why)) {
         if std::io::stderr().is_terminal() {
             let compiled = done.compiled;
             eprintln!(
