@@ -88,8 +88,10 @@ pub struct Jobs<'a> {
     /// The number of each module in its own shard.
     own: Vec<u64>,
     locality: Locality,
-    /// Files that all jobs read, and those of modules that are regular LTO only.
+    /// Files that all jobs read.
     common_sources: Vec<Arc<SeenFile>>,
+    /// The files of modules that are regular LTO only, which are read once, here.
+    regular_lto_sources: Vec<SeenFile>,
 }
 
 impl<'a> Jobs<'a> {
@@ -119,7 +121,10 @@ impl<'a> Jobs<'a> {
             .map(|(m, shard)| own_number(&m.identifier, shard))
             .collect::<Result<_, _>>()?;
         check_modules(threads, codegen, index, modules)?;
-        let common_sources = common_sources(codegen, index)?;
+        let regular_lto_sources = index.regular_lto.iter().map(modules::source);
+        let regular_lto_sources = regular_lto_sources
+            .collect::<Result<_, _>>()
+            .map_err(Failure::Failed)?;
         let regular_lto = modules::regular_lto_summaries(index)?;
         let locality = Locality::of(
             shards.iter().zip(own.iter().copied()),
@@ -137,23 +142,31 @@ impl<'a> Jobs<'a> {
             ranks,
             own,
             locality,
-            common_sources,
+            common_sources: common_sources(codegen)?,
+            regular_lto_sources,
         })
     }
 
     /// All files that jobs are made from, as they were then. A file may come more than once.
     pub fn sources(&self) -> impl Iterator<Item = &SeenFile> {
         let modules = self.modules.iter().map(|m| &m.source);
-        modules.chain(&self.common_sources).map(AsRef::as_ref)
+        let read_by_jobs = modules.chain(&self.common_sources).map(AsRef::as_ref);
+        read_by_jobs.chain(&self.regular_lto_sources)
+    }
+
+    /// The files that a module's job reads.
+    fn sources_of(&self, number: usize) -> impl Iterator<Item = &Arc<SeenFile>> {
+        let needs = self.needs(number).into_iter();
+        let modules = needs.filter_map(|n| Some(&self.modules.get(n)?.source));
+        modules.chain(&self.common_sources)
     }
 
     /// A file that a job was made from and that has changed since, if there is one.
     #[must_use]
     pub fn changed_source(&self, number: usize) -> Option<&SeenFile> {
-        let needs = self.needs(number).into_iter().chain([number]);
-        let modules = needs.filter_map(|n| Some(&self.modules.get(n)?.source));
-        let mut all = modules.chain(&self.common_sources);
-        all.find(|source| !source.is_unchanged()).map(AsRef::as_ref)
+        let mut sources = self.sources_of(number);
+        let changed = sources.find(|source| !source.is_unchanged());
+        changed.map(AsRef::as_ref)
     }
 
     /// The size of a module's bitcode in bytes: how long its backend will take, roughly.
@@ -217,7 +230,6 @@ impl<'a> Jobs<'a> {
         let names = self.module_names(&paths, names);
         let mut inputs = self.codegen.inputs().to_vec();
         let mut symbols: Vec<u64> = module.names.clone();
-        let mut sources = self.common_sources.clone();
         for path in &paths {
             let imported = self
                 .number_of
@@ -230,7 +242,6 @@ impl<'a> Jobs<'a> {
                     )
                 })?;
             symbols.extend(&imported.names);
-            sources.push(imported.source.clone());
             inputs.push((names[path].clone(), imported.file.clone()));
         }
         let have: HashSet<u64> = shard.summaries.iter().map(|s| s.guid).collect();
@@ -273,7 +284,7 @@ impl<'a> Jobs<'a> {
             shard: bytes,
             args,
             defines: module.defines.clone(),
-            sources,
+            sources: self.sources_of(number).cloned().collect(),
         })
     }
 }
@@ -308,15 +319,16 @@ impl Job {
     }
 }
 
-/// The files that all jobs read, and those of modules that are regular LTO only, as they are now.
-fn common_sources(codegen: &Codegen, index: &Index) -> Result<Vec<Arc<SeenFile>>, Failure> {
-    let named = codegen
+/// The files that all jobs read, as they are now.
+fn common_sources(codegen: &Codegen) -> Result<Vec<Arc<SeenFile>>, Failure> {
+    let seen = |file: &Path| match SeenFile::now(file) {
+        Ok(seen) => Ok(Arc::new(seen)),
+        Err(e) => Err(Failure::Failed(format!("{}: {e}", file.display()))),
+    };
+    codegen
         .inputs()
         .iter()
-        .map(|(_, file)| SeenFile::now(file).map_err(|e| format!("{}: {e}", file.display())));
-    let modules = index.regular_lto.iter().map(modules::source);
-    let all = named.chain(modules);
-    all.map(|file| file.map(Arc::new).map_err(Failure::Failed))
+        .map(|(_, file)| seen(file))
         .collect()
 }
 

@@ -83,16 +83,13 @@ fn can_be_jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), S
         return Err("the directory of --thinlto-cache-dir cannot be written".into());
     }
     match read_once(args, cmd) {
-        Some(name) => Err(format!(
-            "{} can perhaps be read only once, which is lld's to do",
-            name.to_string_lossy()
-        )),
+        Some(why) => Err(format!("{why}, which is lld's to do")),
         None => Ok(()),
     }
 }
 
-/// A file of a link that can perhaps be read only once, if there is one.
-pub fn read_once(args: &[OsString], cmd: &CommandLine) -> Option<OsString> {
+/// Why a link cannot be done twice, if a file of it can perhaps be read only once.
+pub fn read_once(args: &[OsString], cmd: &CommandLine) -> Option<String> {
     let values = cmd.options().map(|o| o.value.as_os_str());
     let named = cmd.inputs().chain(values);
     let mut named = named.chain(args.iter().filter_map(|arg| response_file(arg)));
@@ -101,12 +98,13 @@ pub fn read_once(args: &[OsString], cmd: &CommandLine) -> Option<OsString> {
     // Where a script or response file names a pipe, the shim has left the link to lld. All processes inherit the
     // descriptors of plain files, except for standard input.
     let stdin_is_file = || std::fs::metadata("/proc/self/fd/0").is_ok_and(|m| m.is_file());
-    match found {
+    let name = match found {
         Some(name) => Some(name.to_owned()),
         None if stdin_is_file() => nested_response_file(args, &mut plain_dirs)
             .or_else(|| input_of_script(cmd, &mut plain_dirs)),
         None => None,
-    }
+    };
+    name.map(|name| format!("{} can perhaps be read only once", name.to_string_lossy()))
 }
 
 fn response_file(arg: &OsStr) -> Option<&OsStr> {

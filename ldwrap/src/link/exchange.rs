@@ -292,14 +292,15 @@ impl Exchange {
     }
 
     /// Jobs are made from these files, which have been read between `since` and now. Fails unless they are the very files
-    /// that lld links: it has opened them before, and found the same, or they have not changed since the link began.
+    /// that lld links, and unchanged: it has opened them before `since`, or they have not changed from then on.
     pub fn made_from<'f>(
         &self,
         files: impl Iterator<Item = &'f SeenFile>,
         since: Instant,
     ) -> Result<(), Failure> {
         let mut state = self.state();
-        for SeenFile { path, identity } in files {
+        for file in files {
+            let SeenFile { path, identity } = file;
             let is_old = || {
                 let tick = identity.tick();
                 identity
@@ -310,7 +311,7 @@ impl Exchange {
                 Some((known, at)) => known == identity && (*at < since || is_old()),
                 None => is_old(),
             };
-            if !steady {
+            if !steady || !file.is_unchanged() {
                 return Err(Failure::changed(path));
             }
             let now = (*identity, Instant::now());
@@ -518,9 +519,13 @@ mod tests {
 
         // Old enough, or one that lld has opened before.
         assert!(made_from(&of_two_modules(), &old, now));
+        let early = of_two_modules();
+        assert!(made_from(&early, &old, now));
         std::fs::write(&path, "another").expect("a file");
         let new = SeenFile::now(&path).expect("the file");
         assert!(!made_from(&of_two_modules(), &new, now));
+        // Old enough when it was read here, and another one since.
+        assert!(!made_from(&of_two_modules(), &old, now));
         let exchange = of_two_modules();
         exchange.opens(&path, new.identity);
         assert!(made_from(&exchange, &new, Instant::now()));
@@ -529,8 +534,7 @@ mod tests {
         assert!(!made_from(&exchange, &new, now));
 
         // lld opens another one later: what has been made is not for it, and it compiles all.
-        let exchange = of_two_modules();
-        assert!(made_from(&exchange, &old, now));
+        let exchange = early;
         exchange.finished(0, Some(an_object()));
         exchange.opens(&path, new.identity);
         exchange.finished(1, Some(an_object()));

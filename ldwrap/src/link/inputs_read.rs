@@ -28,8 +28,8 @@ impl InputsRead {
 
     /// A file that lld is about to open; what it is then, if it is a plain file and was not noted before. Waits a little if it
     /// has just been changed.
-    pub fn note(&mut self, path: Vec<u8>) -> Option<Identity> {
-        if self.files.contains_key(&path) {
+    pub fn note(&mut self, path: &[u8]) -> Option<Identity> {
+        if self.files.contains_key(path) {
             return None;
         }
         // Another file to us than to lld.
@@ -38,7 +38,7 @@ impl InputsRead {
             self.unsteady = true;
             return None;
         }
-        let at = Path::new(OsStr::from_bytes(&path));
+        let at = Path::new(OsStr::from_bytes(path));
         let mut metadata = at.metadata().ok()?;
         // What is no plain file is read into memory, once.
         if !metadata.is_file() || path.starts_with(b"/proc/") || path.starts_with(b"/sys/") {
@@ -55,7 +55,7 @@ impl InputsRead {
             metadata = at.metadata().ok()?;
             identity = Identity::of(&metadata);
         }
-        self.files.insert(path, identity);
+        self.files.insert(path.to_vec(), identity);
         Some(identity)
     }
 

@@ -90,11 +90,8 @@ fn link(
                 .into(),
         );
     }
-    if let Some(name) = crate::link::eligibility::read_once(&caller.args, cmd) {
-        return Err(format!(
-            "{} can perhaps be read only once",
-            name.to_string_lossy()
-        ));
+    if let Some(why) = crate::link::eligibility::read_once(&caller.args, cmd) {
+        return Err(why);
     }
     let mut args = caller.args.clone();
     // Without a distributor, with our cache, and nothing written where lld itself will write.

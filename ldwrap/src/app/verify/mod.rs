@@ -145,33 +145,30 @@ pub fn link(argv0: &OsStr, args: &[OsString], real: &Path, found: &Path, config:
         real,
         config,
     };
-    let result = match &decision {
-        Decision::Forward { reason, .. } => {
+    let not_twice = match &decision {
+        Decision::Forward { reason, .. } => Some(reason.clone()),
+        Decision::Split { .. } => link.read_once(),
+    };
+    let result = match not_twice {
+        Some(reason) => {
             let verdict = if reason == shim::decide::NO_BITCODE {
                 NATIVE
             } else {
                 FORWARDED
             };
-            leave(&Verdict::not_compared(verdict, reason.clone()));
+            leave(&Verdict::not_compared(verdict, reason));
             link.plainly(&[])
         }
-        Decision::Split { .. } => match link.read_once() {
-            Some(name) => {
-                let text = format!("{} can perhaps be read only once", name.to_string_lossy());
-                leave(&Verdict::not_compared(FORWARDED, text));
+        None => match link.both_ways(found) {
+            Ok((plain, verdict)) => {
+                leave(&verdict);
+                Ok(plain)
+            }
+            Err(e) => {
+                let text = format!("could not be compared: {e}");
+                leave(&Verdict::not_compared(DIFFERS, text));
                 link.plainly(&[])
             }
-            None => match link.both_ways(found) {
-                Ok((plain, verdict)) => {
-                    leave(&verdict);
-                    Ok(plain)
-                }
-                Err(e) => {
-                    let text = format!("could not be compared: {e}");
-                    leave(&Verdict::not_compared(DIFFERS, text));
-                    link.plainly(&[])
-                }
-            },
         },
     };
     match result {
@@ -241,8 +238,8 @@ struct VerifiedLink<'a> {
 }
 
 impl VerifiedLink<'_> {
-    /// An input that a second link could not read, if there is one.
-    fn read_once(&self) -> Option<OsString> {
+    /// Why a second link could not read what the first has read, if so.
+    fn read_once(&self) -> Option<String> {
         let cmd = CommandLine::parse(self.args).ok()?;
         eligibility::read_once(self.args, &cmd)
     }

@@ -141,7 +141,7 @@ impl Engine<'_> {
         // no concern to them, among that its own old output while that is being replaced.
         let exchange = self.link.exchange;
         if self.context.is_none() && (self.cache.is_some() || exchange.is_some()) {
-            let noted = self.inputs.note(path.clone());
+            let noted = self.inputs.note(&path);
             if let Some((identity, (exchange, _))) = noted.zip(exchange) {
                 exchange.opens(Path::new(OsStr::from_bytes(&path)), identity);
             }
