@@ -187,10 +187,11 @@ fn ccache_and_sccache() {
             builds(s, "make", way, "${RUN:-} make CC='ccache clang-22'", &TOOL);
             let by_name = "PATH=$PWD/../names:$PATH ${RUN:-} make CC=clang-$N";
             builds(s, "make", way, by_name, &TOOL);
-            // Its server runs as long as the build, if it starts: that of Debian 12 sometimes does not.
+            // Its server runs as long as the build, if it starts: that of Debian 12 sometimes does not,
+            // and then leaves the socket that it made for the start.
             let sccache = "{ export SCCACHE_SERVER_PORT=$((20000 + $$ % 10000)) SCCACHE_DIR=$HOME/sccache; \
                            trap 'sccache --stop-server' EXIT; \
-                           for try in {1..5}; do ! timeout 3 sccache --start-server || break; done; \
+                           for try in {1..5}; do ! TMPDIR=$HOME timeout 3 sccache --start-server || break; done; \
                            ${RUN:-} make CC='sccache clang-22'; }";
             builds(s, "make", way, sccache, &TOOL);
         }
