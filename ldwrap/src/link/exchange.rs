@@ -74,6 +74,10 @@ struct ExchangeState {
     identifiers: Vec<Vec<u8>>,
     /// Files that lld has opened, or jobs are made from, as they were, and when they were looked at.
     files: HashMap<PathBuf, (Identity, Instant)>,
+    /// lld has opened all that it links.
+    all_open: bool,
+    /// Jobs have been made.
+    jobs_made: bool,
     /// Some file was not the same for both: what is made from it elsewhere is of no use.
     differs: bool,
     /// What the jobs have come to, by their numbers.
@@ -158,6 +162,13 @@ impl Exchange {
             drop(state);
             self.changed.notify_all();
         }
+    }
+
+    /// lld has opened all that it links.
+    pub fn all_open(&self) {
+        let mut state = self.state();
+        state.all_open = true;
+        state.forget_compared_files();
     }
 
     /// Jobs are wanted, if they were not yet. With `patient`, cores here wait a little for what may be there
@@ -317,6 +328,8 @@ impl Exchange {
             let now = (*identity, Instant::now());
             state.files.entry(path.clone()).or_insert(now);
         }
+        state.jobs_made = true;
+        state.forget_compared_files();
         Ok(())
     }
 
@@ -412,6 +425,13 @@ impl Exchange {
 }
 
 impl ExchangeState {
+    /// A link may have tens of thousands of files: they go as soon as nothing is left to be compared.
+    fn forget_compared_files(&mut self) {
+        if self.all_open && self.jobs_made {
+            self.files = HashMap::new();
+        }
+    }
+
     fn number(&self, module: &Module) -> Option<usize> {
         let numbers = self.numbers.as_ref()?;
         match module {

@@ -21,6 +21,9 @@ impl Engine<'_> {
                 None
             });
             self.context = Some(context);
+            if let Some((exchange, _)) = self.link.exchange {
+                exchange.all_open();
+            }
         }
         let again = self.backends.arrives(thread).filter(|held| held.key == key);
         let module = match again {

@@ -11,6 +11,7 @@ use crate::cache::context::{self, Context};
 use crate::cache::files::Identity;
 use crate::link::attribution::Module;
 use crate::link::cache_writer::CacheWriter;
+use crate::link::inputs_read::InputsRead;
 use crate::watch::Unanswered;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::ffi::OsStr;
@@ -32,9 +33,10 @@ const ALLOCATOR: [&[u8]; 3] = [
 impl Engine<'_> {
     /// What keys begin with, when lld has loaded all that it runs.
     pub(super) fn make_context(&mut self, thread: u32) -> io::Result<Option<Context>> {
-        if self.cache.is_none() {
+        let Some(cache) = self.cache else {
+            self.inputs = InputsRead::default();
             return Ok(None);
-        }
+        };
         let programs = context::programs(thread)?;
         let (options, covered) = self.options.with_content(self.link.files)?;
         let context = Context::of(&programs, &options, self.link.files)?;
@@ -53,9 +55,7 @@ impl Engine<'_> {
         }
         self.looked_at = self.inputs.count();
         let inputs = std::mem::take(&mut self.inputs);
-        self.cache_writer = self
-            .cache
-            .map(|cache| CacheWriter::new(cache.clone(), inputs));
+        self.cache_writer = Some(CacheWriter::new(cache.clone(), inputs));
         Ok(Some(context))
     }
 
