@@ -1,7 +1,7 @@
-//! A module that is replaced while jobs are made of the link, and put back: lld has read the one, who compiles reads the other.
-//! lld gets none of their objects, and no cache has one under a key that is not its own.
+//! A file that is replaced while jobs are made of the link, and put back: lld has read the one, who makes the index or compiles
+//! reads the other. lld gets none of their objects, and no cache has one under a key that is not its own.
 
-use ldwrap_tests::{LinkPair, Session, oldest_and_newest_with_shim};
+use ldwrap_tests::{LENIENT, LinkPair, Session, oldest_and_newest_with_shim};
 
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT main.o f.o";
 
@@ -119,5 +119,79 @@ fn by_a_distributor() {
         // What the other one has left in the cache is found by its keys.
         s.sh("cp ../versions/old.o f.o");
         by_plain("1G");
+    });
+}
+
+/// A version script is no module, but decides what the index says of each symbol.
+#[test]
+fn a_version_script_before_the_index_run() {
+    oldest_and_newest_with_shim(|s| {
+        for (name, text) in [
+            ("a", "int g(int); int f(int x) { return g(x) + 1; }\n"),
+            (
+                "b",
+                "int h(int); __attribute__((noinline)) int g(int x) { return h(x) * 3; }\n",
+            ),
+            ("c", "int h(int x) { return x - 7; }\n"),
+        ] {
+            s.write(&format!("{name}.c"), text);
+        }
+        s.write("exports.map", "{ global: f; g; h; local: *; };\n");
+        s.write("../few.map", "{ global: f; local: *; };\n");
+        s.compile("clang-$N -c -O2 -fPIC -flto=thin a.c b.c c.c");
+        let (dir, aside) = (s.dir(), s.root());
+        let (dir, aside) = (dir.display(), aside.display());
+        let text = format!(
+            "#!/bin/bash\n\
+             all=\"$*\"; for a; do [[ $a == @* ]] && all+=$(<\"${{a#@}}\"); done\n\
+             lld=/usr/lib/llvm-{}/bin/ld.lld\n\
+             [[ $all == *--thinlto-index-only* && $all == *exports.map* ]] || exec $lld \"$@\"\n\
+             mv {dir}/exports.map {aside}/aside.map; cp {aside}/few.map {dir}/exports.map\n\
+             $lld \"$@\"; status=$?\n\
+             mv {aside}/aside.map {dir}/exports.map; exit $status\n",
+            s.llvm
+        );
+        let lld = s.script("../swaps-lld", &text).display().to_string();
+        let link = "$LD -shared -o $OUT a.o b.o c.o --version-script=exports.map";
+        for more in ["", " --thinlto-cache-dir=${DIR:-../alone}"] {
+            let env = [
+                ("LDWRAP_EXECUTOR", "clang"),
+                ("LDWRAP_REAL_LLD", &*lld),
+                ("DIR", "../ours"),
+                LENIENT,
+            ];
+            let both = s.link_both_with(&env, &format!("{link}{more}"));
+            both.same().succeeds();
+            if !ldwrap_tests::fixtures_only() {
+                let reason = both.report()["reason"].as_str().unwrap_or_default();
+                assert!(reason.contains("exports.map"), "{}", both.report());
+                assert_eq!(both.number("/compiled_by_lld"), 3, "{}", both.report());
+            }
+        }
+        // Nor has lld's own cache an object that is not its own.
+        s.sh(&format!(
+            "LD=/usr/lib/llvm-$N/bin/ld.lld; {}; {} --thinlto-cache-dir=../ours; cmp x y",
+            link.replace("$OUT", "x"),
+            link.replace("$OUT", "y")
+        ));
+    });
+}
+
+/// A time in the future that somebody has set says nothing of changes.
+#[test]
+fn times_in_the_future() {
+    oldest_and_newest_with_shim(|s| {
+        sources(s);
+        s.sh("touch -d '+1 hour' main.o f.o");
+        let cache = s.root().join("cache").display().to_string();
+        let env = [("LDWRAP_CACHE_SIZE", "1G"), ("LDWRAP_CACHE_DIR", &*cache)];
+        let by = |executor| {
+            let place = [("LDWRAP_EXECUTOR", executor)];
+            s.link_both_with(&[&env[..], &place].concat(), LINK)
+        };
+        by("clang").same().splits();
+        s.sh("rm -r ../cache");
+        by("local").same().splits_cached(0, 2);
+        by("local").same().splits_cached(2, 0);
     });
 }

@@ -357,8 +357,11 @@ fn what_backends_say() {
         );
         s.compile("clang-$N -c -O2 -flto=thin scale.c");
         let link = format!("{LINK} {OBJECTS}");
-        for _ in 0..2 {
-            let both = by_ours(s, &[("LDWRAP_EXECUTOR", "local")], &link);
+        let program = distributor("");
+        let program = ("LDWRAP_DISTRIBUTOR", &*program);
+        // What has been said has to be said again, by a backend that lld's own command runs.
+        for executor in ["local", "local", "clang", "distributor"] {
+            let both = by_ours(s, &[LENIENT, ("LDWRAP_EXECUTOR", executor), program], &link);
             both.succeeds().said("take care");
             // Of several threads, in any order.
             let lines = |text: &[u8]| {
@@ -374,10 +377,12 @@ fn what_backends_say() {
             "int scale(int n) { __asm__ volatile(\"nonsense\"); return n; }",
         );
         s.compile("clang-$N -c -O2 -flto=thin scale.c");
-        let both = by_ours(s, &[LENIENT, ("LDWRAP_EXECUTOR", "local")], &link);
-        assert!(!both.plain.status.success() && !both.split.status.success());
-        let said = String::from_utf8_lossy(&both.split.stderr).into_owned();
-        assert!(said.contains("nonsense"), "{said}");
+        for executor in ["local", "clang", "distributor"] {
+            let both = by_ours(s, &[LENIENT, ("LDWRAP_EXECUTOR", executor), program], &link);
+            assert!(!both.plain.status.success() && !both.split.status.success());
+            let said = String::from_utf8_lossy(&both.split.stderr).into_owned();
+            assert!(said.contains("nonsense"), "{executor}: {said}");
+        }
     });
 }
 
@@ -426,6 +431,41 @@ fn a_distributor_of_somebody_s() {
             s.link_both_with(&env[..2], &format!("{link} {more} {OBJECTS}"))
                 .succeeds()
                 .same();
+        }
+    });
+}
+
+/// What the backend of one module has to say is said by lld, each time, whoever compiled the others.
+#[test]
+fn warnings_by_a_distributor() {
+    each_llvm(|s| {
+        sources(s, "");
+        test_the_toolchain(s, &[]);
+        s.write(
+            "scale.c",
+            "__attribute__((noinline)) int scale(int n) { int r; __asm__ volatile(\".warning \\\"take care\\\"\\n mov %1, %0\" : \"=r\"(r) : \"r\"(n)); return r; }\n",
+        );
+        s.sh("clang-$N -c -O2 -flto=thin scale.c");
+        let (program, cache) = (
+            distributor(""),
+            s.root().join("cache").display().to_string(),
+        );
+        let env = [
+            ("LDWRAP_EXECUTOR", "distributor"),
+            ("LDWRAP_DISTRIBUTOR", &*program),
+            ("LDWRAP_CACHE_SIZE", "1G"),
+            ("LDWRAP_CACHE_DIR", &*cache),
+            LENIENT,
+        ];
+        let link = format!("{} {OBJECTS}", LINK.replace("$DISTRIBUTE ", ""));
+        for misses in [4, 1] {
+            let both = s.link_both_with(&env, &link);
+            both.succeeds().same().said("take care");
+            if !fixtures_only() {
+                let report = both.report();
+                assert_eq!(report["compiled_by_lld"], 1, "{report}");
+                assert_eq!(report["cache"]["misses"], misses, "{report}");
+            }
         }
     });
 }

@@ -1,7 +1,9 @@
 //! The local engine when something is wrong: links that fail, a cache that is damaged or cannot be
 //! written, limits, calls that fail. The link is lld's all the same, and nothing is left.
 
-use ldwrap_tests::{LinkPair, Session, each_llvm, each_llvm_with_shim, fixtures_only, newest_llvm};
+use ldwrap_tests::{
+    LENIENT, LinkPair, Session, each_llvm, each_llvm_with_shim, fixtures_only, newest_llvm,
+};
 use shim::user_dir::user_dir;
 
 const MODULES: u64 = 5;
@@ -342,6 +344,10 @@ fn few_descriptors() {
                 link(s, &format!("ulimit -n {limit}; exec {LIBRARY}")).same();
             }
         }
+        // A limit that may be raised is: what waits for a server that never comes is some of what lld has made.
+        let server = [("LDWRAP_REMOTE", "grpc://127.0.0.1:9"), LENIENT];
+        let both = s.link_both_with(&server, &format!("ulimit -Sn 24; exec {LIBRARY}"));
+        both.same().splits_but(30);
     });
 }
 

@@ -28,7 +28,7 @@ const UNSETTLED: Duration = Duration::from_secs(2);
 
 /// A file that has changed within this time may change again without another time on it: the kernel's
 /// clock for files ticks every 4 ms or 10 ms.
-const TICK: Duration = Duration::from_millis(20);
+pub const TICK: Duration = Duration::from_millis(20);
 /// The same where times are told in whole seconds.
 const COARSE_TICK: Duration = Duration::from_secs(2);
 
@@ -57,11 +57,16 @@ impl Identity {
     /// How long ago it changed last; none where the clock says that it will.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        let [mtime, mnsec, ctime, cnsec] = self.times;
-        let (seconds, nanos) = (ctime, cnsec).max((mtime, mnsec));
-        let changed = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        now.ok()?.checked_sub(changed)
+        let now = now.ok()?;
+        let [mtime, mnsec, ctime, cnsec] = self.times;
+        let since = |seconds, nanos| {
+            let then = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
+            now.checked_sub(then)
+        };
+        let changed = since(ctime, cnsec)?;
+        // A time in the future has been set by hand: then the other one tells.
+        Some(since(mtime, mnsec).map_or(changed, |written| written.min(changed)))
     }
 
     /// Whether its file system seems to tell times in whole seconds only.

@@ -4,6 +4,10 @@
 //! objects are there. Until then nothing that it has written is looked at, and the cores of this machine take part: after
 //! [`SERVER_PATIENCE`], lld's threads compile what they wait for, the last first. So a program that hangs costs what lld alone would have
 //! taken. Objects that are there by then but are none are lld's to make, as is everything if the program fails.
+//!
+//! A backend that has something to say is lld's too, whose words these are. What clang says comes to us only if the program passes on
+//! its standard error; it is asked for a form that names the module (`-diagnostic-log-file`: `LogDiagnosticPrinter::EndSourceFile`,
+//! clang/lib/Frontend/LogDiagnosticPrinter.cpp).
 
 use super::tuning::SERVER_PATIENCE;
 use super::{
@@ -23,7 +27,7 @@ use nix::unistd::Pid;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +39,10 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(10);
 /// How long what it has started may take to be gone after being killed.
 const GRACE: Duration = Duration::from_millis(100);
+/// How much of what it says is looked at when it fails (bytes).
+const MOST_SAID: u64 = 1 << 20;
+/// The longest line that is looked at as one; the names of modules are short.
+const LONGEST_LINE: u64 = 1 << 12;
 /// The directory where it runs, in the scratch directory.
 const DIR: &str = "distribute";
 
@@ -145,8 +153,9 @@ impl Distributor {
         Ok(Prepared::Sent(Sent { job, key }))
     }
 
-    /// Runs the program for these jobs until it ends, or nothing of it is wanted any more. An error is how it failed.
-    fn run_program(&self, sent: &[Sent]) -> Result<(), String> {
+    /// Runs the program for these jobs until it ends, or nothing of it is wanted any more. Gives the names of modules of
+    /// which clang has said something; an error is how the program failed.
+    fn run_program(&self, sent: &[Sent]) -> Result<HashSet<String>, String> {
         let dir = self.dir();
         let file = job_file(&self.clang, &self.output, sent)?;
         let base = Path::new(&self.output)
@@ -187,10 +196,16 @@ impl Distributor {
         while killpg(group, None).is_ok() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }
-        if unwanted || status.success() {
-            return Ok(());
+        if unwanted {
+            return Ok(HashSet::new());
         }
-        let said = fs::read(&said).unwrap_or_default();
+        let messages = File::open(&said).map(BufReader::new);
+        if status.success() {
+            let messages = messages.map_err(|e| format!("{}: {e}", said.display()))?;
+            return diagnosed_modules(messages).map_err(|e| format!("{}: {e}", said.display()));
+        }
+        let mut said = Vec::new();
+        let _ = messages.and_then(|messages| messages.take(MOST_SAID).read_to_end(&mut said));
         let said = String::from_utf8_lossy(&said);
         let program = program.to_string_lossy();
         Err(format!(
@@ -199,8 +214,11 @@ impl Distributor {
         ))
     }
 
-    /// The object that the program has made.
-    fn object(&self, sent: &Sent) -> Result<Outcome, String> {
+    /// The object that the program has made, unless its module is one of those that were diagnosed.
+    fn object(&self, sent: &Sent, diagnosed: &HashSet<String>) -> Result<Outcome, String> {
+        if !diagnosed.is_empty() && diagnosed.contains(&own_module(&sent.job)?) {
+            return Ok(Outcome::Diagnosed("a warning".into()));
+        }
         let path = self.dir().join(Names::Shared.object(sent.job.number));
         let bytes = fs::read(&path).map_err(|e| format!("the distributor wrote no object: {e}"))?;
         if !sent.job.plausible(&bytes) {
@@ -272,7 +290,10 @@ impl Executor for Distributor {
                 lock(&self.state).done.insert(number);
                 continue;
             }
-            let object = ended.clone().and_then(|()| self.object(sent));
+            let object = match &ended {
+                Ok(diagnosed) => self.object(sent, diagnosed),
+                Err(why) => Err(why.clone()),
+            };
             let object = object.map_err(|why| BackendError::of(identifier, why));
             self.finish(number, object, report);
         }
@@ -335,6 +356,10 @@ fn job_file(clang: &Path, output: &OsStr, sent: &[Sent]) -> Result<JobFile, Stri
     let mut args = vec![text(clang.as_os_str())?];
     for arg in first.get(..common).unwrap_or_default() {
         args.push(text(arg)?);
+        if args.len() == 2 {
+            // After `-cc1`. No part of the key: the object is the same.
+            args.extend(["-diagnostic-log-file", "-"].map(String::from));
+        }
     }
     let is_module = |name: &Path| name.starts_with("m");
     let names = |job: &Job, modules| -> Result<Vec<String>, String> {
@@ -367,6 +392,31 @@ fn job_file(clang: &Path, output: &OsStr, sent: &[Sent]) -> Result<JobFile, Stri
     })
 }
 
+/// The modules that clang's messages name: those on which it had something to say.
+fn diagnosed_modules(messages: impl BufRead) -> io::Result<HashSet<String>> {
+    let mut modules = HashSet::new();
+    let mut is_next = false;
+    let mut line = Vec::new();
+    let mut messages = messages;
+    // A line is as long as whoever wrote it likes.
+    while messages
+        .by_ref()
+        .take(LONGEST_LINE)
+        .read_until(b'\n', &mut line)?
+        > 0
+    {
+        let text = line.trim_ascii();
+        if is_next {
+            let name = text.strip_prefix(b"<string>");
+            let name = name.and_then(|name| name.strip_suffix(b"</string>"));
+            modules.extend(name.and_then(|name| String::from_utf8(name.to_vec()).ok()));
+        }
+        is_next = text == b"<key>main-file</key>";
+        line.clear();
+    }
+    Ok(modules)
+}
+
 /// The name of the module that a job compiles: the one among its arguments.
 fn own_module(job: &Job) -> Result<String, String> {
     let is_input = |arg: &&OsString| job.inputs.iter().any(|(name, _)| name.as_os_str() == **arg);
@@ -378,4 +428,36 @@ fn own_module(job: &Job) -> Result<String, String> {
         .and_then(|own| own.to_str());
     own.map(str::to_owned)
         .ok_or_else(|| "its arguments name no module".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_that_clang_names() {
+        let named = |text: &[u8]| {
+            let modules = diagnosed_modules(text).expect("a text");
+            let mut modules: Vec<String> = modules.into_iter().collect();
+            modules.sort();
+            modules
+        };
+        let said = "warning: take care\n<dict>\n  <key>main-file</key>\n  <string>m/00000003.o</string>\n</dict>\n";
+        assert_eq!(named(said.as_bytes()), ["m/00000003.o"]);
+        assert_eq!(named(said.repeat(3).as_bytes()), ["m/00000003.o"]);
+        let long = "x".repeat(3 * LONGEST_LINE as usize);
+        assert_eq!(
+            named(format!("{long}\n{said}").as_bytes()),
+            ["m/00000003.o"]
+        );
+        for none in [
+            &b""[..],
+            b"<key>main-file</key>",
+            b"<key>main-file</key>\n<string>m/1.o",
+            b"<key>main-file</key>\n\n<string>m/1.o</string>",
+            b"<key>main-file</key>\n<string>\xff</string>\n",
+        ] {
+            assert!(named(none).is_empty(), "{none:?}");
+        }
+    }
 }

@@ -18,6 +18,10 @@ pub(crate) const SERVER_PATIENCE: Duration = Duration::from_secs(2);
 /// behind them are not known to have been compiled before. As many as executions on a server by default (`LDWRAP_REMOTE_JOBS`). Not measured.
 pub(crate) const MOST_DISTRIBUTED: usize = 200;
 
+/// How many objects that lld made before its jobs were known, or before their tasks are on the board, are kept to be shared:
+/// each is an open file. Not measured: few links have more before there is an index.
+pub(crate) const MOST_EARLY_OBJECTS: usize = 256;
+
 /// An execution is a straggler when it takes this many times the median of those that ended. Less
 /// duplicates ordinary work, more lets one slow worker hold up the link. Not measured.
 pub(super) const STRAGGLER_FACTOR: u32 = 2;

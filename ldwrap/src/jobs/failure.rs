@@ -33,6 +33,16 @@ impl Failure {
         Self::Failed(format!("{} has changed during the link", file.display()))
     }
 
+    /// A file may have changed while it was linked, without another time on it.
+    #[must_use]
+    pub fn unsteady(file: &Path) -> Self {
+        let file = file.display();
+        let why = "its time is too near to the link's, or in the future";
+        Self::Declined(format!(
+            "it cannot be told whether {file} has changed during the link: {why}"
+        ))
+    }
+
     /// Whether the link is not one for jobs, rather than one that went wrong.
     #[must_use]
     pub fn is_declined(&self) -> bool {

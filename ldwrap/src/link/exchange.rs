@@ -6,11 +6,13 @@
 //! that is missing is lld's.
 
 use crate::cache::files::{Identity, SeenFile};
+use crate::executor::tuning::MOST_EARLY_OBJECTS;
 use crate::executor::{Executor, WaitingLookup};
 use crate::jobs::failure::Failure;
 use crate::jobs::outcome::FinishedObject;
 use crate::link::attribution::Module;
 use crate::link::backends::HeldLookup;
+use crate::link::compared_files::ComparedFiles;
 use crate::sys::sync::{ignore_poison, lock};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -18,7 +20,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -72,20 +74,18 @@ struct ExchangeState {
     numbers: Option<HashMap<Vec<u8>, usize>>,
     /// The identifiers by the numbers.
     identifiers: Vec<Vec<u8>>,
-    /// Files that lld has opened, or jobs are made from, as they were, and when they were looked at.
-    files: HashMap<PathBuf, (Identity, Instant)>,
-    /// lld has opened all that it links.
-    all_open: bool,
-    /// Jobs have been made.
-    jobs_made: bool,
     /// Some file was not the same for both: what is made from it elsewhere is of no use.
     differs: bool,
     /// What the jobs have come to, by their numbers.
     became: Vec<Option<JobResult>>,
     /// Objects that lld's side has not heard of yet.
     arrived: Vec<Arrived>,
+    /// lld's side has not heard yet that there may be another lookup to choose.
+    chooses_anew: bool,
     /// What lld did before its jobs were known.
     early: Vec<(Module, LldEvent)>,
+    /// How many objects are among that.
+    early_objects: usize,
     /// No more objects will come.
     over: bool,
     /// lld has ended.
@@ -102,6 +102,7 @@ pub struct Exchange {
     /// How long a core here waits for the first word from there, if it does not wait until the end.
     patience: Option<Duration>,
     state: Mutex<ExchangeState>,
+    files: ComparedFiles,
     changed: Condvar,
     wake: EventFd,
     /// Takes each module that lld misses, for those who only make what is missed.
@@ -119,6 +120,7 @@ impl Exchange {
             executor: OnceLock::new(),
             patience,
             state: Mutex::default(),
+            files: ComparedFiles::default(),
             changed: Condvar::new(),
             wake: EventFd::from_flags(flags)?,
             missed: Mutex::new(Some(missed)),
@@ -143,32 +145,27 @@ impl Exchange {
         self.wake.as_fd()
     }
 
-    /// The objects that have come since this was last asked. One whose lookup came later is in [`Self::object`] only.
-    pub fn arrived(&self) -> Vec<Arrived> {
+    /// The objects that have come since this was last asked, and whether something else has happened since, so that
+    /// there may be another choice. One whose lookup came later is in [`Self::object`] only.
+    pub fn arrived(&self) -> (Vec<Arrived>, bool) {
         let _ = self.wake.read();
-        std::mem::take(&mut self.state().arrived)
+        let mut state = self.state();
+        let chooses_anew = std::mem::take(&mut state.chooses_anew);
+        (std::mem::take(&mut state.arrived), chooses_anew)
     }
 
-    /// lld is about to open a file. What has been made from another one elsewhere is not given to it.
-    pub fn opens(&self, path: &Path, identity: Identity) {
-        let Ok(path) = std::path::absolute(path) else {
-            return;
-        };
-        let mut state = self.state();
-        let now = (identity, Instant::now());
-        let (known, _) = *state.files.entry(path.clone()).or_insert(now);
-        if known != identity {
-            state.abandon_jobs(Failure::changed(&path));
-            drop(state);
+    /// lld is about to open a file, see [`ComparedFiles::opens`]. What has been made from another one elsewhere is not
+    /// given to it.
+    pub fn opens(&self, path: &Path, identity: Identity, steady: bool) {
+        if let Err(failure) = self.files.opens(path, identity, steady) {
+            self.state().abandon_jobs(failure);
             self.changed.notify_all();
         }
     }
 
     /// lld has opened all that it links.
     pub fn all_open(&self) {
-        let mut state = self.state();
-        state.all_open = true;
-        state.forget_compared_files();
+        self.files.all_open();
     }
 
     /// Jobs are wanted, if they were not yet. With `patient`, cores here wait a little for what may be there
@@ -248,7 +245,7 @@ impl Exchange {
         let mut state = self.state();
         match (state.number(module), self.executor.get()) {
             (Some(number), Some(executor)) => executor.local_started(number),
-            _ => state.early.push((module.clone(), LldEvent::Begun)),
+            _ => state.remember(module, LldEvent::Begun),
         }
     }
 
@@ -263,7 +260,7 @@ impl Exchange {
             _ => {
                 let object =
                     object.and_then(|(object, took)| Some((object.try_clone().ok()?, took)));
-                state.early.push((module.clone(), LldEvent::Done(object)));
+                state.remember(module, LldEvent::Done(object));
             }
         }
     }
@@ -302,35 +299,13 @@ impl Exchange {
         self.state().over
     }
 
-    /// Jobs are made from these files, which have been read between `since` and now. Fails unless they are the very files
-    /// that lld links, and unchanged: it has opened them before `since`, or they have not changed from then on.
+    /// Jobs have been made from these files, see [`ComparedFiles::made_from`].
     pub fn made_from<'f>(
         &self,
         files: impl Iterator<Item = &'f SeenFile>,
         since: Instant,
     ) -> Result<(), Failure> {
-        let mut state = self.state();
-        for file in files {
-            let SeenFile { path, identity } = file;
-            let is_old = || {
-                let tick = identity.tick();
-                identity
-                    .age()
-                    .is_some_and(|age| age >= since.elapsed() + tick)
-            };
-            let steady = match state.files.get(path) {
-                Some((known, at)) => known == identity && (*at < since || is_old()),
-                None => is_old(),
-            };
-            if !steady || !file.is_unchanged() {
-                return Err(Failure::changed(path));
-            }
-            let now = (*identity, Instant::now());
-            state.files.entry(path.clone()).or_insert(now);
-        }
-        state.jobs_made = true;
-        state.forget_compared_files();
-        Ok(())
+        self.files.made_from(files, since)
     }
 
     /// There is an index, of modules with these identifiers, in task order, and someone who does the jobs.
@@ -345,6 +320,7 @@ impl Exchange {
         let numbered = state.identifiers.iter().cloned().enumerate();
         state.numbers = Some(numbered.map(|(n, id)| (id, n)).collect());
         state.became = vec![None; state.identifiers.len()];
+        state.chooses_anew = true;
         for (module, early) in std::mem::take(&mut state.early) {
             match (state.number(&module), early) {
                 (Some(number), LldEvent::Begun) => executor.local_started(number),
@@ -382,6 +358,7 @@ impl Exchange {
             };
             state.arrived.push(arrived);
         }
+        state.chooses_anew |= object.is_none();
         let became = object.map_or(JobResult::LeftToLld, JobResult::Object);
         state.set_result(number, became);
         drop(state);
@@ -400,7 +377,8 @@ impl Exchange {
         if !state.over {
             state.failure = failure;
         }
-        state.over = true;
+        (state.over, state.chooses_anew) = (true, true);
+        state.early.clear();
         drop(state);
         self.changed.notify_all();
         self.wake();
@@ -425,11 +403,17 @@ impl Exchange {
 }
 
 impl ExchangeState {
-    /// A link may have tens of thousands of files: they go as soon as nothing is left to be compared.
-    fn forget_compared_files(&mut self) {
-        if self.all_open && self.jobs_made {
-            self.files = HashMap::new();
-        }
+    /// Remembers what lld did until its jobs are known; of the objects, which are open files, only some.
+    fn remember(&mut self, module: &Module, event: LldEvent) {
+        let event = match event {
+            _ if self.over => return,
+            LldEvent::Done(Some(_)) if self.early_objects == MOST_EARLY_OBJECTS => {
+                LldEvent::Done(None)
+            }
+            event => event,
+        };
+        self.early_objects += usize::from(matches!(event, LldEvent::Done(Some(_))));
+        self.early.push((module.clone(), event));
     }
 
     fn number(&self, module: &Module) -> Option<usize> {
@@ -455,6 +439,7 @@ impl ExchangeState {
             self.failure = Some(why);
         }
         (self.differs, self.over) = (true, true);
+        self.early.clear();
         self.arrived.clear();
         self.became.fill(Some(JobResult::LeftToLld));
     }
@@ -526,39 +511,21 @@ mod tests {
     }
 
     #[test]
-    fn jobs_are_made_from_what_lld_links() {
+    fn what_is_made_from_another_file_is_not_given_to_lld() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a.o");
         std::fs::write(&path, "old").expect("a file");
         let old = SeenFile::now(&path).expect("the file");
         std::thread::sleep(old.identity.tick() * 2);
-        let made_from = |exchange: &Exchange, file: &SeenFile, since: Instant| {
-            exchange.made_from([file].into_iter(), since).is_ok()
-        };
-        let now = Instant::now();
-
-        // Old enough, or one that lld has opened before.
-        assert!(made_from(&of_two_modules(), &old, now));
-        let early = of_two_modules();
-        assert!(made_from(&early, &old, now));
+        let exchange = of_two_modules();
+        let made = exchange.made_from([&old].into_iter(), Instant::now());
+        assert_eq!(made, Ok(()));
+        exchange.finished(0, Some(an_object()));
         std::fs::write(&path, "another").expect("a file");
         let new = SeenFile::now(&path).expect("the file");
-        assert!(!made_from(&of_two_modules(), &new, now));
-        // Old enough when it was read here, and another one since.
-        assert!(!made_from(&of_two_modules(), &old, now));
-        let exchange = of_two_modules();
-        exchange.opens(&path, new.identity);
-        assert!(made_from(&exchange, &new, Instant::now()));
-        assert!(!made_from(&exchange, &old, Instant::now()));
-        // It may have been a third one in between.
-        assert!(!made_from(&exchange, &new, now));
-
-        // lld opens another one later: what has been made is not for it, and it compiles all.
-        let exchange = early;
-        exchange.finished(0, Some(an_object()));
-        exchange.opens(&path, new.identity);
+        exchange.opens(&path, new.identity, true);
         exchange.finished(1, Some(an_object()));
-        assert!(exchange.arrived().is_empty() && exchange.is_over());
+        assert!(exchange.arrived().0.is_empty() && exchange.is_over());
         assert_eq!(exchange.object(&Module::Number(0)), None);
         let lookup = HeldLookup::new(0, 0, Vec::new(), Some(Module::Number(0)));
         assert_eq!(exchange.choose(&[lookup]), Some(0));

@@ -26,9 +26,9 @@ impl InputsRead {
         self.files.entry(path.to_vec()).or_insert(identity);
     }
 
-    /// A file that lld is about to open; what it is then, if it is a plain file and was not noted before. Waits a little if it
-    /// has just been changed.
-    pub fn note(&mut self, path: &[u8]) -> Option<Identity> {
+    /// A file that lld is about to open; what it is then, if it is a plain file and was not noted before, and whether
+    /// another time will tell when it changes. Waits a little if it has just been changed.
+    pub fn note(&mut self, path: &[u8]) -> Option<(Identity, bool)> {
         if self.files.contains_key(path) {
             return None;
         }
@@ -45,18 +45,23 @@ impl InputsRead {
             return None;
         }
         let mut identity = Identity::of(&metadata);
+        let mut steady = false;
         for _ in 0..3 {
             let tick = identity.tick();
             match identity.age() {
-                Some(age) if age >= tick => break,
+                Some(age) if age >= tick => {
+                    steady = true;
+                    break;
+                }
                 Some(age) if !identity.is_coarse() => std::thread::sleep(tick - age),
-                _ => self.unsteady = true,
+                _ => break,
             }
             metadata = at.metadata().ok()?;
             identity = Identity::of(&metadata);
         }
+        self.unsteady |= !steady;
         self.files.insert(path.to_vec(), identity);
-        Some(identity)
+        Some((identity, steady))
     }
 
     /// Whether all are as they were; once they are not, never again.

@@ -6,6 +6,7 @@ pub mod backends;
 pub mod cache_writer;
 pub mod cached_names;
 pub mod code_options;
+pub mod compared_files;
 pub mod eligibility;
 pub mod engine;
 pub mod events;

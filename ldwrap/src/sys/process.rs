@@ -34,7 +34,10 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How long what a child has left running may take to pass on the child's output (`exec > >(tee log)`).
-const PASSING_ON: Duration = Duration::from_millis(100);
+pub const PASSING_ON: Duration = Duration::from_millis(100);
+
+/// How many bytes a child may write that has a time limit.
+const LONGEST_ANSWER: usize = 16 << 20;
 
 /// What a child is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,7 +53,10 @@ pub enum Role {
 struct Supervised {
     children: HashMap<u32, Role>,
     scratch: Option<PathBuf>,
+    /// Children are not to run: a signal is about to end us.
     stopping: bool,
+    /// Nor while this lasts.
+    forbidden: bool,
 }
 
 static SUPERVISED: Mutex<Option<Supervised>> = Mutex::new(None);
@@ -193,14 +199,19 @@ pub fn kill_backends() {
     });
 }
 
-/// Kills all children that are known here, and those that will be.
-pub fn kill_children() {
-    with_supervised(|s| {
-        s.stopping = true;
-        s.children
-            .keys()
-            .for_each(|&child| send(child, libc::SIGKILL));
-    });
+/// Calls `f`, for which no child is to run any more: kills those that do, and those that are started meanwhile.
+pub fn without_children<T>(f: impl FnOnce() -> T) -> T {
+    with_supervised(|s| s.forbidden = true);
+    kill_children();
+    let result = f();
+    with_supervised(|s| s.forbidden = false);
+    result
+}
+
+/// Kills all children that are known here.
+fn kill_children() {
+    let kill = |&child: &u32| send(child, libc::SIGKILL);
+    with_supervised(|s| s.children.keys().for_each(kill));
 }
 
 /// A descriptor that is readable when a child has ended.
@@ -231,11 +242,11 @@ impl Running {
     /// Takes charge of a child.
     #[must_use]
     pub fn new(mut child: Child, role: Role) -> Self {
-        let stopping = with_supervised(|s| {
+        let forbidden = with_supervised(|s| {
             s.children.insert(child.id(), role);
-            s.stopping
+            s.stopping || s.forbidden
         });
-        if stopping {
+        if forbidden {
             let _ = child.kill();
         }
         Self {
@@ -307,7 +318,7 @@ pub fn output_with_stdin(mut command: Command, role: Role) -> io::Result<Output>
 }
 
 /// The same with a little to read from its standard input, which it may ignore. After the time limit, if there
-/// is one, it is killed, which is an error; what it has started may live on.
+/// is one, or after [`LONGEST_ANSWER`], it is killed, which is an error; what it has started may live on.
 pub fn output_of(
     mut command: Command,
     role: Role,
@@ -353,7 +364,7 @@ fn run(
     })
 }
 
-/// Reads pipes to their ends, or fails after `until`. Once `ended` is readable, who holds them is not waited for.
+/// Reads pipes to their ends, or fails after `until`, or [`LONGEST_ANSWER`] before that. Once `ended` is readable, who holds them is not waited for.
 fn read_all(
     pipes: [Option<OwnedFd>; 2],
     ended: Option<&OwnedFd>,
@@ -373,6 +384,9 @@ fn read_all(
         if pipes.iter().all(Option::is_none) {
             return Ok(read);
         }
+        if until.is_some() && read.iter().any(|read| read.len() > LONGEST_ANSWER) {
+            return Err(io::Error::other("it writes without end"));
+        }
         let now = Instant::now();
         if enough.is_some_and(|enough| now >= enough) {
             // Not to the pipes' ends: somebody may go on writing.
@@ -388,10 +402,10 @@ fn read_all(
         // Rounded up, so that time has run out when it is over.
         let wait = left.map(|left| PollTimeout::try_from(left + Duration::from_millis(1)));
         let wait = wait.and_then(Result::ok).unwrap_or(PollTimeout::NONE);
+        if enough.is_none() && left == Some(Duration::ZERO) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         match poll(&mut fds, wait) {
-            Ok(0) if left.is_some() && enough.is_none() => {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
@@ -418,7 +432,7 @@ fn read_all(
 }
 
 /// How many bytes there are to read from a pipe.
-fn held(pipe: &File) -> io::Result<u64> {
+pub fn held(pipe: &File) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: FIONREAD writes one int, which lives through the call.
     match unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut bytes) } {
@@ -442,4 +456,32 @@ pub fn prepare_child() -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
     signals::restore();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(text: &str, limit: Duration) -> io::Result<Output> {
+        let mut command = Command::new("sh");
+        command.args(["-c", text]);
+        output_of(command, Role::Tool, &[], Some(limit))
+    }
+
+    #[test]
+    fn who_never_stops_writing_is_not_waited_for() {
+        let short = Duration::from_millis(300);
+        let error = script("while :; do echo; done", short).expect_err("no time left");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let begin = Instant::now();
+        let long = Duration::from_secs(600);
+        let error = script("exec yes", long).expect_err("too much");
+        assert_eq!(error.to_string(), "it writes without end");
+        assert!(begin.elapsed() < long / 2);
+        let output = script("echo out; echo err >&2", long).expect("an output");
+        assert_eq!(
+            (&*output.stdout, &*output.stderr),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
+    }
 }

@@ -1,11 +1,11 @@
-//! Signals as we were started with, and signals for a child.
+//! Signals and limits as we were started with, and signals for a child.
 //!
 //! A link through us is to end as lld's would. While lld runs as our child, every signal that is sent to
 //! us is for it: we block all, and pass on what comes. lld removes its temporary files, or ignores the
 //! signal, or dies of it, and then so do we ([`end_as`]).
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use std::io;
@@ -18,16 +18,28 @@ use std::sync::OnceLock;
 struct Inherited {
     mask: SigSet,
     ignores_pipe: bool,
+    /// How many files may be open, softly and at most.
+    open_files: Option<(u64, u64)>,
 }
 
 static INHERITED: OnceLock<Inherited> = OnceLock::new();
 
-/// Remembers the signal mask and SIGPIPE's disposition. To be called first of all.
+/// Remembers the signal mask, SIGPIPE's disposition and the limit of open files. To be called first of all.
 pub fn remember_inherited() {
     INHERITED.get_or_init(|| Inherited {
         mask: SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty()),
         ignores_pipe: is_ignored(Signal::SIGPIPE),
+        open_files: getrlimit(Resource::RLIMIT_NOFILE).ok(),
     });
+}
+
+/// Lets this process open as many files as it ever may: each object that waits for the cache or a server is one, and the
+/// usual 1,024 are meant for programs that use select(2). Children get what we were started with.
+pub fn raise_open_files() {
+    const ENOUGH: u64 = 1 << 16;
+    if let Some((soft, hard)) = INHERITED.get().and_then(|i| i.open_files) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(ENOUGH).max(soft), hard);
+    }
 }
 
 /// Whether this process ignores a signal.
@@ -40,7 +52,7 @@ pub fn is_ignored(signal: Signal) -> bool {
     }
 }
 
-/// Sets both as they were when we were started, for a program that takes our place or a child's.
+/// Sets all as it was when we were started, for a program that takes our place or a child's.
 /// Async-signal-safe.
 pub fn restore() {
     let inherited = INHERITED.get();
@@ -52,6 +64,9 @@ pub fn restore() {
     // SAFETY: no handler of ours is installed.
     let _ = unsafe { signal(Signal::SIGPIPE, pipe) };
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None);
+    if let Some((soft, hard)) = inherited.and_then(|i| i.open_files) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+    }
 }
 
 /// Signals that are not for a child: those that stop or resume us, that tell of children, and that a

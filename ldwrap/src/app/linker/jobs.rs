@@ -1,6 +1,7 @@
 //! Links beside a thread that makes jobs: where these are done, and under which keys their objects are known.
 
 use super::request::{Outcome, Request, cache, default_jobs, files};
+use crate::cache::files::TICK;
 use crate::executor::remote::Server;
 use crate::executor::tuning::{MOST_DISTRIBUTED, SERVER_PATIENCE};
 use crate::jobs::action::Tool;
@@ -16,6 +17,7 @@ use crate::link::events::Events;
 use crate::link::exchange::Exchange;
 use crate::link::jobs_thread::{self, JobsPlace, JobsRequest, JobsSummary};
 use crate::link::selftest;
+use crate::sys::process;
 use crate::sys::signals::Forwarded;
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor, ServerSettings};
@@ -114,8 +116,7 @@ pub(super) fn link_with_jobs(
             &mut events,
         );
         exchange.stop();
-        crate::sys::process::kill_children();
-        let supplied = thread.ok().and_then(|thread| thread.join().ok());
+        let supplied = process::without_children(|| thread.ok().and_then(|t| t.join().ok()));
         Ok(Outcome {
             done: done?,
             supplied,
@@ -175,6 +176,8 @@ fn make_jobs(
         Place::Distributor(_) | Place::Made(_) => Some(store_of_commands(&toolchain, config)?),
     };
     let store = store.map(Arc::new);
+    // What was written just before the link is to be told from what is written while it is read.
+    std::thread::sleep((request.start + TICK).saturating_duration_since(Instant::now()));
     let supplied = jobs_thread::make_jobs(
         &JobsRequest {
             argv0: request.argv0,

@@ -5,7 +5,9 @@ use super::remote_side::{FinishJob, LocalObject, RemoteSide, max_prepared_weight
 use super::server::Server;
 use crate::executor::board::{Board, Capacity, Task, TaskId, weight_of};
 use crate::executor::clang::Clang;
-use crate::executor::tuning::{MAX_DOWNLOADING, MAX_UNSHARED_KIB, SHUTDOWN_GRACE, TASKS_PER_SLOT};
+use crate::executor::tuning::{
+    MAX_DOWNLOADING, MAX_UNSHARED_KIB, MOST_EARLY_OBJECTS, SHUTDOWN_GRACE, TASKS_PER_SLOT,
+};
 use crate::executor::{BackendError, Executor, JobQueue, Outcome, ReportOutcome, WaitingLookup};
 use crate::jobs::job::Job;
 use crate::jobs::store::Store;
@@ -246,7 +248,12 @@ impl Executor for RemoteExecutor {
         self.counts.local.fetch_add(1, Ordering::Relaxed);
         match (task, object.try_clone()) {
             (Some(task), _) => self.keep_and_share(task, object, Some(took)),
-            (None, Ok(object)) => drop(self.early_objects().insert(number, (object, took))),
+            (None, Ok(object)) => {
+                let mut early = self.early_objects();
+                if early.len() < MOST_EARLY_OBJECTS {
+                    early.insert(number, (object, took));
+                }
+            }
             (None, Err(e)) => log::info!("an object cannot be kept: {e}"),
         }
     }

@@ -119,6 +119,7 @@ impl Engine<'_> {
                     exchange.leave_to_lld(module);
                 }
                 self.backends.hold(held);
+                self.backends.choose_anew();
                 return self.admit();
             }
         };
@@ -139,8 +140,8 @@ impl Engine<'_> {
         let Some((exchange, _)) = self.link.exchange else {
             return Ok(());
         };
-        let arrived = exchange.arrived();
-        if arrived.is_empty() {
+        let (arrived, chooses_anew) = exchange.arrived();
+        if chooses_anew {
             self.backends.choose_anew();
         }
         for arrived in &arrived {

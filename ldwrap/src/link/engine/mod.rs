@@ -38,7 +38,7 @@ use crate::link::inputs_read::InputsRead;
 use crate::link::lookup_dir::LookupDir;
 use crate::link::output::Output;
 use crate::sys::process::{Role, Running, pidfd};
-use crate::sys::signals::Forwarded;
+use crate::sys::signals::{self, Forwarded};
 use crate::watch::{self, Call, Listener, Notification, ReportedOpens, Unanswered, Watched};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -177,6 +177,7 @@ pub fn run(
     let mut turn = Turn::wait(link.limits, link.bitcode, before, fingerprint, || {
         events.waits_for_turn();
     });
+    signals::raise_open_files();
     let begin = Instant::now();
     let rule = AttributionRule::of(link.major);
     let names_modules =

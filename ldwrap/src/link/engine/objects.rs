@@ -142,8 +142,8 @@ impl Engine<'_> {
         let exchange = self.link.exchange;
         if self.context.is_none() && (self.cache.is_some() || exchange.is_some()) {
             let noted = self.inputs.note(&path);
-            if let Some((identity, (exchange, _))) = noted.zip(exchange) {
-                exchange.opens(Path::new(OsStr::from_bytes(&path)), identity);
+            if let Some(((identity, steady), (exchange, _))) = noted.zip(exchange) {
+                exchange.opens(Path::new(OsStr::from_bytes(&path)), identity, steady);
             }
         }
     }
