@@ -463,8 +463,9 @@ fn warnings_by_a_distributor() {
             both.succeeds().same().said("take care");
             if !fixtures_only() {
                 let report = both.report();
-                assert_eq!(report["compiled_by_lld"], 1, "{report}");
                 assert_eq!(report["cache"]["misses"], misses, "{report}");
+                // On a slow machine lld's threads help.
+                assert!(both.number("/compiled_by_lld") >= 1, "{report}");
             }
         }
     });
