@@ -59,6 +59,12 @@ impl Fingerprint {
         let digest = hasher.finalize();
         Self(digest.iter().take(8).fold(0, |n, &b| n << 8 | u64::from(b)))
     }
+
+    /// As a record has it.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
 }
 
 /// The record of one output's links.
@@ -73,6 +79,12 @@ impl History {
         let digest = Sha256::digest(output.as_os_str().as_encoded_bytes());
         let name: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
         Self(cache.join("links").join(name))
+    }
+
+    /// The file for the orders in which the modules of the last link imported.
+    #[must_use]
+    pub fn import_orders(&self) -> PathBuf {
+        self.0.with_extension("orders")
     }
 
     /// What the last link left, if anything.

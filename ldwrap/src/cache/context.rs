@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Another meaning of keys is another number.
-const FORMAT: &str = "ldwrap objects by lld's keys, 1";
+const FORMAT: &str = "ldwrap objects by lld's keys, 2";
 /// A build ID shorter than this (bytes) may have been chosen by hand.
 const SHORTEST_BUILD_ID: usize = 16;
 
@@ -47,12 +47,13 @@ impl Context {
         Ok(Self(hash.finalize().into()))
     }
 
-    /// The key of the object that lld calls `name`.
+    /// The key of the object that lld calls `name`, which is of one length, and whose module imports in this order.
     #[must_use]
-    pub fn key(&self, name: &[u8]) -> Key {
+    pub fn key(&self, name: &[u8], import_order: &[u8]) -> Key {
         let mut hash = Sha256::new();
         hash.update(self.0);
         hash.update(name);
+        hash.update(import_order);
         hash.finalize().into()
     }
 }
@@ -133,7 +134,8 @@ mod tests {
         assert_eq!(Context::of(&reversed, b"", &files).unwrap(), context);
         assert_ne!(Context::of(&programs, b"x", &files).unwrap(), context);
         assert_ne!(Context::of(&programs[1..], b"", &files).unwrap(), context);
-        assert_ne!(context.key(b"A"), context.key(b"B"));
+        assert_ne!(context.key(b"A", b""), context.key(b"B", b""));
+        assert_ne!(context.key(b"A", b""), context.key(b"A", b"1"));
     }
 
     #[test]

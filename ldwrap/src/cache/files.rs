@@ -54,6 +54,34 @@ impl Identity {
         fs::metadata(path).map(|m| Self::of(&m))
     }
 
+    /// As a record has it.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 56] {
+        let mut bytes = [0; 56];
+        let times = self.times.map(|time| time as u64);
+        for (to, word) in bytes
+            .chunks_exact_mut(8)
+            .zip(self.numbers.iter().chain(&times))
+        {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The same, read.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 56]) -> Self {
+        let mut words = bytes.chunks_exact(8).map(|word| {
+            let word = word.first_chunk().copied().unwrap_or_default();
+            u64::from_le_bytes(word)
+        });
+        let mut word = || words.next().unwrap_or_default();
+        Self {
+            numbers: [word(), word(), word()],
+            times: [word() as i64, word() as i64, word() as i64, word() as i64],
+        }
+    }
+
     /// How long ago it changed last; none where the clock says that it will.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {

@@ -7,6 +7,9 @@ pub const OPENS_INDEX_FILES: u32 = 16;
 pub const RELAXED_RELOCATIONS: u32 = 15;
 /// cc1 writes XRay's index by default, as lld does.
 pub const XRAY_INDEX: u32 = 17;
+/// lld's cache keys have the modules that a module imports from in the order of their hashes, and no more in one that
+/// their names decide (`computeLTOCacheKey`, llvm/lib/LTO/LTO.cpp).
+pub const KEYS_LACK_IMPORT_ORDER: u32 = 17;
 /// lld names all objects by their modules, and puts them in task order; before, it names those from a cache by
 /// their entries, and puts them behind those that it compiled without a lookup.
 pub const CACHED_OBJECTS_IN_TASK_ORDER: u32 = 18;

@@ -21,6 +21,12 @@ impl InputsRead {
         self.files.len()
     }
 
+    /// Each, as it was.
+    #[must_use]
+    pub fn files(&self) -> &HashMap<Vec<u8>, Identity> {
+        &self.files
+    }
+
     /// A file whose state is known.
     pub fn add(&mut self, path: &[u8], identity: Identity) {
         self.files.entry(path.to_vec()).or_insert(identity);

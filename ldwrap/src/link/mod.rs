@@ -11,6 +11,7 @@ pub mod eligibility;
 pub mod engine;
 pub mod events;
 pub mod exchange;
+pub mod import_orders;
 pub mod inputs_read;
 pub mod jobs_thread;
 pub mod lookup_dir;

@@ -38,7 +38,12 @@ pub(crate) fn map(path: &Path) -> io::Result<Mmap> {
 
 /// Writes a file for this user alone, there whole or not at all; its directory is made if need be.
 pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    write_with_mode(path, text.as_bytes(), 0o600)
+    write_private(path, text.as_bytes())
+}
+
+/// The same of bytes.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_with_mode(path, content, 0o600)
 }
 
 /// Writes a file of the user's build, there whole or not at all, readable as the umask allows; its directory is made if

@@ -289,6 +289,41 @@ impl Paths {
     }
 }
 
+/// The hashes of the modules from which a shard imports, in the order in which a backend does, which is that of their
+/// identifiers (docs/lld.md, "Imports"). `own` is the identifier of the shard's own module. An error if the table of
+/// modules is not one that LLVM writes, or a module has no hash.
+pub fn imports_in_order(bytes: &[u8], own: &[u8]) -> Result<Vec<[u8; 20]>, Malformed> {
+    let mut reader = Reader::new(bytes)?;
+    let paths = loop {
+        match reader.next()? {
+            BitstreamEntry::Eof => return Err(Malformed::Shape("no table of module paths")),
+            BitstreamEntry::Block(b) if b.id == block::MODULE => reader.enter()?,
+            BitstreamEntry::Block(b) if b.id == block::MODULE_STRTAB => {
+                reader.enter()?;
+                break Paths::read(&mut reader)?;
+            }
+            _ => {}
+        }
+    };
+    let mut imports = Vec::new();
+    for (module, hash) in paths.modules.iter().zip(&paths.hashes) {
+        let hash = hash.filter(|_| module.hashed);
+        let hash = hash.ok_or(Malformed::Shape("a module without a hash"))?;
+        if module.path != own {
+            imports.push((module.path.as_slice(), hash));
+        }
+    }
+    imports.sort_unstable();
+    let bytes = |hash: ModuleHash| {
+        let mut bytes = [0; 20];
+        for (to, word) in bytes.chunks_exact_mut(4).zip(hash) {
+            to.copy_from_slice(&(word as u32).to_le_bytes());
+        }
+        bytes
+    };
+    Ok(imports.into_iter().map(|(_, hash)| bytes(hash)).collect())
+}
+
 /// What GLOBALVAL_SUMMARY_BLOCK says.
 #[derive(Default)]
 struct Summaries {
@@ -399,6 +434,32 @@ mod tests {
             Err(Malformed::Shape(why)) => why,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn imports_come_in_the_order_of_their_names() {
+        let entry = |id: u64, name: &str, hash: u64| {
+            let name = name.bytes().map(u64::from);
+            [
+                Node::record(
+                    MST_ENTRY,
+                    std::iter::once(id).chain(name).collect::<Vec<_>>(),
+                ),
+                Node::record(MST_HASH, vec![hash, 0, 0, 0, 0]),
+            ]
+        };
+        let imports = |modules: &[[Node; 2]]| {
+            let shard = module(modules.concat(), Vec::new());
+            let hashes = imports_in_order(&shard, b"own.o");
+            hashes.map(|hashes| hashes.iter().map(|hash| hash[0]).collect::<Vec<_>>())
+        };
+        let own = entry(0, "own.o", 1);
+        let of = |a: &str, b: &str| imports(&[entry(2, a, 7), own.clone(), entry(1, b, 9)]);
+        assert_eq!(of("a.o", "b.o"), Ok(vec![7, 9]));
+        assert_eq!(of("z.o", "b.o"), Ok(vec![9, 7]));
+        assert_eq!(imports(std::slice::from_ref(&own)), Ok(Vec::new()));
+        let without = Malformed::Shape("a module without a hash");
+        assert_eq!(imports(&[own, entry(1, "a.o", 0)]), Err(without));
     }
 
     #[test]

@@ -82,8 +82,17 @@ const UNTRANSLATABLE: &[&str] = &[
     "load",
 ];
 
-/// LLVM options that work across the modules of one process, by the beginning of their names.
-const ACROSS_MODULES: &[&str] = &["opt-bisect", "codegen-data", "debug-counter"];
+/// LLVM options that work across the modules of one process, by the beginning of their names; or by which a backend
+/// goes by what the index says of other modules and lld's own keys lack (attributes of functions; which of them other
+/// modules clone: `computeLTOCacheKey`, llvm/lib/LTO/LTO.cpp).
+const ACROSS_MODULES: &[&str] = &[
+    "opt-bisect",
+    "codegen-data",
+    "debug-counter",
+    "disable-thinlto-funcattrs",
+    "enable-memprof-context-disambiguation",
+    "supports-hot-cold-new",
+];
 
 /// LLVM options by which names of local values show in the object. LTO drops those names
 /// (`LTOLLVMContext`); clang keeps them when it reads bitcode, `-discard-value-names` or not. The

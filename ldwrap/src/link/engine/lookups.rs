@@ -33,6 +33,7 @@ impl Engine<'_> {
                     .names_modules
                     .then(|| self.attribution.lookup(thread, &key));
                 let module = module.flatten();
+                self.orders.looked_up(thread, &key, module.as_ref());
                 self.events.looked_up(thread, module.as_ref());
                 module
             }
@@ -90,7 +91,7 @@ impl Engine<'_> {
         let Some(Some(context)) = &self.context else {
             return None;
         };
-        self.cache?.find(&context.key(key))
+        self.cache?.find(&context.key(key, self.orders.of(key)?))
     }
 
     /// A cache has the object of a lookup: ours, or the user's.

@@ -34,6 +34,7 @@ use crate::link::cached_names::CachedNames;
 use crate::link::code_options::{CodeOptions, CoveredFiles};
 use crate::link::events::Events;
 use crate::link::exchange::Exchange;
+use crate::link::import_orders::{ImportOrders, NewRecord, Record};
 use crate::link::inputs_read::InputsRead;
 use crate::link::lookup_dir::LookupDir;
 use crate::link::output::Output;
@@ -180,8 +181,13 @@ pub fn run(
     signals::raise_open_files();
     let begin = Instant::now();
     let rule = AttributionRule::of(link.major);
-    let names_modules =
-        link.exchange.is_some() || (events.want_names() && rule == AttributionRule::ByIndexFile);
+    let writes_shards =
+        rule == AttributionRule::ByIndexFile && (link.exchange.is_some() || events.want_names());
+    let cache = link.cache.filter(|_| !lookup_dir.is_users());
+    let record = || Record::read(&link.history?.import_orders(), fingerprint);
+    let record = cache.filter(|_| !writes_shards).and_then(|_| record());
+    let orders = ImportOrders::new(link.major, cache.is_some(), writes_shards, record);
+    let names_modules = link.exchange.is_some() || writes_shards || orders.are_from_shards();
     let calls = match names_modules {
         true => ReportedOpens::All,
         false => ReportedOpens::ForReading,
@@ -193,7 +199,6 @@ pub fn run(
     })?;
     turn.lld_started(child.id());
     let backends = Backends::new(child.id(), admission);
-    let cache = link.cache.filter(|_| !lookup_dir.is_users());
     let engine = Engine {
         link,
         events,
@@ -204,6 +209,8 @@ pub fn run(
         lookup_dir,
         cache,
         attribution: Attribution::new(rule),
+        orders,
+        new_record: None,
         context: None,
         covered: HashMap::new(),
         inputs: InputsRead::default(),
@@ -238,6 +245,9 @@ struct Engine<'a> {
     /// Ours, unless lld has the user's.
     cache: Option<&'a Arc<Cache>>,
     attribution: Attribution,
+    orders: ImportOrders,
+    /// For the next link of the output.
+    new_record: Option<NewRecord>,
     /// What keys begin with, once it was asked for: none where there is no cache to be used.
     context: Option<Option<Context>>,
     /// Files whose content is in the context, by the name that lld opens.
@@ -415,7 +425,7 @@ impl Engine<'_> {
                 } else if self.lookup_dir.are_made_by_us(&path) {
                     return self.begin_object(id, path);
                 } else if self.names_modules && self.attribution.opens(thread, &path) {
-                    return self.begin_shard(id);
+                    return self.begin_shard(id, thread);
                 } else if self.is_temporary_output(&path, flags) {
                     let path = PathBuf::from(OsStr::from_bytes(&path));
                     self.temporaries.push(path);
@@ -463,7 +473,7 @@ impl Engine<'_> {
     }
 
     /// Remembers what the link was made of, and what it has cost, if most of it was compiled.
-    fn remember(&self) {
+    fn remember(&mut self) {
         // What came from the cache cost nothing.
         let compiled = self.compiled + self.given >= self.hits;
         let cost = self.backends.cost().filter(|_| compiled);
@@ -472,6 +482,10 @@ impl Engine<'_> {
                 let modules = self.hits + self.compiled + self.given;
                 if let Err(e) = history.write(cost, self.fingerprint, modules) {
                     log::info!("what the link has cost cannot be remembered: {e}");
+                }
+                let written = self.new_record.take().map(|r| r.write(&self.orders));
+                if let Some(Err(e)) = written {
+                    log::info!("in which order modules import cannot be remembered: {e}");
                 }
             }
         }

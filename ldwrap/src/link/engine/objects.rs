@@ -11,6 +11,7 @@ use crate::cache::context::{self, Context};
 use crate::cache::files::Identity;
 use crate::link::attribution::Module;
 use crate::link::cache_writer::CacheWriter;
+use crate::link::import_orders::NewRecord;
 use crate::link::inputs_read::InputsRead;
 use crate::watch::Unanswered;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -38,6 +39,11 @@ impl Engine<'_> {
             return Ok(None);
         };
         let programs = context::programs(thread)?;
+        self.orders.check(&self.inputs)?;
+        if let Some(history) = self.link.history.filter(|_| self.orders.are_from_shards()) {
+            let file = history.import_orders();
+            self.new_record = Some(NewRecord::new(file, self.fingerprint, &self.inputs));
+        }
         let (options, covered) = self.options.with_content(self.link.files)?;
         let context = Context::of(&programs, &options, self.link.files)?;
         for (path, identity) in &covered {
@@ -68,11 +74,16 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// A thread writes its module's shard, which is for nobody.
-    pub(super) fn begin_shard(&mut self, id: u64) -> Result<(), Unanswered> {
-        let null = File::options().write(true).open("/dev/null");
-        let null = null.map_err(Unanswered)?;
-        self.listener.hand_over(id, null.as_fd())
+    /// A thread writes its module's shard, which nobody is to see.
+    pub(super) fn begin_shard(&mut self, id: u64, thread: u32) -> Result<(), Unanswered> {
+        let shard = match self.orders.begin_shard(thread).map_err(Unanswered)? {
+            Some(shard) => shard,
+            None => File::options()
+                .write(true)
+                .open("/dev/null")
+                .map_err(Unanswered)?,
+        };
+        self.listener.hand_over(id, shard.as_fd())
     }
 
     /// Whether lld makes the temporary file under whose name it begins its output (`FileOutputBuffer`,
@@ -156,7 +167,10 @@ impl Engine<'_> {
         }
         let waiting = std::mem::take(&mut self.waiting).into_iter();
         if let (Some(Some(context)), Some(cache_writer)) = (&self.context, &mut self.cache_writer) {
-            let keyed = waiting.map(|(key, object, took)| (context.key(&key), object, took));
+            let orders = &self.orders;
+            let keyed = waiting.filter_map(|(key, object, took)| {
+                Some((context.key(&key, orders.of(&key)?), object, took))
+            });
             cache_writer.keep(keyed.collect());
         }
     }
