@@ -149,6 +149,29 @@ fn another_directory_has_the_same_objects() {
     });
 }
 
+/// What a backend prints is in a buffer until lld ends, unless standard output is a terminal.
+#[test]
+fn what_backends_print_comes_again() {
+    each_llvm(|s| {
+        s.write(
+            "main.c",
+            "int f(int); int main(int c, char **v) { return f(c) > 9; }\n",
+        );
+        s.write(
+            "f.c",
+            "__attribute__((noinline)) int f(int c) { __asm__(\".print \\\"hello from assembly\\\"\"); return c; }\n",
+        );
+        s.sh("clang-$N -c -O2 -flto=thin main.c f.c");
+        let command = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT main.o f.o";
+        for _ in 0..2 {
+            let both = link(s, command);
+            both.splits();
+            let said = String::from_utf8_lossy(&both.split.stdout).into_owned();
+            assert!(said.contains("hello from assembly"), "{said}");
+        }
+    });
+}
+
 /// Modules are imported from in the order of their names, which shows in debug information, and which lld's keys lack: a hit
 /// by another name is none where the order is another.
 #[test]

@@ -159,6 +159,11 @@ impl Cache {
         }
     }
 
+    /// Removes a key; its object stays until there is no room for it.
+    pub fn forget(&self, key: &Key) {
+        let _ = fs::remove_file(self.key_path(key));
+    }
+
     /// To be called when a link has ended: adds what it has put there to the total size, and prunes if
     /// that is beyond the bound now.
     pub fn finish_link(&self) -> io::Result<()> {

@@ -19,7 +19,7 @@ type KeyedObjects = Vec<(Key, File, Option<Duration>)>;
 #[derive(Debug)]
 pub struct CacheWriter {
     store: Option<Store>,
-    thread: Option<(mpsc::SyncSender<KeyedObjects>, JoinHandle<()>)>,
+    thread: Option<(mpsc::SyncSender<KeyedObjects>, JoinHandle<Option<Store>>)>,
     /// There is no thread to be had.
     alone: bool,
 }
@@ -30,6 +30,8 @@ struct Store {
     cache: Arc<Cache>,
     inputs: InputsRead,
     broken: bool,
+    /// What has been put there.
+    kept: Vec<Key>,
 }
 
 impl CacheWriter {
@@ -41,6 +43,7 @@ impl CacheWriter {
                 cache,
                 inputs,
                 broken: false,
+                kept: Vec::new(),
             }),
             thread: None,
             alone: few_threads().is_some(),
@@ -56,9 +59,9 @@ impl CacheWriter {
                 // Not to be lost where there is no thread for it.
                 let (lend, take) = mpsc::channel::<Store>();
                 let put_all = move || {
-                    if let Ok(mut store) = take.recv() {
-                        all.into_iter().for_each(|entries| store.put(entries));
-                    }
+                    let mut store = take.recv().ok()?;
+                    all.into_iter().for_each(|entries| store.put(entries));
+                    Some(store)
                 };
                 match builder.spawn(put_all) {
                     Ok(thread) => {
@@ -92,16 +95,30 @@ impl Store {
                 self.broken = true;
                 return;
             }
+            self.kept.push(key);
         }
     }
 }
 
-impl Drop for CacheWriter {
-    /// Waits until all are kept.
-    fn drop(&mut self) {
-        if let Some((sender, thread)) = self.thread.take() {
-            drop(sender);
-            let _ = thread.join();
+impl CacheWriter {
+    /// Waits until all are kept, and takes them back, since one of them is not to be.
+    pub fn take_back(mut self) {
+        let store = self.wait().or_else(|| self.store.take());
+        if let Some(Store { cache, kept, .. }) = store {
+            kept.iter().for_each(|key| cache.forget(key));
         }
+    }
+
+    /// Waits until all are kept.
+    fn wait(&mut self) -> Option<Store> {
+        let (sender, thread) = self.thread.take()?;
+        drop(sender);
+        thread.join().ok()?
+    }
+}
+
+impl Drop for CacheWriter {
+    fn drop(&mut self) {
+        self.wait();
     }
 }

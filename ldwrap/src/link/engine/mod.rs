@@ -223,6 +223,7 @@ pub fn run(
         hits: 0,
         compiled: 0,
         given: 0,
+        prints_late: false,
         keys: HashSet::new(),
         objects_there: begin,
         all_taken: false,
@@ -266,6 +267,9 @@ struct Engine<'a> {
     hits: usize,
     compiled: usize,
     given: usize,
+    /// Something was written to standard output that a backend may have left in a buffer (`.print` in assembly, remarks):
+    /// `llvm::outs`, which lld's main thread writes when it ends.
+    prints_late: bool,
     /// All keys that lld has asked for.
     keys: HashSet<Vec<u8>>,
     /// When lld had the last object.
@@ -296,6 +300,10 @@ impl Engine<'_> {
                     self.remember();
                 }
                 self.keep();
+                if let Some(writer) = self.cache_writer.take_if(|_| self.prints_late) {
+                    log::info!("a backend has written to standard output: nothing is kept");
+                    writer.take_back();
+                }
                 self.finish_names();
                 Ok(LinkOutcome {
                     status,
@@ -453,6 +461,10 @@ impl Engine<'_> {
                 length,
             } => {
                 self.backends.taint(thread);
+                self.prints_late |= stream == libc::STDOUT_FILENO
+                    && self.context.is_some()
+                    && !self.backends.compiles(thread)
+                    && !prints(self.link.cmd);
                 if self.link.objects.is_some() && self.backends.compiles(thread) {
                     self.output.note(thread, address, length);
                 }
@@ -508,6 +520,29 @@ impl Engine<'_> {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// Whether lld itself prints to standard output.
+fn prints(cmd: &CommandLine) -> bool {
+    const PRINTING: [Id; 12] = [
+        Id::PrintMap,
+        Id::Cref,
+        Id::Trace,
+        Id::TraceSymbol,
+        Id::Verbose,
+        Id::VerboseBpSectionOrderer,
+        Id::Version,
+        Id::V,
+        Id::PrintGcSections,
+        Id::PrintGcSectionsEq,
+        Id::PrintIcfSections,
+        Id::PrintMemoryUsage,
+    ];
+    let to_stdout = |id| cmd.last(id).is_some_and(|file| file == "-");
+    PRINTING.iter().any(|&option| cmd.has(option))
+        || [Id::Map, Id::PrintArchiveStats, Id::WhyExtract]
+            .into_iter()
+            .any(to_stdout)
 }
 
 /// Whether what a thread is about to write ends a line; not if that cannot be told.
