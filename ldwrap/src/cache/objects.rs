@@ -17,6 +17,7 @@ use super::digest::for_each_chunk;
 use crate::sys::scratch::remove as remove_tree;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, FileTimes, OpenOptions};
@@ -25,7 +26,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use xxhash_rust::xxh3::Xxh3;
 
 /// What pruning leaves, in percent of the bound: the next link is not to prune again.
@@ -34,6 +35,12 @@ const PRUNED_PERCENT: u64 = 90;
 const TEMPORARY_EXPIRES: Duration = Duration::from_secs(3600);
 /// An object's time is not set again within this time: each setting is a write to the disk.
 const USE_RESOLUTION: Duration = Duration::from_secs(600);
+/// What another key of an object counts for in the total size until the cache is pruned (bytes): a symbolic link.
+const KEY_SIZE: u64 = 256;
+/// How many keys are kept for each object when the cache is pruned, on average.
+const KEYS_PER_OBJECT: u64 = 8;
+/// How long a link waits for others that change the total size, which takes each microseconds.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A digest of all that shapes an object.
 pub type Key = [u8; 32];
@@ -147,7 +154,8 @@ impl Cache {
             ..StoredObject::of(content)?
         };
         let path = self.object_path(&object);
-        if !fs::metadata(&path).is_ok_and(|m| m.len() == object.size) {
+        let is_new = !fs::metadata(&path).is_ok_and(|m| m.len() == object.size);
+        if is_new {
             write_new(&path, content)?;
             self.added.fetch_add(object.size, Ordering::Relaxed);
         }
@@ -155,7 +163,11 @@ impl Cache {
         match in_parent(&name, |_| symlink(object.text(), &name)) {
             // Another link was first, with an object that is as good.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            done => done,
+            done => {
+                let added = if is_new { 0 } else { KEY_SIZE };
+                self.added.fetch_add(added, Ordering::Relaxed);
+                done
+            }
         }
     }
 
@@ -186,7 +198,7 @@ impl Cache {
             .create(true)
             .truncate(false)
             .open(self.dir.join("size"))?;
-        let mut file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e)?;
+        let mut file = lock_soon(file)?;
         let mut text = String::new();
         // What is no number counts as none: the next pruning puts it right.
         let _ = file.read_to_string(&mut text);
@@ -226,11 +238,17 @@ impl Cache {
             stats.bytes += size;
         }
         let mut keys = Vec::new();
-        self.for_each_entry("k", |path, _| keys.push(path))?;
-        for path in keys {
+        self.for_each_entry("k", |path, m| {
+            keys.push((m.modified().unwrap_or(SystemTime::UNIX_EPOCH), path));
+        })?;
+        // An edit that changes no code leaves another key of each object that it could have changed.
+        keys.sort_unstable_by(|a, b| b.cmp(a));
+        let most_keys = left.objects * KEYS_PER_OBJECT;
+        for (_, path) in keys {
             let object = fs::read_link(&path).ok();
             let object = object.and_then(|text| text.to_str().and_then(StoredObject::parse));
-            if object.is_some_and(|o| self.object_path(&o).exists()) {
+            let is_there = object.is_some_and(|o| self.object_path(&o).exists());
+            if is_there && left.keys < most_keys {
                 left.keys += 1;
             } else if remove(&path)? {
                 removed.keys += 1;
@@ -432,6 +450,20 @@ fn discard(entry: &Path, why: &str) {
     let _ = fs::remove_file(entry);
 }
 
+/// Locks a file, which others hold for a moment only. A link does not wait for one that was stopped meanwhile: what it
+/// has added counts when the cache is pruned next.
+fn lock_soon(mut file: File) -> io::Result<Flock<File>> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(locked),
+            Err((unlocked, Errno::EWOULDBLOCK)) if Instant::now() < until => file = unlocked,
+            Err((_, e)) => return Err(e.into()),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Removes a file; false if it was gone already.
 fn remove(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
@@ -442,157 +474,4 @@ fn remove(path: &Path) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::fs::PermissionsExt;
-
-    struct Case {
-        dir: tempfile::TempDir,
-        cache: Cache,
-    }
-
-    fn key(n: u8) -> Key {
-        [n; 32]
-    }
-
-    impl Case {
-        fn new(limit: u64) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let cache = Cache::new(dir.path(), limit);
-            Self { dir, cache }
-        }
-        fn put(&self, n: u8, content: &[u8]) {
-            let object = self.dir.path().join("object");
-            fs::write(&object, content).unwrap();
-            let took = (n % 2 == 1).then_some(Duration::from_millis(700 * u64::from(n)));
-            self.cache
-                .put(&key(n), &File::open(&object).unwrap(), took)
-                .unwrap();
-        }
-        fn get(&self, n: u8) -> Option<Vec<u8>> {
-            let to = self.dir.path().join("out");
-            let _ = fs::remove_file(&to);
-            let found = self.cache.get(&key(n), &to);
-            assert_eq!(found.is_some(), to.exists());
-            found.map(|_| fs::read(&to).unwrap())
-        }
-        fn only(&self, kind: &str) -> PathBuf {
-            let mut found = Vec::new();
-            self.cache
-                .for_each_entry(kind, |p, _| found.push(p))
-                .unwrap();
-            assert_eq!(found.len(), 1);
-            found.remove(0)
-        }
-    }
-
-    #[test]
-    fn what_is_put_in_comes_out() {
-        let c = Case::new(0);
-        assert_eq!(c.get(1), None);
-        c.put(1, b"object");
-        c.put(2, b"object");
-        c.put(3, b"");
-        assert_eq!(c.get(1).as_deref(), Some(&b"object"[..]));
-        assert_eq!(c.get(2).as_deref(), Some(&b"object"[..]));
-        assert_eq!(c.get(3).as_deref(), Some(&b""[..]));
-        assert_eq!(c.get(4), None);
-        let stats = c.cache.stats().unwrap();
-        assert_eq!((stats.keys, stats.objects, stats.bytes), (3, 2, 6));
-        let found = |n| c.cache.find(&key(n)).map(|o| (o.bytes, o.took));
-        assert_eq!(found(1), Some((6, Some(Duration::from_millis(700)))));
-        assert_eq!(found(2), Some((6, None)));
-        let mode = fs::metadata(c.dir.path().join("objects")).unwrap();
-        assert_eq!(mode.permissions().mode() & 0o777, 0o700);
-    }
-
-    #[test]
-    fn damage_is_a_miss_and_goes() {
-        for (kind, content) in [
-            ("o", &b"damaged"[..]),
-            ("o", b"objecX"),
-            ("o", b"objec"),
-            ("o", b""),
-            ("k", b"nonsense"),
-            ("k", b"a.b.c"),
-            ("k", b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA.6.AAAAAAAAAAA.x"),
-            ("k", b"\xff\xfe"),
-        ] {
-            let c = Case::new(0);
-            c.put(1, b"object");
-            let entry = c.only(kind);
-            if kind == "k" {
-                fs::remove_file(&entry).unwrap();
-                symlink(OsStr::from_bytes(content), &entry).unwrap();
-            } else {
-                fs::write(&entry, content).unwrap();
-            }
-            assert_eq!(c.get(1), None, "{kind} {content:?}");
-            c.put(1, b"object");
-            assert_eq!(
-                c.get(1).as_deref(),
-                Some(&b"object"[..]),
-                "{kind} {content:?}"
-            );
-        }
-        let c = Case::new(0);
-        c.put(1, b"object");
-        fs::remove_file(c.only("o")).unwrap();
-        assert_eq!(c.get(1), None);
-        assert_eq!(c.cache.stats().unwrap(), Stats::default());
-    }
-
-    #[test]
-    fn the_least_recently_used_go_first() {
-        let c = Case::new(1000);
-        for n in 0..10 {
-            c.put(n, &[n; 100]);
-            let at = SystemTime::now() - Duration::from_secs(1000 - u64::from(n));
-            let object = fs::read_link(c.cache.key_path(&key(n))).unwrap();
-            let object = StoredObject::parse(object.to_str().unwrap()).unwrap();
-            let object = c.cache.object_path(&object);
-            let times = FileTimes::new().set_modified(at);
-            File::open(object).unwrap().set_times(times).unwrap();
-        }
-        c.cache.finish_link().unwrap();
-        assert_eq!(c.cache.stats().unwrap().objects, 10);
-        // Used now, though it is the oldest.
-        assert!(c.get(0).is_some());
-        c.put(10, &[10; 100]);
-        c.cache.finish_link().unwrap();
-        let stats = c.cache.stats().unwrap();
-        assert_eq!((stats.objects, stats.keys, stats.bytes), (9, 9, 900));
-        assert!(c.get(0).is_some() && c.get(10).is_some());
-        assert!(c.get(1).is_none() && c.get(2).is_none());
-        // The total is right again.
-        assert_eq!(c.cache.update_size(|n| n).unwrap(), 900);
-    }
-
-    #[test]
-    fn pruning_puts_a_wrong_count_right_and_clears_up() {
-        let c = Case::new(1000);
-        c.put(1, b"object");
-        fs::write(c.dir.path().join("objects/size"), "99999").unwrap();
-        let dir = c.only("o").parent().unwrap().to_owned();
-        fs::write(dir.join(".new-young"), "").unwrap();
-        fs::write(dir.join(".new-old"), "").unwrap();
-        let long_ago = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
-        File::options()
-            .write(true)
-            .open(dir.join(".new-old"))
-            .unwrap()
-            .set_times(long_ago)
-            .unwrap();
-        c.cache.finish_link().unwrap();
-        assert_eq!(c.cache.update_size(|n| n).unwrap(), 6);
-        assert!(dir.join(".new-young").exists() && !dir.join(".new-old").exists());
-        // Earlier versions spread entries over directories.
-        fs::create_dir(dir.join("A")).unwrap();
-        fs::write(dir.join("A/object"), "").unwrap();
-        let (left, removed) = c.cache.prune(0).unwrap();
-        assert_eq!((left.objects, removed.objects, removed.keys), (0, 1, 1));
-        assert!(!dir.join("A").exists());
-    }
-}
+mod tests;
