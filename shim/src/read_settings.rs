@@ -265,7 +265,9 @@ mod tests {
         assert_eq!(
             c.complaints,
             [
-                format!("{bad}:2: LDWRAP_JOBS=0: expected NUMBER above 0; it is passed over"),
+                format!(
+                    "{bad}:2: LDWRAP_JOBS=0: expected NUMBER from 1 to 4096; it is passed over"
+                ),
                 format!("{bad}:3: jbos is no setting: is it jobs?"),
                 format!("{bad}:4: clang: expected a text, a number, true or false"),
                 format!("{bad}:5: LDWRAP_STRICT=7: expected 0|1; it is passed over"),
@@ -333,7 +335,7 @@ mod tests {
             (&[("LDWRAP_REMOTE", "grpc://me:secret@h:1")], "not shown"),
             (
                 &[("LDWRAP_REMOTE", "grpc://h:1"), ("LDWRAP_REMOTE_JOBS", "0")],
-                "above 0",
+                "NUMBER from 1 to 10000",
             ),
             (
                 &[("LDWRAP_REMOTE", "grpc://h:1"), ("LDWRAP_REMOTE_CERT", "c")],
@@ -358,7 +360,7 @@ mod tests {
                     ("LDWRAP_REMOTE", "grpc://h:1"),
                     ("LDWRAP_REMOTE_TIMEOUT", "abc"),
                 ],
-                "SECONDS above 0",
+                "SECONDS from 1 to 86400",
             ),
             (&[("LDWRAP_EXECUTOR", "remote")], "names no server"),
         ] {

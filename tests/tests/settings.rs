@@ -121,7 +121,8 @@ fn bad_settings_in_a_link() {
     each_llvm_with_shim(|s| {
         sources(s);
         for (bad, complaint) in [
-            (("LDWRAP_JOBS", "none"), "expected NUMBER above 0"),
+            (("LDWRAP_JOBS", "none"), "expected NUMBER from 1 to 4096"),
+            (("LDWRAP_JOBS", "4294967295"), "expected NUMBER from"),
             (("LDWRAP_SPLTI", "always"), "is it LDWRAP_SPLIT?"),
             (("LDWRAP_REMOTE", "localhost:1"), "expected grpc://"),
             (
