@@ -4,10 +4,11 @@
 //! directory may be on a network, where a line takes longer than all that the shim does otherwise. ldwrap adds them to
 //! a summary in the cache directory when there are many, or somebody asks.
 
+use crate::files::append_within_limit;
 use crate::report::Report;
 use crate::user_dir::user_dir;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -68,7 +69,7 @@ impl StatsLog {
     }
 
     /// Adds a link in one write, so that the lines of links that end at once do not mix.
-    pub fn append(mut self, report: &Report) -> io::Result<()> {
+    pub fn append(self, report: &Report) -> io::Result<()> {
         self.lock(libc::LOCK_SH, TRIES)?;
         let length = self.0.metadata()?.len();
         if length >= LONGEST {
@@ -87,7 +88,7 @@ impl StatsLog {
         };
         text += &line.line();
         text.push('\n');
-        self.0.write_all(text.as_bytes())
+        append_within_limit(&self.0, text.as_bytes())
     }
 
     /// Gives all lines to `add`, and empties the log if that succeeds. No link writes meanwhile.
