@@ -80,13 +80,14 @@ pub fn command(
     let (status, findings) = done.and_then(|r| r).map_err(|e| e.to_string())?;
     let totals = Totals::of(&findings);
     let failure = totals.failure(status, options.require_split);
-    match options.json {
-        true => println!(
-            "{}",
+    let text = match options.json {
+        true => format!(
+            "{}\n",
             summary::as_json(&findings, &totals, failure.as_deref())
         ),
-        false => summary::show(&findings, &totals, failure.as_deref(), options.keep),
-    }
+        false => summary::text(&findings, &totals, failure.as_deref(), options.keep),
+    };
+    crate::app::print(text)?;
     Ok(failure.is_none())
 }
 
