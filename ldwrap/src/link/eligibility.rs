@@ -40,7 +40,7 @@ pub fn watched(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
         if !lookup_dir.is_users() && !is_policy(policy.as_bytes()) {
             let policy = policy.to_string_lossy();
             return Err(format!(
-                "--thinlto-cache-policy={policy}, which lld may refuse"
+                "--thinlto-cache-policy={policy}: lld may refuse it"
             ));
         }
     }
