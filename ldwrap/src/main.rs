@@ -42,6 +42,7 @@ fn run(argv: Argv) -> c_int {
         eprintln!("ldwrap: {}", failure.message);
         return failure.status;
     }
+    ldwrap::sys::ignore_file_size();
     let args: Vec<OsString> = argv.args().map(OsStr::to_os_string).collect();
     let config = read_settings::read();
     if let Some(filter) = &config.log {

@@ -1,7 +1,7 @@
-//! Files looked at by position: opened without waiting, read without a cursor.
+//! Files looked at by position: opened without waiting, read without a cursor; and lines appended to files.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -29,4 +29,21 @@ pub(crate) fn open_readable(path: &Path) -> io::Result<File> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
+}
+
+/// Appends lines, if the file may become so large (`ulimit -f`): otherwise a signal would end this process, and lld would never
+/// be run.
+pub(crate) fn append_within_limit(mut file: &File, lines: &[u8]) -> io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: it fills in a local struct.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    let metadata = file.metadata()?;
+    let length = metadata.len().saturating_add(lines.len() as u64);
+    if metadata.is_file() && length > limit.rlim_cur {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    file.write_all(lines)
 }

@@ -5,9 +5,11 @@
 //! report and the log tell, and a terminal.
 
 use crate::config::{Config, Executor, Given, Origin};
+use crate::files::open_readable;
 use crate::settings::{CONFIG, DOCTOR, OBJECTS, OTHERS, SETTINGS, Setting, Topic, VERIFY, nearest};
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +65,21 @@ pub fn read_from(
     }
     reader.settle();
     reader.config
+}
+
+/// Reads a configuration file; never waits for the other end of a FIFO, nor reads without end.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    const LARGEST: u64 = 1 << 20;
+    let file = open_readable(path)?;
+    if !file.metadata()?.is_file() && path != Path::new("/dev/null") {
+        return Err(io::Error::other("it is no plain file"));
+    }
+    let mut text = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(text)
 }
 
 /// The settings as far as they were read.
@@ -121,11 +138,11 @@ impl Reader {
     /// Takes what a configuration file says: each setting as a top-level key of its name, in any case, with or
     /// without its prefix.
     fn file(&mut self, path: &Path, must_be: bool) {
-        let text = match std::fs::read(path) {
+        let text = match read_file(path) {
             Ok(text) => text,
             Err(e) => {
                 // The one of all users or of this user may well not be there.
-                if must_be || e.kind() != std::io::ErrorKind::NotFound {
+                if must_be || e.kind() != io::ErrorKind::NotFound {
                     let why = format!("{}: cannot read the configuration: {e}", path.display());
                     self.complain(Topic::Links, why);
                 }
@@ -265,7 +282,9 @@ mod tests {
         assert_eq!(
             c.complaints,
             [
-                format!("{bad}:2: LDWRAP_JOBS=0: expected NUMBER above 0; it is passed over"),
+                format!(
+                    "{bad}:2: LDWRAP_JOBS=0: expected NUMBER from 1 to 4096; it is passed over"
+                ),
                 format!("{bad}:3: jbos is no setting: is it jobs?"),
                 format!("{bad}:4: clang: expected a text, a number, true or false"),
                 format!("{bad}:5: LDWRAP_STRICT=7: expected 0|1; it is passed over"),
@@ -281,6 +300,30 @@ mod tests {
             "{:?}",
             c.complaints
         );
+    }
+
+    #[test]
+    fn a_configuration_is_a_plain_file_of_a_sensible_size() {
+        let dir = Dir::new("plain");
+        let fifo = dir.0.join("fifo");
+        let name = std::ffi::CString::new(fifo.as_os_str().as_bytes()).unwrap();
+        // SAFETY: a valid string that lives through the call.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        let large = dir.file("large.toml", &"\n".repeat((1 << 20) + 1));
+        for (file, why) in [
+            (fifo.as_path(), "it is no plain file"),
+            (Path::new("/dev/zero"), "it is no plain file"),
+            (dir.0.as_path(), "it is no plain file"),
+            (large.as_path(), "it is larger than 1 MiB"),
+        ] {
+            let c = from(&[(CONFIG, file.to_str().unwrap())]);
+            let file = file.display();
+            assert_eq!(
+                c.complaints,
+                [format!("{file}: cannot read the configuration: {why}")]
+            );
+        }
+        assert_eq!(from(&[(CONFIG, "/dev/null")]).complaints, [""; 0]);
     }
 
     #[test]
@@ -333,7 +376,7 @@ mod tests {
             (&[("LDWRAP_REMOTE", "grpc://me:secret@h:1")], "not shown"),
             (
                 &[("LDWRAP_REMOTE", "grpc://h:1"), ("LDWRAP_REMOTE_JOBS", "0")],
-                "above 0",
+                "NUMBER from 1 to 10000",
             ),
             (
                 &[("LDWRAP_REMOTE", "grpc://h:1"), ("LDWRAP_REMOTE_CERT", "c")],
@@ -358,7 +401,7 @@ mod tests {
                     ("LDWRAP_REMOTE", "grpc://h:1"),
                     ("LDWRAP_REMOTE_TIMEOUT", "abc"),
                 ],
-                "SECONDS above 0",
+                "SECONDS from 1 to 86400",
             ),
             (&[("LDWRAP_EXECUTOR", "remote")], "names no server"),
         ] {

@@ -1,8 +1,8 @@
 //! The report: one line of JSON a link, appended to `LDWRAP_REPORT`.
 
+use crate::files::append_within_limit;
 use serde_json::{Map, Value};
 use std::fs::OpenOptions;
-use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -162,13 +162,13 @@ impl Report {
 
 /// Appends lines to a report.
 pub fn append(file: &Path, lines: &[u8]) -> std::io::Result<()> {
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .create(true)
         .append(true)
         // Never to wait for the other end of a FIFO.
         .custom_flags(libc::O_NONBLOCK)
-        .open(file)?
-        .write_all(lines)
+        .open(file)?;
+    append_within_limit(&file, lines)
 }
 
 #[cfg(test)]

@@ -57,7 +57,14 @@ pub const COMPILER_DEPTH: &str = "LDWRAP_COMPILER_DEPTH";
 pub const OTHERS: [&str; 4] = ["LDWRAP_LLVM", "LDWRAP_TEST_", DEPTH, COMPILER_DEPTH];
 
 const SIZE: &str = "SIZE: bytes, or a number with K, M, G or T behind it";
-const COUNT: &str = "NUMBER above 0";
+/// Each may be a lock's file, which every link looks at.
+const MOST_JOBS: usize = 4096;
+const MOST_REMOTE_JOBS: usize = 10_000;
+/// Each link has twice as many.
+const MOST_CONNECTIONS: usize = 64;
+/// A day: times that are added up stay far from an overflow.
+pub const MOST_SECONDS: u64 = 86_400;
+const SECONDS: &str = "SECONDS from 1 to 86400";
 
 /// An ordinary setting of every link, to be completed.
 const LINKS: Setting = Setting {
@@ -120,11 +127,11 @@ pub static SETTINGS: [Setting; 30] = [
     },
     Setting {
         name: "LDWRAP_JOBS",
-        value: COUNT,
+        value: "NUMBER from 1 to 4096",
         default: "(the number of processors)",
         help: "how many backends compile at once, over all links of this user on this machine",
         more: "Under a jobserver (make, ninja, cargo) each needs one of its tokens as well.",
-        take: |c, v| put(&mut c.jobs, count(v)),
+        take: |c, v| put(&mut c.jobs, count(v, MOST_JOBS)),
         ..LINKS
     },
     Setting {
@@ -353,18 +360,26 @@ pub static SETTINGS: [Setting; 30] = [
     },
     Setting {
         name: "LDWRAP_REMOTE_JOBS",
-        value: COUNT,
+        value: "NUMBER from 1 to 10000",
         default: "200",
         help: "executions at once",
-        take: |c, v| count(v).map(|v| c.server.jobs = v).is_some(),
+        take: |c, v| {
+            count(v, MOST_REMOTE_JOBS)
+                .map(|v| c.server.jobs = v)
+                .is_some()
+        },
         ..SERVER
     },
     Setting {
         name: "LDWRAP_REMOTE_CONNECTIONS",
-        value: COUNT,
+        value: "NUMBER from 1 to 64",
         default: "2",
         help: "connections for what is sent, and as many for what is received",
-        take: |c, v| count(v).map(|v| c.server.connections = v).is_some(),
+        take: |c, v| {
+            count(v, MOST_CONNECTIONS)
+                .map(|v| c.server.connections = v)
+                .is_some()
+        },
         ..SERVER
     },
     Setting {
@@ -385,7 +400,7 @@ pub static SETTINGS: [Setting; 30] = [
     },
     Setting {
         name: "LDWRAP_REMOTE_TIMEOUT",
-        value: "SECONDS above 0",
+        value: SECONDS,
         default: "30",
         help: "the time limit of a call, and of each step of a transfer",
         take: |c, v| seconds(v).map(|v| c.server.timeout = v).is_some(),
@@ -393,7 +408,7 @@ pub static SETTINGS: [Setting; 30] = [
     },
     Setting {
         name: "LDWRAP_REMOTE_EXECUTION_TIMEOUT",
-        value: "SECONDS above 0",
+        value: SECONDS,
         default: "600",
         help: "the time limit of an execution, waiting for a worker included",
         take: |c, v| seconds(v).map(|v| c.server.execution_timeout = v).is_some(),
@@ -475,12 +490,14 @@ fn size(value: &OsStr) -> Option<u64> {
     bytes(value.to_str()?)
 }
 
-fn count(value: &OsStr) -> Option<usize> {
-    value.to_str()?.parse().ok().filter(|&n| n > 0)
+fn count(value: &OsStr, most: usize) -> Option<usize> {
+    let count = value.to_str()?.parse().ok();
+    count.filter(|n| (1..=most).contains(n))
 }
 
 fn seconds(value: &OsStr) -> Option<Duration> {
-    let seconds = value.to_str()?.parse().ok().filter(|&n| n > 0);
+    let seconds = value.to_str()?.parse().ok();
+    let seconds = seconds.filter(|n| (1..=MOST_SECONDS).contains(n));
     seconds.map(Duration::from_secs)
 }
 
@@ -535,6 +552,24 @@ mod tests {
                 setting
             ));
         }
+    }
+
+    #[test]
+    fn numbers_have_the_range_that_is_told() {
+        for setting in &SETTINGS {
+            let Some((_, range)) = setting.value.split_once(" from ") else {
+                continue;
+            };
+            let (least, most) = range.split_once(" to ").unwrap();
+            let (least, most): (u64, u64) = (least.parse().unwrap(), most.parse().unwrap());
+            let takes = |n: u64| (setting.take)(&mut Config::default(), OsStr::new(&n.to_string()));
+            assert!(takes(least) && takes(most), "{}", setting.name);
+            for bad in [least - 1, most + 1, 1 << 32, u64::MAX] {
+                assert!(!takes(bad), "{}={bad}", setting.name);
+            }
+        }
+        let ranges = SETTINGS.iter().filter(|s| s.value.contains(" from "));
+        assert_eq!(ranges.count(), 5);
     }
 
     #[test]

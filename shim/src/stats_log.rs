@@ -4,12 +4,13 @@
 //! directory may be on a network, where a line takes longer than all that the shim does otherwise. ldwrap adds them to
 //! a summary in the cache directory when there are many, or somebody asks.
 
+use crate::files::append_within_limit;
 use crate::report::Report;
 use crate::user_dir::user_dir;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,6 +24,11 @@ pub const SINCE: &str = "since";
 /// How often, and after what time each, a lock is tried again that another link has.
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// A log to which nothing was written for so long is removed: each cache directory that is used once leaves one.
+const UNUSED: Duration = Duration::from_secs(7 * 86_400);
+/// How the names of logs begin.
+const PREFIX: &str = "stats-";
 
 /// The lines of links with one cache directory.
 #[derive(Debug)]
@@ -44,20 +50,24 @@ pub fn name_of(cache_dir: Option<&Path>) -> String {
 /// The log of a cache directory, in [`user_dir`].
 #[must_use]
 pub fn file_name(cache_dir: Option<&Path>) -> String {
-    format!("stats-{}", name_of(cache_dir))
+    format!("{PREFIX}{}", name_of(cache_dir))
 }
 
 impl StatsLog {
     /// Opens the one of a cache directory; makes it if it is not there.
     pub fn open(cache_dir: Option<&Path>) -> io::Result<Self> {
+        Self::open_file(&user_dir()?.join(file_name(cache_dir)), true)
+    }
+
+    fn open_file(path: &Path, create: bool) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .append(true)
-            .create(true)
+            .create(create)
             .mode(0o600)
             // Whatever somebody put there is not waited for.
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(user_dir()?.join(file_name(cache_dir)))?;
+            .open(path)?;
         Ok(Self(file))
     }
 
@@ -68,14 +78,18 @@ impl StatsLog {
     }
 
     /// Adds a link in one write, so that the lines of links that end at once do not mix.
-    pub fn append(mut self, report: &Report) -> io::Result<()> {
+    pub fn append(self, report: &Report) -> io::Result<()> {
         self.lock(libc::LOCK_SH, TRIES)?;
-        let length = self.0.metadata()?.len();
-        if length >= LONGEST {
+        let metadata = self.0.metadata()?;
+        if metadata.nlink() == 0 {
+            return Err(io::Error::other("the log was removed just now"));
+        }
+        if metadata.len() >= LONGEST {
             return Ok(());
         }
         let mut text = String::new();
-        if length == 0 {
+        if metadata.len() == 0 {
+            remove_unused(&user_dir()?);
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             text = format!("{{\"{SINCE}\":{}}}\n", now.map_or(0, |now| now.as_secs()));
         }
@@ -87,7 +101,7 @@ impl StatsLog {
         };
         text += &line.line();
         text.push('\n');
-        self.0.write_all(text.as_bytes())
+        append_within_limit(&self.0, text.as_bytes())
     }
 
     /// Gives all lines to `add`, and empties the log if that succeeds. No link writes meanwhile.
@@ -111,6 +125,30 @@ impl StatsLog {
             sleep(PAUSE);
         }
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Removes the logs in a directory that are not used any more, with what they say.
+fn remove_unused(dir: &Path) {
+    let is_unused = |metadata: io::Result<Metadata>| {
+        let modified = metadata.ok().filter(Metadata::is_file)?.modified().ok()?;
+        modified.elapsed().ok().filter(|age| *age > UNUSED)
+    };
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+            || is_unused(entry.metadata()).is_none()
+        {
+            continue;
+        }
+        let path = entry.path();
+        // With the lock, no link is about to write to it.
+        let Ok(log) = StatsLog::open_file(&path, false) else {
+            continue;
+        };
+        if log.lock(libc::LOCK_EX, 1).is_ok() && is_unused(log.0.metadata()).is_some() {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -146,6 +184,27 @@ mod tests {
         open().append(&report).unwrap();
         let log = user_dir().unwrap().join(file_name(Some(Path::new(&dir))));
         std::fs::remove_file(log).unwrap();
+    }
+
+    #[test]
+    fn a_log_that_nobody_uses_is_removed() {
+        let dir = std::env::temp_dir().join(format!("ldwrap-stats-log-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let names = ["stats-old", "stats-new", "stats-locked", "slot-old"];
+        let logs = names.map(|name| StatsLog::open_file(&dir.join(name), true).unwrap());
+        let [old, _, locked, other] = &logs;
+        let long_ago = SystemTime::now() - 2 * UNUSED;
+        for log in [old, locked, other] {
+            log.0.set_modified(long_ago).unwrap();
+        }
+        locked.lock(libc::LOCK_SH, 1).unwrap();
+        remove_unused(&dir);
+        let left = names.map(|name| dir.join(name).exists());
+        assert_eq!(left, [false, true, true, true]);
+        // Whoever has opened it already writes no line that nobody finds.
+        let [old, ..] = logs;
+        assert!(old.append(&Report::default()).is_err());
+        fs::remove_dir_all(dir).unwrap();
     }
 
     fn tempfile_name() -> String {

@@ -262,7 +262,7 @@ fn settings_that_are_wrong() {
             Links will not be split: 1 problem.
 
             $ LDWRAP_CONFIG=bad.toml doctor
-            BAD  bad.toml:2: LDWRAP_JOBS=many: expected NUMBER above 0
+            BAD  bad.toml:2: LDWRAP_JOBS=many: expected NUMBER from 1 to 4096
             -> edit bad.toml, line 2
             Links will be split, but not all is well: 1 problem.
 

@@ -344,6 +344,13 @@ fn limits() {
             .same()
             .succeeds()
             .prints("42\n");
+        // The report and the statistics become longer than that, of the shim and of ldwrap.
+        for log in ["", "export LDWRAP_LOG=off; "] {
+            let links = "for link in {1..15}; do $LD --version || exit; done";
+            s.link_both_with(&[LENIENT], &format!("ulimit -f 1; {log}{links}"))
+                .same()
+                .succeeds();
+        }
     });
 }
 

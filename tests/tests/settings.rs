@@ -115,13 +115,43 @@ fn config_names_the_place() {
     });
 }
 
+/// Output that cannot be written is an error.
+#[test]
+fn output_that_cannot_be_written() {
+    once(|s| {
+        for command in [
+            "--help",
+            "help jobs",
+            "config --all",
+            "cache stats",
+            "cache clear",
+            "compilers --dir names",
+            "env",
+            "stats",
+            "document settings",
+            "verify -- true",
+        ] {
+            let (_, stderr, _) = tool(
+                s,
+                &format!("$LDWRAP {command} >/dev/full; [ $? = 1 ] || echo status $? >&2"),
+            );
+            assert_eq!(
+                stderr, "ldwrap: standard output: No space left on device (os error 28)\n",
+                "{command}"
+            );
+        }
+        s.sh("rm -r names");
+    });
+}
+
 /// A link goes on as without a bad setting and says nothing; the report does, and LDWRAP_STRICT makes it an error.
 #[test]
 fn bad_settings_in_a_link() {
     each_llvm_with_shim(|s| {
         sources(s);
         for (bad, complaint) in [
-            (("LDWRAP_JOBS", "none"), "expected NUMBER above 0"),
+            (("LDWRAP_JOBS", "none"), "expected NUMBER from 1 to 4096"),
+            (("LDWRAP_JOBS", "4294967295"), "expected NUMBER from"),
             (("LDWRAP_SPLTI", "always"), "is it LDWRAP_SPLIT?"),
             (("LDWRAP_REMOTE", "localhost:1"), "expected grpc://"),
             (

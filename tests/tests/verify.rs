@@ -68,6 +68,16 @@ fn links_that_are_equal() {
         );
         assert_eq!(s.sh("./a.out"), "90\n");
         assert!(s.exists("map") && s.exists("deps"));
+        // Through a symbolic link, which lld keeps.
+        s.sh("touch real; ln -s real link");
+        let link = "ld.lld-$N -shared -o a.out main.o sum.o -Map=link";
+        says(
+            s,
+            &format!("-- {link}"),
+            true,
+            &[EQUAL, "; 2 files are equal"],
+        );
+        s.sh("[ -L link ] && [ -s real ]");
         // Compilers that see nothing but PATH are found as by ldwrap run.
         s.sh("../p/bin/ldwrap compilers");
         says(
@@ -230,6 +240,24 @@ fn a_link_that_differs() {
         assert!(Path::new(&s.dir()).join("kept").is_dir());
         let kept = s.sh("ls kept/*/*; cmp kept/*/plain/0-a.out a.out");
         assert!(kept.contains("ours1") && kept.contains("theirs1"), "{kept}");
+    });
+}
+
+/// An lld that ends otherwise when it is watched.
+#[test]
+fn a_status_that_differs() {
+    each_llvm_with_shim(|s| {
+        sources(s);
+        let lld = s.script(
+            "lld",
+            "#!/bin/bash\n/usr/bin/ld.lld-$N \"$@\"; [[ $* != *-o\\ a.out* || $* == */proc* ]]\n",
+        );
+        let link = format!(
+            "-- env LDWRAP_REAL_LLD={} $LD -shared -o a.out main.o sum.o",
+            lld.display()
+        );
+        let why = "DIFFERS   a.out: by lld alone exit status: 1, through ldwrap exit status: 0\n";
+        says(s, &link, false, &[why]);
     });
 }
 

@@ -32,11 +32,14 @@ pub fn run(what: &CacheCommand, config: &Config) -> Result<(), String> {
     let removed = match what {
         CacheCommand::Stats => {
             let stats = cache.stats().map_err(fail)?;
-            println!("directory  {}", dir.display());
-            println!("objects    {}", stats.objects);
-            println!("keys       {}", stats.keys);
-            println!("size       {} of {}", size(stats.bytes), size(limit));
-            return Ok(());
+            return super::print(format!(
+                "directory  {}\nobjects    {}\nkeys       {}\nsize       {} of {}\n",
+                dir.display(),
+                stats.objects,
+                stats.keys,
+                size(stats.bytes),
+                size(limit)
+            ));
         }
         CacheCommand::Prune { keep } => {
             let keep = match keep {
@@ -49,14 +52,13 @@ pub fn run(what: &CacheCommand, config: &Config) -> Result<(), String> {
         CacheCommand::Clear => cache.prune(0),
     };
     let (left, removed) = removed.map_err(fail)?;
-    println!(
-        "removed {} objects, {}; {} objects, {} are left",
+    super::print(format!(
+        "removed {} objects, {}; {} objects, {} are left\n",
         removed.objects,
         size(removed.bytes),
         left.objects,
         size(left.bytes)
-    );
-    Ok(())
+    ))
 }
 
 /// A number of bytes for people.

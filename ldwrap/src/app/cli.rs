@@ -188,8 +188,15 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
     let cli = match Cli::try_parse_from(all) {
         Ok(cli) => cli,
         Err(e) => {
-            let _ = e.print();
-            return Some(if e.use_stderr() { 2 } else { 0 });
+            let printed = e.print();
+            return Some(match (e.use_stderr(), printed) {
+                (true, _) => 2,
+                (false, Ok(())) => 0,
+                (false, Err(e)) => {
+                    eprintln!("ldwrap: standard output: {e}");
+                    1
+                }
+            });
         }
     };
     Some(match perform(cli.command, config) {
@@ -309,8 +316,7 @@ fn help(topic: &[String]) -> Result<(), String> {
         },
         _ => help_of_command(topic)?,
     };
-    print!("{text}");
-    Ok(())
+    super::print(text)
 }
 
 /// What clap says of a command, given by the words that lead to it; of all commands, if there are none.
@@ -334,11 +340,12 @@ fn help_of_command(words: &[String]) -> Result<String, String> {
 
 fn env() -> Result<(), String> {
     let dir = super::quoted(&super::shim_dir().map_err(|e| e.to_string())?);
-    println!("# clang and gcc look here for ld.lld first, when they link with -fuse-ld=lld.");
-    println!("export COMPILER_PATH={dir}\"${{COMPILER_PATH:+:$COMPILER_PATH}}\"");
-    println!("# rustc: ThinLTO by the linker, and clang's search for it rather than rustc's own.");
-    println!("# export RUSTFLAGS='-Clinker-plugin-lto -Clinker=clang -Clink-arg=-fuse-ld=lld'");
-    Ok(())
+    super::print(format!(
+        "# clang and gcc look here for ld.lld first, when they link with -fuse-ld=lld.\n\
+         export COMPILER_PATH={dir}\"${{COMPILER_PATH:+:$COMPILER_PATH}}\"\n\
+         # rustc: ThinLTO by the linker, and clang's search for it rather than rustc's own.\n\
+         # export RUSTFLAGS='-Clinker-plugin-lto -Clinker=clang -Clink-arg=-fuse-ld=lld'\n"
+    ))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::shim_dir;
 use shim::compiler::{is_executable, names_compiler};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -23,7 +24,7 @@ pub fn run(dir: Option<&Path>) -> Result<(), String> {
     let done = Links::in_dir(dir, &shims)
         .and_then(|links| links.refresh(&names))
         .map_err(|e| format!("{}: {e}", dir.display()))?;
-    println!("{}: {} compilers", dir.display(), names.len());
+    let mut text = format!("{}: {} compilers\n", dir.display(), names.len());
     for (what, names) in [
         ("made", &done.made),
         ("removed", &done.removed),
@@ -32,10 +33,10 @@ pub fn run(dir: Option<&Path>) -> Result<(), String> {
     ] {
         if !names.is_empty() {
             let names: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
-            println!("  {what}: {}", names.join(" "));
+            let _ = writeln!(text, "  {what}: {}", names.join(" "));
         }
     }
-    Ok(())
+    super::print(text)
 }
 
 /// The names of the compilers in the directories of `path`, ourselves excepted. Relative

@@ -38,7 +38,7 @@ pub fn print(part: Part, command: &Command) -> Result<(), String> {
         Part::Zsh => complete(clap_complete::Shell::Zsh, command, &mut out),
         Part::Fish => complete(clap_complete::Shell::Fish, command, &mut out),
     }
-    io::Write::write_all(&mut io::stdout(), &out).map_err(|e| e.to_string())
+    super::print(out)
 }
 
 fn complete(shell: clap_complete::Shell, command: &Command, out: &mut Vec<u8>) {

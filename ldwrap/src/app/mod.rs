@@ -20,6 +20,7 @@ pub mod stats;
 pub mod verify;
 
 use crate::sys::keep;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Where the directory of the shim may be in a prefix: distributions differ. `scripts/install --libdir` takes these.
@@ -56,6 +57,15 @@ fn quoted(path: &Path) -> String {
     let mut text = Vec::new();
     keep::quote(path.as_os_str(), &mut text);
     String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Writes on standard output, as far as somebody reads it (SIGPIPE); an error says that it cannot be written.
+fn print(text: impl AsRef<[u8]>) -> Result<(), String> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_ref())
+        .and_then(|()| stdout.flush());
+    written.map_err(|e| format!("standard output: {e}"))
 }
 
 /// The first of [`SHIM_DIRS`] in a prefix that has an `ld.lld`.

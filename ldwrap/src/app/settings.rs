@@ -3,9 +3,11 @@
 use crate::app::advice;
 use shim::config::{Config, Executor};
 use shim::settings::SETTINGS;
+use std::fmt::Write;
 
 /// Shows it on standard output; an error says that something of it is bad.
 pub fn show(config: &Config, all: bool) -> Result<(), String> {
+    let mut text = String::new();
     for setting in &SETTINGS {
         let given = config.given.iter().rev().find(|g| g.name == setting.name);
         let (value, origin) = match given {
@@ -13,34 +15,36 @@ pub fn show(config: &Config, all: bool) -> Result<(), String> {
             None if all => (setting.default, "not set".into()),
             None => continue,
         };
-        println!("{} = {value}  ({origin})", setting.name);
-        println!("    {}", setting.help);
+        let _ = writeln!(text, "{} = {value}  ({origin})", setting.name);
+        let _ = writeln!(text, "    {}", setting.help);
     }
     if config.given.is_empty() && !all {
-        println!("Nothing is set.");
+        let _ = writeln!(text, "Nothing is set.");
     }
-    println!();
-    println!("Backends run {}.", place(config));
-    match (&config.cache_dir, config.cache_size) {
-        (Some(dir), 1..) => println!("Objects are kept in {}.", dir.display()),
-        (_, 0) => println!("No objects are kept."),
-        (None, _) => println!(
+    text.push('\n');
+    let _ = writeln!(text, "Backends run {}.", place(config));
+    let _ = match (&config.cache_dir, config.cache_size) {
+        (Some(dir), 1..) => writeln!(text, "Objects are kept in {}.", dir.display()),
+        (_, 0) => writeln!(text, "No objects are kept."),
+        (None, _) => writeln!(
+            text,
             "No objects are kept: there is no directory for them without HOME, XDG_CACHE_HOME or LDWRAP_CACHE_DIR."
         ),
-    }
+    };
     for advice in [advice::on_server(config), advice::on_cache(config)]
         .into_iter()
         .flatten()
     {
-        println!("Note: {}: {}.", advice.what, advice.fix);
+        let _ = writeln!(text, "Note: {}: {}.", advice.what, advice.fix);
     }
     if config.complaints.is_empty() {
-        return Ok(());
+        return super::print(text);
     }
-    println!();
+    text.push('\n');
     for complaint in &config.complaints {
-        println!("{complaint}");
+        let _ = writeln!(text, "{complaint}");
     }
+    super::print(text)?;
     Err("some settings are bad: see above".into())
 }
 

@@ -12,7 +12,7 @@ use shim::report::Report;
 use shim::stats_log::{SINCE, StatsLog, name_of};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -324,9 +324,7 @@ pub fn run(as_json: bool, zero: bool, config: &Config) -> Result<(), String> {
     let text = match as_json {
         true => format!("{}\n", stats.json()),
         false => {
-            let ago =
-                SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(stats.since));
-            let since = ago.map_or_else(|_| String::from("?"), ago_in_words);
+            let since = time_in_words(stats.since);
             let place = dir.map_or_else(|| "none".into(), |dir| dir.display().to_string());
             format!(
                 "{:<24}{place}\n{:<24}{since}\n{}",
@@ -336,12 +334,16 @@ pub fn run(as_json: bool, zero: bool, config: &Config) -> Result<(), String> {
             )
         }
     };
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|e| e.to_string())
+    super::print(text)
 }
 
-/// How long something is ago, for people.
+/// How long a time (seconds since 1970) is ago, for people; it may be any number.
+fn time_in_words(seconds: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    let ago = time.and_then(|time| SystemTime::now().duration_since(time).ok());
+    ago.map_or_else(|| String::from("?"), ago_in_words)
+}
+
 fn ago_in_words(ago: Duration) -> String {
     let seconds = ago.as_secs();
     let (count, unit) = match seconds {
@@ -405,6 +407,12 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("         2 too little bitcode\n"), "{text}");
+    }
+
+    #[test]
+    fn any_time_has_words() {
+        assert_eq!(time_in_words(u64::MAX), "?");
+        assert!(time_in_words(0).ends_with(" days ago"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::sys::scratch::Scratch;
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor, Split};
 use shim::inputs::{self, Visit};
+use shim::options::Id;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -33,15 +34,61 @@ pub fn watched(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
     if !is_procfs(NOWHERE) {
         return Err(format!("{NOWHERE} is not there: lld cannot be watched"));
     }
+    let lookup_dir = LookupDir::of(cmd);
+    if let Some(policy) = cmd.last(Id::ThinltoCachePolicy) {
+        // Ours would be in its place, and lld reads the last one only.
+        if !lookup_dir.is_users() && !is_policy(policy.as_bytes()) {
+            let policy = policy.to_string_lossy();
+            return Err(format!(
+                "--thinlto-cache-policy={policy}: lld may refuse it"
+            ));
+        }
+    }
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE);
     if limit.is_ok_and(|(soft, _)| soft != libc::RLIM_INFINITY) {
         // It would hold for objects in memory too, which lld alone makes no files for.
         return Err(String::from("ulimit -f: the size of files is limited"));
     }
-    if major < quirks::CACHED_OBJECTS_IN_TASK_ORDER && !LookupDir::of(cmd).is_users() {
+    if major < quirks::CACHED_OBJECTS_IN_TASK_ORDER && !lookup_dir.is_users() {
         crate::link::old_lld::check(cmd)?;
     }
     Ok(options)
+}
+
+/// Whether every lld accepts this policy for its cache (`parseCachePruningPolicy`, llvm/lib/Support/CachePruning.cpp). lld
+/// also takes numbers that are octal or hexadecimal, and a colon at the end; nobody writes them.
+fn is_policy(policy: &[u8]) -> bool {
+    policy.is_empty() || policy.split(|&b| b == b':').all(is_limit)
+}
+
+/// Whether it is one part of a policy, KEY=VALUE.
+fn is_limit(limit: &[u8]) -> bool {
+    let number = |digits: &[u8]| -> Option<u64> {
+        let decimal = digits.iter().all(u8::is_ascii_digit)
+            && (digits.len() == 1 || !digits.starts_with(b"0"));
+        std::str::from_utf8(digits)
+            .ok()?
+            .parse()
+            .ok()
+            .filter(|_| decimal)
+    };
+    let Some(equals) = limit.iter().position(|&b| b == b'=') else {
+        return false;
+    };
+    let (key, value) = limit.split_at(equals);
+    let value = value.get(1..).unwrap_or_default();
+    let (digits, unit) = match value.split_last() {
+        Some((unit, digits)) if !unit.is_ascii_digit() => (digits, unit.to_ascii_lowercase()),
+        _ => (value, 0),
+    };
+    match (key, number(digits)) {
+        (_, None) => false,
+        (b"prune_interval" | b"prune_after", _) => matches!(value.last(), Some(b's' | b'm' | b'h')),
+        (b"cache_size", Some(percent)) => unit == b'%' && percent <= 100,
+        (b"cache_size_bytes", _) => matches!(unit, 0 | b'k' | b'm' | b'g'),
+        (b"cache_size_files", _) => unit == 0,
+        _ => false,
+    }
 }
 
 /// Why no jobs are made of a link that the settings want them of: `Err` is the reason. `bitcode` is how much it has
@@ -75,7 +122,7 @@ fn can_be_jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), S
     }
     // An error, which is lld's to say.
     if let Some(jobs) = cmd.thinlto_jobs() {
-        if jobs != "all" && jobs.to_str().is_none_or(|n| n.parse::<u32>().is_err()) {
+        if cmd.thinlto_job_count().is_none() {
             return Err(format!("--thinlto-jobs={}", jobs.to_string_lossy()));
         }
     }
@@ -257,4 +304,44 @@ pub fn lookups(
 fn is_procfs(path: &str) -> bool {
     nix::sys::statfs::statfs(path)
         .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_that_lld_accepts() {
+        for (policy, accepted) in [
+            ("", true),
+            ("prune_interval=0s", true),
+            (
+                "prune_after=24h:cache_size=0%:cache_size_bytes=10g:cache_size_files=0",
+                true,
+            ),
+            (
+                "cache_size_bytes=5K:prune_interval=30m:cache_size=100%",
+                true,
+            ),
+            ("cache_size_bytes=500", true),
+            ("foo", false),
+            ("foo=1", false),
+            ("prune_after", false),
+            ("prune_after=", false),
+            ("prune_after=s", false),
+            ("prune_after=5", false),
+            ("prune_after=5d", false),
+            ("prune_after=+5s", false),
+            ("prune_after=5H", false),
+            ("cache_size=101%", false),
+            ("cache_size=50", false),
+            ("cache_size_bytes=5t", false),
+            ("cache_size_bytes=99999999999999999999", false),
+            ("cache_size_files=09", false),
+            ("cache_size_files=1k", false),
+            ("cache_size_files=1::cache_size=1%", false),
+        ] {
+            assert_eq!(is_policy(policy.as_bytes()), accepted, "{policy}");
+        }
+    }
 }

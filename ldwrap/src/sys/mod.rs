@@ -9,7 +9,7 @@ pub(crate) mod scratch;
 pub(crate) mod signals;
 pub(crate) mod sync;
 
-pub use signals::remember_inherited;
+pub use signals::{ignore_file_size, remember_inherited};
 
 use memmap2::Mmap;
 use std::fs::{File, Metadata, Permissions};

@@ -18,19 +18,27 @@ use std::sync::OnceLock;
 struct Inherited {
     mask: SigSet,
     ignores_pipe: bool,
+    ignores_file_size: bool,
     /// How many files may be open, softly and at most.
     open_files: Option<(u64, u64)>,
 }
 
 static INHERITED: OnceLock<Inherited> = OnceLock::new();
 
-/// Remembers the signal mask, SIGPIPE's disposition and the limit of open files. To be called first of all.
+/// Remembers the signal mask, the dispositions of SIGPIPE and SIGXFSZ, and the limit of open files. To be called first of all.
 pub fn remember_inherited() {
     INHERITED.get_or_init(|| Inherited {
         mask: SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty()),
         ignores_pipe: is_ignored(Signal::SIGPIPE),
+        ignores_file_size: is_ignored(Signal::SIGXFSZ),
         open_files: getrlimit(Resource::RLIMIT_NOFILE).ok(),
     });
+}
+
+/// A file of ours that would become larger than `ulimit -f` allows is an error like others, not our end. [`restore`] undoes it.
+pub fn ignore_file_size() {
+    // SAFETY: no handler of ours is installed.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// Lets this process open as many files as it ever may: each object that waits for the cache or a server is one, and the
@@ -57,12 +65,15 @@ pub fn is_ignored(signal: Signal) -> bool {
 pub fn restore() {
     let inherited = INHERITED.get();
     let mask = inherited.map_or_else(SigSet::empty, |i| i.mask);
-    let pipe = match inherited {
-        Some(i) if i.ignores_pipe => SigHandler::SigIgn,
+    let ignored = |is: fn(&Inherited) -> bool| match inherited {
+        Some(i) if is(i) => SigHandler::SigIgn,
         _ => SigHandler::SigDfl,
     };
     // SAFETY: no handler of ours is installed.
-    let _ = unsafe { signal(Signal::SIGPIPE, pipe) };
+    unsafe {
+        let _ = signal(Signal::SIGPIPE, ignored(|i| i.ignores_pipe));
+        let _ = signal(Signal::SIGXFSZ, ignored(|i| i.ignores_file_size));
+    }
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None);
     if let Some((soft, hard)) = inherited.and_then(|i| i.open_files) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);

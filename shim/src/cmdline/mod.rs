@@ -143,6 +143,18 @@ impl CommandLine {
             .or_else(|| self.last(Id::Threads))
     }
 
+    /// [`Self::thinlto_jobs`] as a number, 0 for "all" or as many as lld likes; none also where lld refuses what is written
+    /// (`get_threadpool_strategy`, llvm/lib/Support/Threading.cpp: digits, 32 bits).
+    #[must_use]
+    pub fn thinlto_job_count(&self) -> Option<u32> {
+        match self.thinlto_jobs()?.to_str()? {
+            "all" => Some(0),
+            // Rust takes a sign too.
+            digits if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
+            _ => None,
+        }
+    }
+
     /// The files that lld may write, by name: the output, and those of options.
     #[must_use]
     pub fn outputs(&self) -> Vec<OsString> {

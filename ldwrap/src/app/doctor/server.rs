@@ -9,6 +9,7 @@ use crate::jobs::action::Tool;
 use crate::jobs::shipped;
 use crate::jobs::toolchain::Toolchain;
 use shim::config::{Config, ServerSettings};
+use shim::settings::MOST_SECONDS;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -173,7 +174,7 @@ fn mend(trouble: &ServerTrouble, settings: &ServerSettings) -> String {
         ),
         TroubleKind::Silent => format!(
             "export LDWRAP_REMOTE={other_scheme} if the scheme is wrong, or export LDWRAP_REMOTE_TIMEOUT={} if it is slow",
-            (settings.timeout.as_secs() * 4).max(10)
+            (settings.timeout.as_secs() * 4).clamp(10, MOST_SECONDS)
         ),
         TroubleKind::NoCredentials => match (&settings.credential_helper, &settings.headers) {
             (Some(helper), headers)

@@ -48,10 +48,9 @@ pub(super) struct Outcome {
 /// The number of backends at once: the setting, or lld's own (`--thinlto-jobs`, `--threads`), or the
 /// processors that we may use.
 pub(crate) fn default_jobs(config: &Config, cmd: Option<&CommandLine>) -> usize {
-    // "all" is all processors.
     let users = || {
-        let jobs = cmd?.thinlto_jobs()?.to_str()?.parse().ok();
-        jobs.filter(|&n: &usize| n > 0)
+        let jobs = usize::try_from(cmd?.thinlto_job_count()?).ok();
+        jobs.filter(|&n| n > 0)
     };
     config
         .jobs

@@ -12,7 +12,7 @@ mod trace;
 use read::Collected;
 use shim::config::Config;
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 /// What a page is made of, and where it goes.
@@ -51,9 +51,7 @@ pub fn run(options: &Options, config: &Config) -> Result<(), String> {
     let page = page::page(&collected.into_json());
     match &options.output {
         Some(file) => fs::write(file, &page).map_err(|e| format!("{}: {e}", file.display())),
-        None => io::stdout()
-            .write_all(page.as_bytes())
-            .map_err(|e| format!("standard output: {e}")),
+        None => super::print(page),
     }
 }
 

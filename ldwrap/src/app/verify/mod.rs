@@ -80,13 +80,14 @@ pub fn command(
     let (status, findings) = done.and_then(|r| r).map_err(|e| e.to_string())?;
     let totals = Totals::of(&findings);
     let failure = totals.failure(status, options.require_split);
-    match options.json {
-        true => println!(
-            "{}",
+    let text = match options.json {
+        true => format!(
+            "{}\n",
             summary::as_json(&findings, &totals, failure.as_deref())
         ),
-        false => summary::show(&findings, &totals, failure.as_deref(), options.keep),
-    }
+        false => summary::text(&findings, &totals, failure.as_deref(), options.keep),
+    };
+    crate::app::print(text)?;
     Ok(failure.is_none())
 }
 
@@ -219,6 +220,8 @@ impl Verdict {
 #[derive(Debug)]
 struct Written {
     name: PathBuf,
+    /// Where it was: lld writes side files through symbolic links, and replaces one by the output.
+    place: PathBuf,
     /// Where it was moved.
     file: PathBuf,
 }
@@ -294,9 +297,8 @@ impl VerifiedLink<'_> {
         };
         // Comparing may have linked once more. What no link has written is the user's from before.
         for (name, before) in outputs.iter().zip(&before) {
-            let now = stamp(Path::new(name));
-            if now.is_some() && now != *before {
-                fs::remove_file(name)?;
+            if let Some(place) = written_place(Path::new(name), *before)? {
+                fs::remove_file(&place).map_err(|e| with_path(&place, e))?;
             }
         }
         let verdict = compared?;
@@ -305,7 +307,7 @@ impl VerifiedLink<'_> {
             copy_tree(dir.path(), &found.join(KEPT).join(name))?;
         }
         for written in &plain.files {
-            move_file(&written.file, &written.name)?;
+            move_file(&written.file, &written.place)?;
         }
         Ok((plain, verdict))
     }
@@ -348,16 +350,19 @@ impl VerifiedLink<'_> {
             }
         }
         if field("action") != "split" || !plain.status.success() {
+            let reason = field("reason");
             let (word, text) = match (differences.is_empty(), plain.status.success()) {
-                (true, true) => (FORWARDED, field("reason").to_owned()),
+                (true, true) => (FORWARDED, reason.to_owned()),
                 (true, false) => (EQUAL, "fails, in the same words".to_owned()),
-                (false, _) => (
+                (false, _) if field("action") == "forward" => (
                     DIFFERS,
-                    format!(
-                        "forwarded, {}: two links by lld alone differ",
-                        field("reason")
-                    ),
+                    format!("forwarded, {reason}: two links by lld alone differ"),
                 ),
+                (false, _) => {
+                    let [alone, ours] = [plain, split].map(|run| run.status);
+                    let text = format!("by lld alone {alone}, through ldwrap {ours}");
+                    (DIFFERS, text)
+                }
             };
             return Verdict {
                 differences,
@@ -499,27 +504,40 @@ fn take(names: &[OsString], before: &[Option<Stamp>], dir: &Path) -> io::Result<
     for (n, (name, before)) in names.iter().zip(before).enumerate() {
         let name = Path::new(name);
         // A name that occurs twice is gone the second time.
-        let now = stamp(name);
-        if now.is_some() && now != *before {
+        if let Some(place) = written_place(name, *before)? {
             let file_name = name.file_name().unwrap_or_default().to_string_lossy();
             let file = dir.join(format!("{n}-{file_name}"));
-            move_file(name, &file)?;
+            move_file(&place, &file)?;
             let name = name.to_owned();
-            written.push(Written { name, file });
+            written.push(Written { name, place, file });
         }
     }
     Ok(written)
 }
 
+/// Where the file of a name is, free of symbolic links, if it was written since `before`.
+fn written_place(name: &Path, before: Option<Stamp>) -> io::Result<Option<PathBuf>> {
+    let now = stamp(name);
+    if now.is_none() || now == before {
+        return Ok(None);
+    }
+    let place = fs::canonicalize(name).map_err(|e| with_path(name, e))?;
+    Ok(Some(place))
+}
+
 /// Moves a file, to another file system if need be, mode and all.
 fn move_file(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::rename(from, to) {
+    let moved = match fs::rename(from, to) {
         Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
-            fs::copy(from, to)?;
-            fs::remove_file(from)
+            fs::copy(from, to).and_then(|_| fs::remove_file(from))
         }
         done => done,
-    }
+    };
+    moved.map_err(|e| with_path(from, e))
+}
+
+fn with_path(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Copies plain files and directories.
@@ -527,14 +545,14 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());
     }
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
+    fs::create_dir_all(to).map_err(|e| with_path(to, e))?;
+    for entry in fs::read_dir(from).map_err(|e| with_path(from, e))? {
         let entry = entry?;
         let to = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             copy_tree(&entry.path(), &to)?;
         } else {
-            fs::copy(entry.path(), to)?;
+            fs::copy(entry.path(), &to).map_err(|e| with_path(&to, e))?;
         }
     }
     Ok(())
@@ -562,5 +580,21 @@ mod tests {
         assert_eq!(taken.len(), 1);
         assert_eq!(fs::read(&taken[0].file).unwrap(), b"2");
         assert!(Path::new(&names[0]).exists() && !Path::new(&names[1]).exists());
+    }
+
+    #[test]
+    fn what_was_written_through_a_symbolic_link_is_taken_and_the_link_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = |n: &str| dir.path().join(n);
+        std::os::unix::fs::symlink("real", name("link")).unwrap();
+        let names = [name("link").into_os_string()];
+        fs::write(&names[0], "2").unwrap();
+        let taken = take(&names, &[None], &name("taken")).unwrap();
+        assert_eq!(fs::read(&taken[0].file).unwrap(), b"2");
+        assert!(!name("real").exists() && name("link").is_symlink());
+        move_file(&taken[0].file, &taken[0].place).unwrap();
+        assert_eq!(fs::read(name("real")).unwrap(), b"2");
+        let error = move_file(&name("gone"), &name("here")).unwrap_err();
+        assert!(error.to_string().contains("/gone: No such file"));
     }
 }

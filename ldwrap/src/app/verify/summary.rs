@@ -3,6 +3,7 @@
 
 use super::{EQUAL, FORWARDED, NATIVE};
 use serde_json::{Value, json};
+use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -64,22 +65,23 @@ fn links(number: u64) -> String {
     format!("{number} link{}", if number == 1 { "" } else { "s" })
 }
 
-/// Shows what was found, and why the command does not count as verified, if it does not.
-pub(super) fn show(
+/// Says what was found, and why the command does not count as verified, if it does not.
+pub(super) fn text(
     findings: &[Value],
     totals: &Totals,
     failure: Option<&str>,
     keep: Option<&Path>,
-) {
+) -> String {
+    let mut text = String::new();
     for finding in findings {
         let field = |name: &str| finding.get(name).and_then(Value::as_str).unwrap_or("");
         let verdict = field("verdict");
         if verdict != NATIVE {
-            println!("{verdict:<9} {}: {}", field("output"), field("text"));
+            let _ = writeln!(text, "{verdict:<9} {}: {}", field("output"), field("text"));
         }
         let lines = finding.get("differences").and_then(Value::as_array);
         for line in lines.into_iter().flatten().filter_map(Value::as_str) {
-            println!("          {line}");
+            let _ = writeln!(text, "          {line}");
         }
     }
     let Totals {
@@ -92,22 +94,27 @@ pub(super) fn show(
     } = *totals;
     if native > 0 {
         let native = links(native);
-        println!("{NATIVE:<9} {native} without bitcode: lld alone, unchanged");
+        let _ = writeln!(
+            text,
+            "{NATIVE:<9} {native} without bitcode: lld alone, unchanged"
+        );
     }
     if differ > 0 {
-        match keep {
-            Some(dir) => println!("files that differ are in {}", dir.display()),
-            None => println!("--keep DIR keeps the files that differ"),
-        }
+        let _ = match keep {
+            Some(dir) => writeln!(text, "files that differ are in {}", dir.display()),
+            None => writeln!(text, "--keep DIR keeps the files that differ"),
+        };
     }
     let compared = links(equal + differ);
-    println!(
+    let _ = writeln!(
+        text,
         "total     {compared} compared ({modules} modules): {equal} equal, {differ} differ; {} not compared",
         forwarded + native + totals.fail
     );
     if let Some(why) = failure {
-        println!("FAILED    {why}");
+        let _ = writeln!(text, "FAILED    {why}");
     }
+    text
 }
 
 /// The same as one object of JSON (docs/report.md, "Verification").

@@ -168,11 +168,10 @@ pub fn run(
     let before = link.history.and_then(History::read);
     let fingerprint = Fingerprint::new(link.args, link.cmd.inputs());
     // lld's own threads are no more than the user wants; with jobs elsewhere it has more of them.
-    let wanted = link
-        .cmd
-        .thinlto_jobs()
-        .and_then(|n| n.to_str()?.parse().ok());
-    let most = wanted.filter(|&n| n > 0).unwrap_or(usize::MAX);
+    let wanted = link.cmd.thinlto_job_count().filter(|&n| n > 0);
+    let most = wanted
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(usize::MAX);
     let admission = Admission::new(link.limits, most, before.map(|before| before.cost));
     events.expect(before.map(|before| before.modules));
     let mut turn = Turn::wait(link.limits, link.bitcode, before, fingerprint, || {

@@ -45,15 +45,13 @@ pub(super) fn command(link: &Link<'_>, lookup_dir: &LookupDir, names_modules: bo
 /// How many backend threads lld is to be told to make, if it is to be told: not more than may compile,
 /// since each keeps the memory that it once had. lld's own number knows nothing of control groups.
 fn threads(cmd: &CommandLine, jobs: usize) -> Option<usize> {
-    let Some(asked) = cmd.thinlto_jobs() else {
+    if cmd.thinlto_jobs().is_none() {
         let processors = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
         return (i64::try_from(jobs).ok() != processors).then_some(jobs);
-    };
-    let many = match asked.to_str()?.parse::<usize>() {
-        Ok(asked) => asked == 0 || asked > jobs,
-        Err(_) => asked == "all",
-    };
-    many.then_some(jobs)
+    }
+    // Otherwise an error, which is lld's to say.
+    let asked = usize::try_from(cmd.thinlto_job_count()?).ok()?;
+    (asked == 0 || asked > jobs).then_some(jobs)
 }
 
 #[cfg(test)]
@@ -72,7 +70,9 @@ mod tests {
         assert_eq!(told("--threads=1 --thinlto-jobs=6"), Some(5));
         assert_eq!(told("--plugin-opt=jobs=all"), Some(5));
         assert_eq!(told("--thinlto-jobs=0"), Some(5));
-        // An error, which is lld's to say.
-        assert_eq!(told("--thinlto-jobs=some"), None);
+        for refused in ["some", "99999999999", "4294967296", "+9", "-1"] {
+            assert_eq!(told(&format!("--thinlto-jobs={refused}")), None);
+            assert_eq!(told(&format!("--threads={refused}")), None);
+        }
     }
 }
