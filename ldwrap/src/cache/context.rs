@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Another meaning of keys is another number.
-const FORMAT: &str = "ldwrap objects by lld's keys, 1";
+const FORMAT: &str = "ldwrap objects by lld's keys, 2";
 /// A build ID shorter than this (bytes) may have been chosen by hand.
 const SHORTEST_BUILD_ID: usize = 16;
 

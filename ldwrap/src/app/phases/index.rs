@@ -245,8 +245,8 @@ impl Writer<'_> {
             self.copy_member(number)?;
             let reason = if number >= index.modules.len() {
                 "it is lazy and stays out of the link"
-            } else if jobs.reads_files(number) {
-                "its assembly reads files"
+            } else if let Some(why) = jobs.left_to_lld(number) {
+                why
             } else if numbers.binary_search(&number).is_err() {
                 "it has no hash, so that lld makes no lookup for it"
             } else {
