@@ -214,12 +214,13 @@ impl<'a> Jobs<'a> {
         paths: &BTreeSet<&'p [u8]>,
         names: Names,
     ) -> HashMap<&'p [u8], PathBuf> {
-        let name = |(rank, path): (usize, &&'p [u8])| match names {
-            Names::Own => (*path, PathBuf::from(format!("m/{rank:08}.o"))),
-            Names::Shared => {
-                let rank = self.ranks.get(path).copied().unwrap_or_default();
-                (*path, PathBuf::from(format!("m/{rank:08}.o")))
-            }
+        // As wide as no link has modules: backends import in the order of these names.
+        let name = |(own, path): (usize, &&'p [u8])| {
+            let rank = match names {
+                Names::Own => own,
+                Names::Shared => self.ranks.get(path).copied().unwrap_or_default(),
+            };
+            (*path, PathBuf::from(format!("m/{rank:08}.o")))
         };
         paths.iter().enumerate().map(name).collect()
     }
