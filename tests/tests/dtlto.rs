@@ -437,35 +437,60 @@ fn a_distributor_of_somebody_s() {
 
 /// What the backend of one module has to say is said by lld, each time, whoever compiled the others.
 #[test]
-fn warnings_by_a_distributor() {
+fn words_of_backends() {
     each_llvm(|s| {
         sources(s, "");
         test_the_toolchain(s, &[]);
-        s.write(
-            "scale.c",
-            "__attribute__((noinline)) int scale(int n) { int r; __asm__ volatile(\".warning \\\"take care\\\"\\n mov %1, %0\" : \"=r\"(r) : \"r\"(n)); return r; }\n",
-        );
-        s.sh("clang-$N -c -O2 -flto=thin scale.c");
-        let (program, cache) = (
-            distributor(""),
-            s.root().join("cache").display().to_string(),
-        );
-        let env = [
-            ("LDWRAP_EXECUTOR", "distributor"),
-            ("LDWRAP_DISTRIBUTOR", &*program),
-            ("LDWRAP_CACHE_SIZE", "1G"),
-            ("LDWRAP_CACHE_DIR", &*cache),
-            LENIENT,
-        ];
+        let program = distributor("");
+        let cache = s.root().join("cache").display().to_string();
         let link = format!("{} {OBJECTS}", LINK.replace("$DISTRIBUTE ", ""));
-        for misses in [4, 1] {
+        for (source, words, misses) in [
+            (
+                "__attribute__((noinline)) int scale(int n) { int r; __asm__ volatile(\".warning \\\"take care\\\"\\n mov %1, %0\" : \"=r\"(r) : \"r\"(n)); return r; }\n",
+                "take care",
+                [4, 1],
+            ),
+            // A remark that lld shows unasked.
+            (
+                "__attribute__((used)) int numbers[64];\n\
+                 __attribute__((noinline)) int scale(int n) { int r = n;\n\
+                 #pragma clang loop vectorize(enable)\n\
+                 for (int i = 0; i < (n & 7); i++) r = numbers[r & 63] + i; return r; }\n",
+                "loop not vectorized",
+                [1, 1],
+            ),
+        ] {
+            s.write("scale.c", source);
+            s.sh("clang-$N -march=haswell -Wno-everything -c -O2 -flto=thin scale.c");
+            for misses in misses {
+                let env = [
+                    ("LDWRAP_EXECUTOR", "distributor"),
+                    ("LDWRAP_DISTRIBUTOR", &*program),
+                    ("LDWRAP_CACHE_SIZE", "1G"),
+                    ("LDWRAP_CACHE_DIR", &*cache),
+                    LENIENT,
+                ];
+                let both = s.link_both_with(&env, &link);
+                both.succeeds().same();
+                let said = [&both.plain.stdout[..], &both.plain.stderr[..]].concat();
+                let said = String::from_utf8_lossy(&said);
+                assert!(said.contains(words), "LLVM {}: {said}", s.llvm);
+                if !fixtures_only() {
+                    let report = both.report();
+                    assert_eq!(report["cache"]["misses"], misses, "{report}");
+                    // On a slow machine lld's threads help.
+                    assert!(both.number("/compiled_by_lld") >= 1, "{report}");
+                }
+            }
+            let env = [
+                ("LDWRAP_EXECUTOR", "clang"),
+                ("LDWRAP_CACHE_SIZE", "0"),
+                LENIENT,
+            ];
             let both = s.link_both_with(&env, &link);
-            both.succeeds().same().said("take care");
+            both.succeeds().same();
             if !fixtures_only() {
-                let report = both.report();
-                assert_eq!(report["cache"]["misses"], misses, "{report}");
-                // On a slow machine lld's threads help.
-                assert!(both.number("/compiled_by_lld") >= 1, "{report}");
+                assert_eq!(both.number("/compiled_by_lld"), 1, "{}", both.report());
             }
         }
     });

@@ -443,7 +443,11 @@ fn inputs_of_all_kinds_are_compiled() {
 #[test]
 fn inputs_of_all_kinds_are_named() {
     each_llvm_with_shim(|s| {
-        let link = inputs_of_all_kinds(s);
+        let link = inputs_of_all_kinds(s)
+            .replace("-o app", "-Wl,-o,app")
+            .replace("native.o", "@outer");
+        s.write("outer", "@inner");
+        s.write("inner", "native.o");
         succeed(
             s,
             &format!("$LDWRAP index --dir lto --emit json -o lto/g.json -- {link}"),
@@ -455,9 +459,17 @@ fn inputs_of_all_kinds_are_named() {
             .iter()
             .filter_map(Value::as_str)
             .collect();
-        for input in ["a $b:#.o", "main.o", "native.o", "../w2/up.o"] {
+        for input in [
+            "a $b:#.o",
+            "main.o",
+            "native.o",
+            "../w2/up.o",
+            "outer",
+            "inner",
+        ] {
             assert!(inputs.contains(&input), "{inputs:?}");
         }
+        assert_eq!(graph["output"], "app");
         for input in ["/script", "same.a", "thin.a", "thin/t.o"] {
             assert!(
                 inputs.iter().any(|i| i.ends_with(input)),

@@ -211,7 +211,7 @@ fn a_link_that_differs() {
         let clang = s.clang(
             "../other",
             &format!(
-                "#!/bin/bash\n[[ -e {dir}/armed && \"$*\" == *-fthinlto-index=* && -s m/0000.o ]] && \
+                "#!/bin/bash\n[[ -e {dir}/armed && \"$*\" == *-fthinlto-index=* && -s m/00000000.o ]] && \
                  set -- \"${{@/#-O2/-O1}}\"\nexec /usr/bin/clang-{} \"$@\"\n",
                 s.llvm
             ),

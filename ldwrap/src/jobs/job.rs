@@ -1,6 +1,6 @@
 //! A backend: one module compiled with its shard, as a job that could run on any machine.
 //!
-//! A job is a directory of relative names: `m/0000.o`, `m/0001.o` ... are the module and what it
+//! A job is a directory of relative names: `m/00000000.o`, `m/00000001.o` ... are the module and what it
 //! imports, in the lexical order of their identifiers (docs/lld.md, "Imports" and "The index run"),
 //! `shard` is its part of the index with just these names in it, `out.o` is what it makes.
 
@@ -97,7 +97,6 @@ pub struct Jobs<'a> {
 impl<'a> Jobs<'a> {
     /// For the modules of an index, in task order.
     pub fn of(
-        threads: usize,
         codegen: &'a Codegen,
         index: &'a Index,
         shards: &'a [Shard<'a>],
@@ -120,7 +119,7 @@ impl<'a> Jobs<'a> {
             .zip(shards)
             .map(|(m, shard)| own_number(&m.identifier, shard))
             .collect::<Result<_, _>>()?;
-        check_modules(threads, codegen, index, modules)?;
+        check_modules(codegen, index, modules)?;
         let regular_lto_sources = index.regular_lto.iter().map(modules::source);
         let regular_lto_sources = regular_lto_sources
             .collect::<Result<_, _>>()
@@ -183,11 +182,20 @@ impl<'a> Jobs<'a> {
         modules.iter().filter_map(number_of).collect()
     }
 
-    /// Whether assembly in a module, or in one that it imports from, reads files that no job has.
+    /// Why a module has no job, if it has none: what it, or one that it imports from, takes for its backend is in no job.
     #[must_use]
-    pub fn reads_files(&self, number: usize) -> bool {
-        let reads = |&n: &usize| self.modules.get(n).is_some_and(|m| m.reads_files);
-        self.needs(number).iter().any(reads) || reads(&number)
+    pub fn left_to_lld(&self, number: usize) -> Option<&'static str> {
+        let needs = self.needs(number).into_iter().chain([number]);
+        let mut modules = needs.filter_map(|n| self.modules.get(n));
+        modules.find_map(|m| {
+            if m.reads_files {
+                return Some("its assembly reads files");
+            }
+            // Its backend asks the index for what functions do with their arguments, also those that are not imported
+            // (docs/lld.md, "Shards").
+            let tags = m.attributes.memory_tagging;
+            tags.then_some("memory tagging needs the whole index")
+        })
     }
 
     /// Makes the job of a module.
@@ -206,12 +214,13 @@ impl<'a> Jobs<'a> {
         paths: &BTreeSet<&'p [u8]>,
         names: Names,
     ) -> HashMap<&'p [u8], PathBuf> {
-        let name = |(rank, path): (usize, &&'p [u8])| match names {
-            Names::Own => (*path, PathBuf::from(format!("m/{rank:04}.o"))),
-            Names::Shared => {
-                let rank = self.ranks.get(path).copied().unwrap_or_default();
-                (*path, PathBuf::from(format!("m/{rank:08}.o")))
-            }
+        // As wide as no link has modules: backends import in the order of these names.
+        let name = |(own, path): (usize, &&'p [u8])| {
+            let rank = match names {
+                Names::Own => own,
+                Names::Shared => self.ranks.get(path).copied().unwrap_or_default(),
+            };
+            (*path, PathBuf::from(format!("m/{rank:08}.o")))
         };
         paths.iter().enumerate().map(name).collect()
     }
@@ -340,23 +349,15 @@ fn has_partial_profile(bitcode: &Path) -> bool {
 }
 
 /// Refuses a link with a module that clang would compile otherwise than lld.
-fn check_modules(
-    threads: usize,
-    codegen: &Codegen,
-    index: &Index,
-    modules: &[Module],
-) -> Result<(), Failure> {
-    crate::sys::parallel::map(threads, modules, |n, module| {
-        codegen
-            .check_module(&module.file, &module.triple)
-            .map_err(|why| {
-                let name = index.modules.get(n).map(|m| m.identifier.to_string());
-                let name = name.unwrap_or_default();
-                Failure::Declined(format!("module {name}: {why}"))
-            })
+fn check_modules(codegen: &Codegen, index: &Index, modules: &[Module]) -> Result<(), Failure> {
+    modules.iter().enumerate().try_for_each(|(n, module)| {
+        let checked = codegen.check_module(&module.triple, module.attributes);
+        checked.map_err(|why| {
+            let name = index.modules.get(n).map(|m| m.identifier.to_string());
+            let name = name.unwrap_or_default();
+            Failure::Declined(format!("module {name}: {why}"))
+        })
     })
-    .into_iter()
-    .collect()
 }
 
 /// The number that a shard gives the module it is for.

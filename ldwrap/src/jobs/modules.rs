@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use crate::cache::files::SeenFile;
+use crate::jobs::bitcode::attributes::FunctionAttributes;
 use crate::jobs::bitcode::guid;
 use crate::jobs::bitcode::module::{self, LtoKind};
 use crate::jobs::index::{Index, ModuleIdentifier};
@@ -34,8 +35,10 @@ pub struct Module {
     pub defines: Vec<u64>,
     /// What the summaries of the file's regular-LTO part say.
     pub regular_lto: Vec<SymbolLocality>,
-    /// Its assembly reads other files when it is compiled.
+    /// Its assembly may read other files when it is compiled.
     pub reads_files: bool,
+    /// Attributes of its functions.
+    pub attributes: FunctionAttributes,
 }
 
 /// What a summary says of a symbol.
@@ -98,6 +101,8 @@ impl Module {
                 defines,
                 regular_lto,
                 reads_files: scanned.iter().any(|m| m.reads_files),
+                attributes: (scanned.iter().map(|m| m.attributes))
+                    .fold(FunctionAttributes::default(), FunctionAttributes::or),
             })
         })
         .map_err(why)

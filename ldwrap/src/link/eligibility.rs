@@ -147,8 +147,10 @@ pub fn read_once(args: &[OsString], cmd: &CommandLine) -> Option<String> {
     let stdin_is_file = || std::fs::metadata("/proc/self/fd/0").is_ok_and(|m| m.is_file());
     let name = match found {
         Some(name) => Some(name.to_owned()),
-        None if stdin_is_file() => nested_response_file(args, &mut plain_dirs)
-            .or_else(|| input_of_script(cmd, &mut plain_dirs)),
+        None if stdin_is_file() => find_response_file(args, |file| {
+            can_be_read_once(Path::new(file), &mut plain_dirs)
+        })
+        .or_else(|| input_of_script(cmd, &mut plain_dirs)),
         None => None,
     };
     name.map(|name| format!("{} can perhaps be read only once", name.to_string_lossy()))
@@ -158,24 +160,23 @@ fn response_file(arg: &OsStr) -> Option<&OsStr> {
     arg.as_bytes().strip_prefix(b"@").map(OsStr::from_bytes)
 }
 
-/// A response file that another names and that can be read once.
-fn nested_response_file(args: &[OsString], plain_dirs: &mut HashSet<PathBuf>) -> Option<OsString> {
-    let files = args.iter().filter_map(|arg| response_file(arg));
-    let mut files: Vec<OsString> = files.map(OsStr::to_owned).collect();
+/// The first response file that is wanted, of those that a command names and those that they name. It is not read.
+pub fn find_response_file(
+    args: &[OsString],
+    mut is_wanted: impl FnMut(&OsStr) -> bool,
+) -> Option<OsString> {
+    let mut words = args.to_vec();
     let mut seen = HashSet::new();
-    while let Some(file) = files.pop() {
-        let text = std::fs::read(&file).unwrap_or_default();
-        if !seen.insert(file) {
+    while let Some(word) = words.pop() {
+        let Some(file) = response_file(&word).map(OsStr::to_owned) else {
             continue;
+        };
+        if is_wanted(&file) {
+            return Some(file);
         }
-        for word in shim::response::tokenize_gnu(&text) {
-            let Some(name) = response_file(&word) else {
-                continue;
-            };
-            if can_be_read_once(Path::new(name), plain_dirs) {
-                return Some(name.to_owned());
-            }
-            files.push(name.to_owned());
+        let text = std::fs::read(&file).unwrap_or_default();
+        if seen.insert(file) {
+            words.extend(shim::response::tokenize_gnu(&text));
         }
     }
     None

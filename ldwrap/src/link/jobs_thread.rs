@@ -181,11 +181,15 @@ fn run_jobs(
         }
         go_on
     };
-    let (left, numbers): (Vec<_>, Vec<_>) = numbers.into_iter().partition(|&n| jobs.reads_files(n));
-    for number in left {
-        log::info!("module {number} is left to lld: its assembly reads files");
-        exchange.finished(number, None);
-    }
+    let mut numbers = numbers;
+    numbers.retain(|&number| match jobs.left_to_lld(number) {
+        Some(why) => {
+            log::info!("module {number} is left to lld: {why}");
+            exchange.finished(number, None);
+            false
+        }
+        None => true,
+    });
     let most = numbers.len();
     let mut queue = plan.queue(exchange, numbers, naming, jobs, executor, workers_busy);
     executor.run(&JobQueue::new(&mut *queue, jobs, most), &done);
@@ -258,7 +262,7 @@ impl JobsRequest<'_> {
         let numbers = eligibility::lookups(&index, &shards, self.toolchain)?;
         let given = indexed(&index)?;
         let modules = modules::read_all(self.threads, scratch, &index, is_over)?;
-        let jobs = Jobs::of(self.threads, &codegen, &index, &shards, &modules)?;
+        let jobs = Jobs::of(&codegen, &index, &shards, &modules)?;
         log::debug!("modules read: {} ms", begin.elapsed().as_millis());
         let planned = PlannedJobs {
             index: &index,

@@ -293,15 +293,30 @@ impl Drop for Running {
     }
 }
 
-/// The first error among a failed program's messages, or else their last line. Not the last line first:
-/// clang ends with a mere count of its errors, and "LLVM ERROR:" comes before a stack trace.
+/// The first error among a failed program's messages, or what clang was at when it crashed, or else their last line. Not
+/// the last line first: clang ends with a mere count of its errors, and "LLVM ERROR:" comes before a stack trace.
 #[must_use]
 pub fn first_error_line(said: &str) -> &str {
     let mut lines = said.lines().filter(|line| !line.trim().is_empty());
     let error = lines
         .clone()
         .find(|line| line.contains("error:") || line.contains("ERROR:"));
-    error.or(lines.next_back()).unwrap_or("no message")
+    let line = match said.split_once("Stack dump:") {
+        Some((_, dump)) => error.or_else(|| crashed_at(dump)).or(lines.next()),
+        None => error.or(lines.next_back()),
+    };
+    line.unwrap_or("no message")
+}
+
+/// The innermost of what a stack dump says the program was at: `2.<tab>Running pass ...`. The first is its command line
+/// (llvm/lib/Support/PrettyStackTrace.cpp).
+fn crashed_at(dump: &str) -> Option<&str> {
+    let mut entries = dump.lines().filter_map(|line| {
+        let (number, entry) = line.split_once('.')?;
+        let number: u32 = number.parse().ok()?;
+        (number > 0).then(|| entry.trim())
+    });
+    entries.next_back()
 }
 
 /// Runs a command to its end, with its output taken and nothing to read. What it leaves running may hold its output
@@ -461,6 +476,25 @@ pub fn prepare_child() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_are_told_in_a_line() {
+        let dump = "PLEASE submit a bug report\nStack dump:\n0.\tProgram arguments: clang -cc1\n\
+                    1.\tCode generation\n2.\tRunning pass 'X' on function '@f'\n #0 0x01 main (a.so+0x1)\n";
+        let error = format!("a.c:1: error: no\n{dump}");
+        for (said, line) in [
+            (dump, "Running pass 'X' on function '@f'"),
+            (&error, "a.c:1: error: no"),
+            (
+                "Bad\nStack dump:\n0.\tProgram arguments: x\n #0 0x01\n",
+                "Bad",
+            ),
+            ("one\n\ntwo\n", "two"),
+            ("", "no message"),
+        ] {
+            assert_eq!(first_error_line(said), line, "{said}");
+        }
+    }
 
     fn script(text: &str, limit: Duration) -> io::Result<Output> {
         let mut command = Command::new("sh");

@@ -15,6 +15,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// The output that a command gets, in the directory of the probe.
+pub(crate) const OUTPUT: &str = "out";
+
 /// What came of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reached {
@@ -94,7 +97,7 @@ pub(crate) fn probe_with(
     run.args(args)
         .arg(added)
         .arg("-o")
-        .arg(dir.join("out"))
+        .arg(dir.join(OUTPUT))
         .env(DOCTOR, &answer)
         .env("LDWRAP_REPORT", &report);
     let out = output(run, program, dir)?;

@@ -130,7 +130,9 @@ impl Link {
         };
         let real = std::mem::replace(&mut answer.real, Err(String::new()))?;
         let cmd = CommandLine::parse(&answer.args).map_err(|e| e.to_string())?;
-        let output = output_of(command)?;
+        let probed = dir.join(driver::OUTPUT);
+        let of_lld = cmd.all(Id::Output).filter(|&output| output != probed);
+        let output = output_of(command, of_lld.last())?;
         Ok(Self {
             answer,
             real,
@@ -140,27 +142,40 @@ impl Link {
     }
 }
 
-/// The output of a linker's or compiler's command. Both write `-o FILE`, and are read alike here; no other option of
-/// either begins like that and names a file.
-fn output_of(command: &[OsString]) -> Result<OsString, String> {
+/// The output of a linker's or compiler's command; `of_lld` is the one that lld was told in spite of the probe's: a linker's
+/// own, or one that a compiler passes on (`-Wl,-o,FILE`).
+fn output_of(command: &[OsString], of_lld: Option<&OsStr>) -> Result<OsString, String> {
     let words = shim::response::expand(command, Quoting::Gnu).map_err(|e| e.to_string())?;
-    let mut output = OsString::from("a.out");
+    let mut output = None;
     let mut words = words.into_iter().skip(1);
     while let Some(word) = words.next() {
         match word.as_bytes() {
-            b"-o" | b"--output" => output = words.next().ok_or("-o names no file")?,
+            b"-o" | b"--output" => output = Some(words.next().ok_or("-o names no file")?),
             // The value of another option.
             b"-Xlinker" | b"-z" | b"-T" | b"-L" | b"-l" | b"-u" | b"-e" | b"-B" => {
                 words.next();
             }
             word => {
-                if let Some(file) = word.strip_prefix(b"--output=") {
-                    output = OsStr::from_bytes(file).to_owned();
+                let joined = word.strip_prefix(b"--output=").or(word.strip_prefix(b"-o"));
+                // Other options of compilers.
+                let is_other = [&b"-objc"[..], b"-object", b"-output-"]
+                    .iter()
+                    .any(|other| word.starts_with(other));
+                if let Some(file) = joined.filter(|_| !is_other) {
+                    output = Some(OsStr::from_bytes(file).to_owned());
                 }
             }
         }
     }
-    Ok(output)
+    match (output, of_lld) {
+        (Some(output), Some(of_lld)) if output != of_lld => Err(format!(
+            "is the output {} or {}?",
+            output.to_string_lossy(),
+            of_lld.to_string_lossy()
+        )),
+        (Some(output), _) => Ok(output),
+        (None, of_lld) => Ok(of_lld.unwrap_or(OsStr::new("a.out")).to_owned()),
+    }
 }
 
 /// Writes what the backends of a link need, and gives them and their compiler; a failure says why there are none.
@@ -245,8 +260,8 @@ impl Writer<'_> {
             self.copy_member(number)?;
             let reason = if number >= index.modules.len() {
                 "it is lazy and stays out of the link"
-            } else if jobs.reads_files(number) {
-                "its assembly reads files"
+            } else if let Some(why) = jobs.left_to_lld(number) {
+                why
             } else if numbers.binary_search(&number).is_err() {
                 "it has no hash, so that lld makes no lookup for it"
             } else {
@@ -384,11 +399,13 @@ fn inputs_of(
     let options = link.cmd.options().filter(|option| names_input(option));
     let named = options.map(|option| PathBuf::from(&option.value));
     found.extend(named.filter(|name| name.is_file()));
-    let responses = command
-        .iter()
-        .filter_map(|arg| arg.as_bytes().strip_prefix(b"@"));
-    let responses = responses.map(|name| PathBuf::from(OsStr::from_bytes(name)));
-    found.extend(responses.filter(|name| name.is_file()));
+    for words in [command, &link.answer.args] {
+        eligibility::find_response_file(words, |name| {
+            let name = Path::new(name);
+            found.extend(name.is_file().then(|| name.to_owned()));
+            false
+        });
+    }
     found.extend(backends.iter().flat_map(|b| b.reads.iter().cloned()));
     found.sort();
     found.dedup();
@@ -402,6 +419,7 @@ fn names_input(option: &Occurrence) -> bool {
         Id::CallGraphOrderingFile
             | Id::DynamicList
             | Id::ExportDynamicSymbolList
+            | Id::IrpgoProfile
             | Id::RemapInputsFile
             | Id::RetainSymbolsFile
             | Id::SymbolOrderingFile
@@ -415,16 +433,22 @@ mod tests {
 
     #[test]
     fn the_output_of_a_command() {
-        for (line, output) in [
-            ("clang a.o", "a.out"),
-            ("clang -o app a.o", "app"),
-            ("ld.lld -o x -o y", "y"),
-            ("clang -o x -Xlinker -o", "x"),
-            ("ld.lld --output=x -z origin", "x"),
+        for (line, of_lld, output) in [
+            ("clang a.o", None, "a.out"),
+            ("clang -o app a.o", None, "app"),
+            ("clang -oobj/app a.o -object", None, "obj/app"),
+            ("clang a.o -Wl,-o,app", Some("app"), "app"),
+            ("ld.lld -o x -o y", Some("y"), "y"),
+            ("ld.lld -ox", Some("x"), "x"),
+            ("clang -o x -Xlinker -o -Xlinker x", Some("x"), "x"),
+            ("ld.lld --output=x -z origin", Some("x"), "x"),
         ] {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            assert_eq!(output_of(&words).unwrap(), output, "{line}");
+            let found = output_of(&words, of_lld.map(OsStr::new));
+            assert_eq!(found.unwrap(), output, "{line}");
         }
-        assert!(output_of(&["clang".into(), "-o".into()]).is_err());
+        assert!(output_of(&["clang".into(), "-o".into()], None).is_err());
+        let two = ["clang", "-o", "x", "-Wl,-o,y"].map(OsString::from);
+        assert!(output_of(&two, Some(OsStr::new("y"))).is_err());
     }
 }

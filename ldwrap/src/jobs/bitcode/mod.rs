@@ -9,7 +9,8 @@
 //! Every input here is hostile: nothing is indexed unchecked, nesting and counts are bounded, and a
 //! stream of unknown shape is an error, never a guess.
 
-pub(crate) mod attributes;
+mod assembly;
+pub mod attributes;
 pub mod canonical;
 mod cursor;
 #[cfg(any(test, feature = "test-support"))]
@@ -32,6 +33,8 @@ pub mod block {
     pub const BLOCKINFO: u64 = 0;
     /// One module.
     pub const MODULE: u64 = 8;
+    /// Groups of attributes.
+    pub const PARAMATTR_GROUP: u64 = 10;
     /// Constants, of a module or a function.
     pub const CONSTANTS: u64 = 11;
     /// A function's body.

@@ -4,6 +4,8 @@
 //! (`SYMTAB_BLOCK`): they are the IR's own, declarations included, and their form has not changed
 //! since LLVM 5, while the symbol table is rebuilt by lld whenever its producer is another LLVM.
 
+use super::assembly::may_read_files;
+use super::attributes::FunctionAttributes;
 use super::reader::{BitstreamEntry, Reader};
 use super::{Malformed, block, unwrap};
 
@@ -17,8 +19,6 @@ const MODULE_ASM: u64 = 4;
 const DECLARE_BLOCKS: u64 = 1;
 /// CST_CODE_INLINEASM and its older forms.
 const INLINE_ASM: [u64; 4] = [18, 23, 28, 30];
-/// Directives by which assembly reads other files.
-const READING_DIRECTIVES: [&[u8]; 2] = [b".incbin", b".include"];
 const MODULE_GLOBALVAR: u64 = 7;
 const MODULE_FUNCTION: u64 = 8;
 const MODULE_ALIAS_OLD: u64 = 9;
@@ -66,8 +66,10 @@ pub struct Module<'a> {
     pub kind: LtoKind,
     /// All named globals, in order of their value numbers.
     pub globals: Vec<Global<'a>>,
-    /// Its assembly names files to be read when it is compiled.
+    /// Its assembly may read files when it is compiled.
     pub reads_files: bool,
+    /// Attributes of its functions.
+    pub attributes: FunctionAttributes,
 }
 
 /// A module without the names of its globals, which are in a string table behind it.
@@ -81,6 +83,7 @@ struct UnnamedModule {
     /// Value number and flags of each summary.
     flags: Vec<(u64, u64)>,
     reads_files: bool,
+    attributes: FunctionAttributes,
 }
 
 /// Reads the modules of one file (there are two with `-fsplit-lto-unit`). Function bodies but for their
@@ -180,6 +183,9 @@ fn read_module(reader: &mut Reader) -> Result<UnnamedModule, Malformed> {
                 m.full |= b.id == block::FULL_LTO_GLOBALVAL_SUMMARY;
                 read_summary_flags(reader, &mut m.flags)?;
             }
+            BitstreamEntry::Block(b) if b.id == block::PARAMATTR_GROUP => {
+                m.attributes = m.attributes.or(FunctionAttributes::read(reader)?);
+            }
             BitstreamEntry::Block(b) if b.id == block::CONSTANTS => {
                 m.reads_files |= constants_read_files(reader)?;
             }
@@ -187,7 +193,7 @@ fn read_module(reader: &mut Reader) -> Result<UnnamedModule, Malformed> {
                 m.reads_files |= function_reads_files(reader)?;
             }
             BitstreamEntry::Record(MODULE_ASM) => {
-                m.reads_files |= has_reading_directive(reader.ops());
+                m.reads_files |= may_read_files(reader.ops());
             }
             BitstreamEntry::Record(MODULE_TRIPLE) => {
                 m.triple = reader.ops().iter().map(|&c| c as u8).collect();
@@ -252,19 +258,10 @@ fn constants_read_files(reader: &mut Reader) -> Result<bool, Malformed> {
     let mut reads = false;
     while let Some(entry) = reader.next_in_block()? {
         if let BitstreamEntry::Record(code) = entry {
-            reads |= INLINE_ASM.contains(&code) && has_reading_directive(reader.ops());
+            reads |= INLINE_ASM.contains(&code) && may_read_files(reader.ops());
         }
     }
     Ok(reads)
-}
-
-/// Whether assembly, a number for each character, has a directive that reads a file, in any case.
-fn has_reading_directive(text: &[u64]) -> bool {
-    let same = |(&c, &d): (&u64, &u8)| u8::try_from(c).is_ok_and(|c| c.eq_ignore_ascii_case(&d));
-    READING_DIRECTIVES.iter().any(|directive| {
-        let mut parts = text.windows(directive.len());
-        parts.any(|part| part.iter().zip(*directive).all(same))
-    })
 }
 
 /// Gives a module's globals their names, which lie in `table`.
@@ -296,5 +293,6 @@ fn resolve_names(m: UnnamedModule, table: &[u8]) -> Result<Module<'_>, Malformed
         kind,
         globals,
         reads_files: m.reads_files,
+        attributes: m.attributes,
     })
 }

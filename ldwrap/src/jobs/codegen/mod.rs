@@ -16,7 +16,7 @@ mod tests;
 
 pub use llvm_options::check_cacheable;
 
-use crate::jobs::bitcode::attributes;
+use crate::jobs::bitcode::attributes::FunctionAttributes;
 use crate::jobs::quirks;
 use shim::cmdline::{CommandLine, OutputKind};
 use shim::effects::left_to_lld;
@@ -87,6 +87,9 @@ impl Codegen {
             "-vectorize-loops",
             "-vectorize-slp",
             "-disable-free",
+            // For remarks that lld shows unasked (`OptimizationRemarkAnalysis::AlwaysPrint`): cc1 does only if some pass's
+            // are wanted.
+            "-Rpass-analysis=no-such-pass",
         ]
         .map(OsString::from)
         .to_vec();
@@ -127,12 +130,17 @@ impl Codegen {
         &self.inputs
     }
 
-    /// Whether a module, its bitcode in `file`, can be compiled as in-process.
+    /// Whether a module whose functions have these attributes can be compiled as in-process.
     ///
-    /// cc1 derives features from `-target-cpu` and makes them the target machine's own; lld leaves
-    /// those empty. A function with a CPU of its own but no features (rustc's) takes the machine's:
-    /// with cc1, those of the link's CPU on top of its own. Those of the baseline change nothing.
-    pub fn check_module(&self, file: &Path, triple: &OsStr) -> Result<(), String> {
+    /// cc1 derives features from the CPU, and without one from the architecture, and makes them the target machine's own;
+    /// lld leaves those empty. A function with a CPU of its own but no features (rustc's) takes the machine's: with cc1,
+    /// those of the link's CPU on top of its own. Those of the baseline change nothing; but what i386 without a CPU has
+    /// is more than an i486.
+    pub fn check_module(
+        &self,
+        triple: &OsStr,
+        functions: FunctionAttributes,
+    ) -> Result<(), String> {
         let target = triple.to_string_lossy();
         let known = TESTED_ARCHITECTURES
             .iter()
@@ -144,21 +152,20 @@ impl Codegen {
                 "target {target}: clang is not known to compile it as lld does"
             ));
         }
-        let Some(cpu) = &self.cpu else {
-            return Ok(());
-        };
-        if cpu == "generic" && !target.starts_with("aarch64") {
+        let cpu = self.cpu.as_deref();
+        if cpu.is_some_and(|cpu| cpu == "generic") && !target.starts_with("aarch64") {
             return Err("-plugin-opt=mcpu=generic: clang knows no such x86".into());
         }
-        if cpu == "x86-64" || cpu == "generic" {
-            return Ok(());
-        }
-        let bitcode = std::fs::read(file).map_err(|e| e.to_string())?;
-        if attributes::has_cpu_without_features(&bitcode).map_err(|e| e.to_string())? {
+        let is_baseline = cpu.is_none_or(|cpu| cpu == "x86-64" || cpu == "generic");
+        let has_baseline = ["x86_64-", "aarch64-"]
+            .iter()
+            .any(|arch| target.starts_with(arch));
+        if functions.cpu_without_features && !(is_baseline && has_baseline) {
+            let named = cpu.map(|cpu| format!("-plugin-opt=mcpu={} and ", cpu.to_string_lossy()));
             return Err(format!(
-                "-plugin-opt=mcpu={} and functions without target features: clang would give them \
-                 those of that CPU",
-                cpu.to_string_lossy()
+                "{}functions without target features: clang would give them those of {}",
+                named.unwrap_or_default(),
+                cpu.map_or(target, |_| "that CPU".into())
             ));
         }
         Ok(())

@@ -115,7 +115,8 @@ fn what_is_no_profile_has_no_contexts() {
 #[test]
 fn only_tested_targets() {
     let codegen = Codegen::of(&CommandLine::parse(&[]).unwrap(), 19).unwrap();
-    let check = |triple: &str| codegen.check_module(Path::new(""), OsStr::new(triple));
+    let check =
+        |triple: &str| codegen.check_module(OsStr::new(triple), FunctionAttributes::default());
     for triple in [
         "x86_64-pc-linux-gnu",
         "aarch64-unknown-linux-musl",
@@ -130,5 +131,28 @@ fn only_tested_targets() {
         "",
     ] {
         assert!(check(triple).is_err(), "{triple}");
+    }
+}
+
+#[test]
+fn functions_without_features_take_those_of_the_machine() {
+    let functions = FunctionAttributes {
+        cpu_without_features: true,
+        ..FunctionAttributes::default()
+    };
+    for (triple, cpu, is_compiled_alike) in [
+        ("x86_64-linux", "", true),
+        ("x86_64-linux", "x86-64", true),
+        ("x86_64-linux", "haswell", false),
+        ("aarch64-linux", "", true),
+        ("aarch64-linux", "generic", true),
+        ("i586-linux", "", false),
+        ("i686-linux", "x86-64", false),
+        ("i386-linux", "i686", false),
+    ] {
+        let args = [format!("-plugin-opt=mcpu={cpu}").into()];
+        let codegen = Codegen::of(&CommandLine::parse(&args).unwrap(), 19).unwrap();
+        let checked = codegen.check_module(OsStr::new(triple), functions);
+        assert_eq!(checked.is_ok(), is_compiled_alike, "{triple} {cpu}");
     }
 }
