@@ -221,7 +221,7 @@ impl Distributor {
         }
         let path = self.dir().join(Names::Shared.object(sent.job.number));
         let bytes = fs::read(&path).map_err(|e| format!("the distributor wrote no object: {e}"))?;
-        if !sent.job.plausible(&bytes) {
+        if !sent.job.expected.matches(&bytes) {
             return Err("the distributor wrote what is not the object of this module".into());
         }
         let object = FinishedObject {

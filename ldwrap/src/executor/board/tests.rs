@@ -20,7 +20,7 @@ fn task(number: usize, size: u64) -> Task {
         size,
         shard: Vec::new(),
         args: Vec::new(),
-        defines: Vec::new(),
+        expected: Default::default(),
         sources: Vec::new(),
     };
     let action = Action {

@@ -32,6 +32,13 @@ pub(super) const BLOCK_COUNT: u64 = 24;
 /// external (docs/lld.md, "Shards as bitstreams").
 const ADDED_FLAGS: u64 = 0b111_0000;
 const FLAG_DSO_LOCAL: u64 = 1 << 6;
+const FLAG_LIVE: u64 = 1 << 5;
+/// The linkage, as `GlobalValue::LinkageTypes` numbers it (llvm/IR/GlobalValue.h).
+const LINKAGE: u64 = 0b1111;
+const EXTERNAL: u64 = 0;
+const WEAK_ANY: u64 = 4;
+const WEAK_ODR: u64 = 5;
+const APPENDING: u64 = 6;
 /// LLVM numbers values with 32 bits.
 const MAX_VALUES: u64 = u32::MAX as u64;
 const MANY_VALUES: &str = "a value number of more than 32 bits";
@@ -58,6 +65,39 @@ pub struct Summary {
     pub module: u64,
     /// Local to the output.
     pub dso_local: bool,
+    /// How its module's object defines it.
+    pub definition: Definition,
+}
+
+/// How an object defines something, least first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Definition {
+    /// Perhaps not at all.
+    #[default]
+    None,
+    /// Without a symbol that others see.
+    Local,
+    /// As a weak symbol.
+    Weak,
+    /// As a global symbol that is not weak.
+    Strong,
+}
+
+impl Definition {
+    /// What a summary's flags say, once the thin link has dropped what is dead and resolved the linkage of the others.
+    /// Internal functions and variables may be optimised away, linkonce ones are kept elsewhere, and lists such as
+    /// `llvm.global_ctors` come to an object as data.
+    fn of_flags(flags: u64) -> Self {
+        if flags & FLAG_LIVE == 0 {
+            return Self::None;
+        }
+        match flags & LINKAGE {
+            EXTERNAL => Self::Strong,
+            WEAK_ANY | WEAK_ODR => Self::Weak,
+            APPENDING => Self::Local,
+            _ => Self::None,
+        }
+    }
 }
 
 /// The hash of a module's contents, as five words.
@@ -147,6 +187,13 @@ impl<'a> Shard<'a> {
     #[must_use]
     pub fn module(&self, path: &[u8]) -> Option<&ModuleRef> {
         self.modules.iter().find(|m| m.path == path)
+    }
+
+    /// How the object of this module (a [`ModuleRef::id`]) defines what it defines most strongly.
+    #[must_use]
+    pub fn definition(&self, module: u64) -> Definition {
+        let own = self.summaries.iter().filter(|s| s.module == module);
+        own.map(|s| s.definition).max().unwrap_or_default()
     }
 
     /// The shard with its module paths replaced by `rename(path)` and, for each GUID of `local`, a
@@ -368,6 +415,7 @@ impl Summaries {
             guid: *guid.ok_or(Malformed::Shape("a summary without a GUID"))?,
             module,
             dso_local: flags & FLAG_DSO_LOCAL != 0,
+            definition: Definition::of_flags(flags),
         });
         Ok(())
     }
@@ -398,6 +446,33 @@ mod tests {
         match Shard::parse(bytes) {
             Err(Malformed::Shape(why)) => why,
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_an_object_must_define() {
+        let of = |flags| {
+            let records = vec![
+                Node::record(VERSION, vec![9]),
+                Node::record(VALUE_GUID, vec![1, 7]),
+                Node::record(COMBINED_GLOBALVAR, vec![1, 0, flags, 0]),
+            ];
+            let bytes = module(vec![path(0)], records);
+            Shard::parse(&bytes).unwrap().summaries[0].definition
+        };
+        for (linkage, definition) in [
+            (EXTERNAL, Definition::Strong),
+            (1, Definition::None),
+            (3, Definition::None),
+            (WEAK_ANY, Definition::Weak),
+            (WEAK_ODR, Definition::Weak),
+            (APPENDING, Definition::Local),
+            (7, Definition::None),
+        ] {
+            let other_flags = FLAG_DSO_LOCAL | 1 << 4 | 1 << 7;
+            assert_eq!(of(linkage | FLAG_LIVE), definition, "{linkage}");
+            assert_eq!(of(linkage | FLAG_LIVE | other_flags), definition);
+            assert_eq!(of(linkage | other_flags), Definition::None);
         }
     }
 
