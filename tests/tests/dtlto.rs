@@ -510,6 +510,7 @@ fn distributors_that_go_wrong() {
             (distributor("other"), "is not the object"),
             (distributor("empty"), "is not the object"),
             (distributor("machine"), "is not the object"),
+            (distributor("special"), "no regular file"),
             (distributor("hang"), ""),
             (
                 "/nowhere/distributor".into(),
