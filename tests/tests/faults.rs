@@ -250,6 +250,31 @@ fn streams_that_break() {
     );
 }
 
+/// Blobs as streams: good ones, and those that bring nothing, or too little to wait for.
+#[test]
+fn streamed_blobs() {
+    let streams = rule("GetCapabilities", Fault::SmallBatches, ALWAYS);
+    let with = |fault| [streams.clone(), rule("Read", fault, ALWAYS)];
+    cases(
+        1100,
+        &[
+            (std::slice::from_ref(&streams), Expected::AsIfNothing),
+            (
+                &with(Fault::Floods),
+                Expected::Here(1, "a download of empty messages"),
+            ),
+            (
+                &with(Fault::Drips),
+                Expected::Here(1, "a download does not move"),
+            ),
+            (
+                &[rule("Execute", Fault::Floods, ALWAYS)],
+                Expected::Here(MODULES, "DeadlineExceeded"),
+            ),
+        ],
+    );
+}
+
 /// Results that are not what they should be are never used.
 #[test]
 fn a_server_that_lies() {

@@ -182,6 +182,14 @@ pub(super) const MAX_OBJECT: u64 = 1 << 30;
 /// request stays far below the 4 MiB that gRPC servers accept by default. Not measured.
 pub(super) const MAX_DIGESTS: usize = 5000;
 
+/// Bytes a second that a streamed download has to bring, once the time limit of a call is over: one that drips is given
+/// up. Objects in batches have no more than that limit, all in [`DOWNLOAD_WINDOW`] together, so that a line on which they
+/// come is fast enough for this. Not measured.
+pub(super) const MIN_DOWNLOAD_RATE: u64 = 64 << 10;
+
+/// Messages without data in a download, which no server needs to send. Not measured.
+pub(super) const MAX_EMPTY_MESSAGES: usize = 16;
+
 /// FindMissingBlobs calls at once. Meanwhile the next batch grows: fewer calls at once mean fewer and
 /// larger ones. Not measured by itself; docs, Scaling has the processor time a job.
 pub(super) const MISSING_CALLS: usize = 2;

@@ -141,6 +141,8 @@ impl Executions {
             if update.done {
                 return Ok(update);
             }
+            // A stream that always has a message would keep all other calls waiting.
+            tokio::task::yield_now().await;
             let metadata = update.metadata.as_ref();
             let metadata =
                 metadata.and_then(|any| api::ExecuteOperationMetadata::decode(&*any.value).ok());
