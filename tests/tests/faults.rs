@@ -275,6 +275,31 @@ fn streamed_blobs() {
     );
 }
 
+/// Answers that are too large are asked for again without what need not be in them.
+#[test]
+fn large_results() {
+    newest_llvm(|s| {
+        let server = Server::start(SYSTEM);
+        sources(s, 1200);
+        // The question for the version is no cached result.
+        let executed = [
+            rule("Execute", Fault::Passes, 1),
+            rule("Execute", Fault::Bloats, ALWAYS),
+        ];
+        let cached = [rule("GetActionResult", Fault::Bloats, 1)];
+        for (rules, executions) in [(&executed[..], 1 + MODULES), (&cached, 1)] {
+            let settings = Settings {
+                rules: rules.to_vec(),
+                ..Settings::default()
+            };
+            let proxy = Proxy::start(server.port(), settings);
+            let name = format!("{rules:?}");
+            link(s, &name, &proxy.url(), &[], 20, &Expected::AsIfNothing);
+            assert_eq!(proxy.calls("Execute") as u64, executions, "{name}");
+        }
+    });
+}
+
 /// Results that are not what they should be are never used.
 #[test]
 fn a_server_that_lies() {
