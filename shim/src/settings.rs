@@ -402,7 +402,7 @@ pub static SETTINGS: [Setting; 30] = [
         name: "LDWRAP_REMOTE_TIMEOUT",
         value: SECONDS,
         default: "30",
-        help: "the time limit of a call, and of each step of a transfer",
+        help: "the time limit of a call, and of each step of a transfer; a download that takes longer has to bring 64 KiB a second",
         take: |c, v| seconds(v).map(|v| c.server.timeout = v).is_some(),
         ..SERVER
     },

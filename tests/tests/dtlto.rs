@@ -496,6 +496,30 @@ fn words_of_backends() {
     });
 }
 
+/// Functions that have another name in their objects.
+#[test]
+fn control_flow_integrity_by_a_distributor() {
+    each_llvm(|s| {
+        sources(s, "");
+        test_the_toolchain(s, &[]);
+        let flags = "-fsanitize=cfi-icall -fvisibility=hidden";
+        s.sh(&format!(
+            "mkdir -p cfi; cd cfi; for n in 1 2 3 4 5 6; do echo \"int h$n(int x) {{ return x * $n; }}\" >h$n.c; done; \
+             printf 'int h%d(int);' 1 2 3 4 5 6 >m.c; \
+             echo 'int (*volatile all[])(int) = {{h1, h2, h3, h4, h5, h6}}; int main(int argc, char **argv) {{ return all[argc](7) != 14; }}' >>m.c; \
+             clang-$N -c -O2 -flto=thin {flags} *.c"
+        ));
+        let program = distributor("");
+        let env = [
+            ("LDWRAP_EXECUTOR", "distributor"),
+            ("LDWRAP_DISTRIBUTOR", &*program),
+        ];
+        let link = format!("{} {flags} cfi/*.o", LINK.replace("$DISTRIBUTE ", ""));
+        // Strictly: nothing may be left to lld.
+        s.link_both_with(&env, &link).same().succeeds();
+    });
+}
+
 /// Distributors that go wrong: lld makes what does not come, and nothing is left of them.
 #[test]
 fn distributors_that_go_wrong() {
@@ -509,6 +533,9 @@ fn distributors_that_go_wrong() {
             (distributor("lie"), "wrote no object"),
             (distributor("half"), "is not the object"),
             (distributor("other"), "is not the object"),
+            (distributor("empty"), "is not the object"),
+            (distributor("machine"), "is not the object"),
+            (distributor("special"), "no regular file"),
             (distributor("hang"), ""),
             (
                 "/nowhere/distributor".into(),

@@ -9,7 +9,7 @@
 //! its standard error; it is asked for a form that names the module (`-diagnostic-log-file`: `LogDiagnosticPrinter::EndSourceFile`,
 //! clang/lib/Frontend/LogDiagnosticPrinter.cpp).
 
-use super::tuning::SERVER_PATIENCE;
+use super::tuning::{MAX_OBJECT, SERVER_PATIENCE};
 use super::{
     BackendError, Executor, FinishedObject, JobQueue, ObjectSource, Outcome, ReportOutcome,
     WaitingLookup,
@@ -21,7 +21,7 @@ use crate::jobs::store::Store;
 use crate::sys::process::{self, Role, Running, first_error_line};
 use crate::sys::scratch::Scratch;
 use crate::sys::sync::lock;
-use crate::sys::{keep, parallel};
+use crate::sys::{self, keep, parallel};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::HashSet;
@@ -220,8 +220,9 @@ impl Distributor {
             return Ok(Outcome::Diagnosed("a warning".into()));
         }
         let path = self.dir().join(Names::Shared.object(sent.job.number));
-        let bytes = fs::read(&path).map_err(|e| format!("the distributor wrote no object: {e}"))?;
-        if !sent.job.plausible(&bytes) {
+        let bytes = sys::read_regular(&path, MAX_OBJECT)
+            .map_err(|e| format!("the distributor wrote no object: {e}"))?;
+        if !sent.job.expected.matches(&bytes) {
             return Err("the distributor wrote what is not the object of this module".into());
         }
         let object = FinishedObject {
@@ -285,6 +286,9 @@ impl Executor for Distributor {
         log::debug!("{} jobs for the distributor", wanted.len());
         let ended = self.run_program(&wanted);
         for sent in &wanted {
+            if self.is_over() {
+                return;
+            }
             let (number, identifier) = (sent.job.number, &sent.job.identifier);
             if lock(&self.state).locals.contains(&number) {
                 lock(&self.state).done.insert(number);

@@ -142,8 +142,12 @@ pub(super) const CONNECTION_WINDOW: u32 = 8 << 20;
 pub(super) const STREAMS_PER_CONNECTION: usize = 80;
 
 /// Largest message that is sent or accepted (bytes); bounds the memory that a hostile server can make us
-/// take. Far above what a batch or an ActionResult needs. Not measured.
+/// take. Far above what a batch needs. Not measured.
 pub(super) const MAX_MESSAGE: usize = 64 << 20;
+
+/// The same for a result of an action, of which hundreds may come at once. Objects in it that are larger are downloaded,
+/// as they are where the server sends none in results. Not measured.
+pub(super) const MAX_RESULT: usize = 2 << 20;
 
 // Blobs.
 
@@ -177,6 +181,14 @@ pub(super) const DOWNLOAD_WINDOW: usize = 32 << 20;
 /// Largest object that is accepted (bytes): far above what a compiler makes of one module, so that a hostile
 /// digest cannot fill the memory beyond it; lld compiles such a module. Not measured.
 pub(super) const MAX_OBJECT: u64 = 1 << 30;
+
+/// Bytes a second that a streamed download has to bring, once the time limit of a call is over: one that drips is given
+/// up. Objects in batches have no more than that limit, all in [`DOWNLOAD_WINDOW`] together, so that a line on which they
+/// come is fast enough for this. Not measured.
+pub(super) const MIN_DOWNLOAD_RATE: u64 = 64 << 10;
+
+/// Messages without data in a download, which no server needs to send. Not measured.
+pub(super) const MAX_EMPTY_MESSAGES: usize = 16;
 
 /// Digests in one FindMissingBlobs call, after which the next batch begins. With about 75 bytes each the
 /// request stays far below the 4 MiB that gRPC servers accept by default. Not measured.

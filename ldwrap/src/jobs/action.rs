@@ -310,7 +310,7 @@ mod tests {
                 inputs,
                 shard: b"shard".to_vec(),
                 args: vec!["-cc1".into(), "-O2".into()],
-                defines: Vec::new(),
+                expected: Default::default(),
                 sources: Vec::new(),
             };
             Self { dir, job }

@@ -8,9 +8,9 @@ use super::failure::Failure;
 use super::outcome::BackendError;
 use crate::cache::files::SeenFile;
 use crate::jobs::bitcode::canonical::{canonical, without_block_count};
-use crate::jobs::bitcode::guid;
 use crate::jobs::bitcode::shard::{ModuleRef, Shard};
 use crate::jobs::codegen::{BackendFiles, Codegen, InputFile};
+use crate::jobs::expected_object::{self, ExpectedObject};
 use crate::jobs::index::{Index, ModuleIdentifier};
 use crate::jobs::locality::Locality;
 use crate::jobs::modules::{self, Module};
@@ -68,8 +68,8 @@ pub struct Job {
     pub shard: Vec<u8>,
     /// Arguments of clang, all paths relative to the job's directory.
     pub args: Vec<OsString>,
-    /// GUIDs of what the module defines, by which objects of other modules are told apart.
-    pub defines: Vec<u64>,
+    /// By what the module's object is told from other files.
+    pub expected: ExpectedObject,
     /// What the job was made from: the files that lld has these inputs from, as they were then.
     pub sources: Vec<Arc<SeenFile>>,
 }
@@ -292,7 +292,11 @@ impl<'a> Jobs<'a> {
             size: self.weight(number),
             shard: bytes,
             args,
-            defines: module.defines.clone(),
+            expected: ExpectedObject {
+                defines: module.defines.clone(),
+                definition: shard.definition(own),
+                architecture: expected_object::architecture(&module.triple),
+            },
             sources: self.sources_of(number).cloned().collect(),
         })
     }
@@ -305,26 +309,6 @@ impl Job {
     pub fn changed_source(&self) -> Option<&Path> {
         let changed = self.sources.iter().find(|source| !source.is_unchanged());
         changed.map(|source| source.path.as_path())
-    }
-
-    /// Whether bytes from elsewhere can be this job's object: an object file, and if it defines
-    /// anything for others, then something that the module does. No proof, but it tells the objects
-    /// of other modules apart, for which a server may have a right digest.
-    #[must_use]
-    pub fn plausible(&self, object: &[u8]) -> bool {
-        use object::{Object, ObjectSymbol};
-        let Ok(file) = object::File::parse(object) else {
-            return false;
-        };
-        // Promoted statics are called `NAME.llvm.HASH`; weak ones may be any module's.
-        let mut names = file
-            .symbols()
-            .filter(|s| s.is_definition() && s.is_global() && !s.is_weak())
-            .filter_map(|s| s.name_bytes().ok())
-            .filter(|name| !name.windows(6).any(|part| part == b".llvm."))
-            .peekable();
-        file.kind() == object::ObjectKind::Relocatable
-            && (names.peek().is_none() || names.any(|name| self.defines.contains(&guid(name))))
     }
 }
 

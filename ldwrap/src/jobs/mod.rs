@@ -4,6 +4,7 @@ pub(crate) mod action;
 pub mod bitcode;
 pub(crate) mod codegen;
 pub(crate) mod description;
+pub(crate) mod expected_object;
 pub(crate) mod failure;
 pub(crate) mod index;
 pub(crate) mod invocation;

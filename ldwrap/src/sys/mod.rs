@@ -13,8 +13,8 @@ pub use signals::{ignore_file_size, remember_inherited};
 
 use memmap2::Mmap;
 use std::fs::{File, Metadata, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Makes all threads share two heaps. By default glibc gives each one its own, up to eight for a processor, and what is
@@ -34,6 +34,25 @@ pub(crate) fn map(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
     // SAFETY: the map is only read, and for as long as lld itself has the file mapped.
     unsafe { Mmap::map(&file) }
+}
+
+/// The bytes of a regular file, or of one that a symbolic link leads to, if they are at most so many: neither a FIFO
+/// nor a device is waited for, or read without end.
+pub(crate) fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    if found.len() > most || file.take(most + 1).read_to_end(&mut bytes)? as u64 > most {
+        let text = format!("it is larger than {most} bytes");
+        return Err(io::Error::other(text));
+    }
+    Ok(bytes)
 }
 
 /// Writes a file for this user alone, there whole or not at all; its directory is made if need be.

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
@@ -56,6 +57,14 @@ pub enum Fault {
     HasAll,
     /// It answers with bytes that are no message.
     Garbage,
+    /// Its result has three MiB that nobody has asked for.
+    Bloats,
+    /// It says that batches have no more than two bytes, so that all blobs are streamed.
+    SmallBatches,
+    /// Its stream is empty messages, without end.
+    Floods,
+    /// Of its stream of a blob comes a byte each 300 ms.
+    Drips,
 }
 
 /// Which calls a fault is for.
@@ -287,6 +296,10 @@ impl ProxyState {
                 let answer = api::FindMissingBlobsResponse::default().encode_to_vec();
                 return Ok(Response::new(Box::pin(tokio_stream::once(Ok(answer)))));
             }
+            Some(Fault::Floods) => {
+                let empty = tokio_stream::iter(std::iter::repeat_with(|| Ok(Vec::new())));
+                return Ok(Response::new(Box::pin(empty)));
+            }
             _ => {}
         }
         let sent = request.into_inner().filter_map(|m| async { m.ok() });
@@ -313,6 +326,7 @@ impl ProxyState {
         });
         Ok(Response::new(match fault {
             Some(Fault::Ends) => Box::pin(changed.take(1)),
+            Some(Fault::Drips) => Box::pin(changed.flat_map(drip)),
             _ => Box::pin(changed),
         }))
     }
@@ -370,6 +384,14 @@ impl ProxyState {
                 all.responses.iter_mut().for_each(|r| damage(&mut r.data));
                 all.encode_to_vec()
             }
+            "GetCapabilities" if fault == Fault::SmallBatches => {
+                let mut all = api::ServerCapabilities::decode(&*message).expect("an answer");
+                if let Some(cache) = &mut all.cache_capabilities {
+                    cache.max_batch_total_size_bytes = 2;
+                }
+                all.encode_to_vec()
+            }
+            "Read" if fault == Fault::Drips => message,
             "Read" => {
                 let mut piece = ReadResponse::decode(&*message).expect("an answer");
                 damage(&mut piece.data);
@@ -395,6 +417,11 @@ impl ProxyState {
                     }
                 }
                 Fault::NoObject => result.output_files.clear(),
+                Fault::Bloats => result.output_files.push(api::OutputFile {
+                    path: "other".into(),
+                    contents: vec![0; 3 << 20],
+                    ..api::OutputFile::default()
+                }),
                 Fault::Fails => result.exit_code = 1,
                 _ => result
                     .output_files
@@ -404,6 +431,18 @@ impl ProxyState {
             .unwrap_or(message),
         }
     }
+}
+
+/// The bytes of a piece of a blob, one by one.
+fn drip(message: Result<Vec<u8>, Status>) -> impl Stream<Item = Result<Vec<u8>, Status>> {
+    let piece = message.and_then(|message| {
+        ReadResponse::decode(&*message).map_err(|e| Status::internal(e.to_string()))
+    });
+    let bytes = piece.map(|piece| piece.data).unwrap_or_default();
+    tokio_stream::iter(bytes).then(|byte| async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok(ReadResponse { data: vec![byte] }.encode_to_vec())
+    })
 }
 
 /// Changes the result of an action in an answer; none in answers that have none.

@@ -84,7 +84,7 @@ fn compile(
         size: 0,
         shard,
         args: backend.args.iter().map(Into::into).collect(),
-        defines: Vec::new(),
+        expected: Default::default(),
         sources,
     };
     let outcome = clang::compile(&backend.clang, scratch, &job)?;

@@ -67,19 +67,23 @@ fn rank(state: &BoardState, lookup: &WaitingLookup) -> Option<(LocalReason, u64)
         RemoteState::LookingUp(since) | RemoteState::Dispatched(since) => (since.elapsed()
             > SERVER_PATIENCE)
             .then(|| (LocalReason::Unanswered, oldest_first(since))),
-        RemoteState::Executing(since) => match state.median_duration() {
-            Some(median) => is_straggler(since.elapsed(), median)
-                .then(|| (LocalReason::Straggler, oldest_first(since))),
-            // The server has never delivered. A thread of lld's cannot be stopped, so take the smallest
-            // module: a server that does work loses least by it.
-            None => (since.elapsed() > SERVER_PATIENCE && state.received == 0)
-                .then_some((LocalReason::Straggler, entry.task.job.size)),
-        },
+        RemoteState::Executing(since) => is_straggler(state, since.elapsed()).then(|| {
+            let rank = match state.median_duration() {
+                Some(_) => oldest_first(since),
+                // No execution has ended. A thread of lld's cannot be stopped, so take the smallest module: a
+                // server that does work loses least by it.
+                None => entry.task.job.size,
+            };
+            (LocalReason::Straggler, rank)
+        }),
     }
 }
 
-fn is_straggler(elapsed: Duration, median: Duration) -> bool {
-    elapsed > median * STRAGGLER_FACTOR
+/// Whether an execution that has run for so long is late. What the action cache has delivered says nothing about
+/// workers, so that until an execution ends there is only a fixed limit.
+fn is_straggler(state: &BoardState, elapsed: Duration) -> bool {
+    let median = state.median_duration();
+    elapsed > median.map_or(SERVER_PATIENCE, |median| median * STRAGGLER_FACTOR)
 }
 
 /// The task for a free clang process. It differs from [`choose_lookup`] in that it takes a dispatched task at
@@ -100,9 +104,7 @@ pub(super) fn choose_task(state: &BoardState) -> Option<TaskId> {
         Some((since?.elapsed(), id))
     };
     let unanswered = oldest(&queues.looking_up).filter(|(waited, _)| *waited > SERVER_PATIENCE);
-    let straggler = || {
-        let median = state.median_duration()?;
-        oldest(&queues.executing).filter(|(elapsed, _)| is_straggler(*elapsed, median))
-    };
+    let straggler =
+        || oldest(&queues.executing).filter(|(elapsed, _)| is_straggler(state, *elapsed));
     unanswered.or_else(straggler).map(|(_, id)| id)
 }

@@ -41,7 +41,7 @@ impl Task {
             size: self.job.size,
             shard: Vec::new(),
             args: Vec::new(),
-            defines: Vec::new(),
+            expected: Default::default(),
             sources: self.job.sources.clone(),
         };
         Self::new(job, self.action.without_inputs())

@@ -20,7 +20,7 @@ fn task(number: usize, size: u64) -> Task {
         size,
         shard: Vec::new(),
         args: Vec::new(),
-        defines: Vec::new(),
+        expected: Default::default(),
         sources: Vec::new(),
     };
     let action = Action {
@@ -105,6 +105,43 @@ fn a_straggler_is_raced() {
     board.finish(0);
     board.finish(1);
     assert_eq!(local(&board), Some(2));
+}
+
+#[test]
+fn an_execution_that_does_not_end_is_raced_after_a_cache_hit() {
+    for clang_compiles in [false, true] {
+        let board = Board::new(false, clang_compiles, capacity(3));
+        for number in 0..3 {
+            board.add(task(number, 3 << 20 >> number));
+        }
+        board.close();
+        while let Some((id, step)) = remote(&board) {
+            match (step, id) {
+                (RemoteStep::LookUp, 0) => {
+                    board.object_received();
+                    assert!(board.finish(0));
+                }
+                (RemoteStep::LookUp, _) => board.lookup_missed(id),
+                (RemoteStep::Execute, _) => board.execution_started(id),
+            }
+        }
+        let waits = |number| WaitingLookup {
+            job: Some(number),
+            waited: Duration::ZERO,
+        };
+        let chosen = || match clang_compiles {
+            true => choose_task(&board.lock()),
+            false => board.choose_lookup(&[waits(1), waits(2)]).map(|at| at + 1),
+        };
+        assert_eq!(chosen(), None);
+        for (id, seconds) in [(1, 4), (2, 3)] {
+            let begun = Instant::now() - Duration::from_secs(seconds);
+            let mut state = board.lock();
+            state.update(id, |entry| entry.remote = RemoteState::Executing(begun));
+        }
+        // A process can be stopped, and takes the oldest; a thread takes the smallest.
+        assert_eq!(chosen(), Some(if clang_compiles { 1 } else { 2 }));
+    }
 }
 
 #[test]

@@ -106,17 +106,25 @@ pub(super) async fn back_off(attempt: u32) {
 
 /// A status in one line of bounded length, for the user and the log.
 pub(super) fn one_line(status: &Status) -> String {
-    const MAX_CHARS: usize = 160;
     let mut text = format!("{:?}", status.code());
-    let message = status.message().lines().next().unwrap_or_default();
+    let message = printable_line(status.message());
     if !message.is_empty() {
         text.push_str(": ");
-        text.extend(message.chars().take(MAX_CHARS));
+        text.push_str(&message);
     }
-    if let Some(cause) = root_cause(status).filter(|cause| !text.contains(cause.as_str())) {
-        text.push_str(&format!(" ({})", cause.lines().next().unwrap_or_default()));
+    let cause = root_cause(status).map(|cause| printable_line(&cause));
+    if let Some(cause) = cause.filter(|cause| !text.contains(cause.as_str())) {
+        text.push_str(&format!(" ({cause})"));
     }
     text
+}
+
+/// The beginning of the first line of what a server may have written: no control characters, which a terminal would obey.
+fn printable_line(text: &str) -> String {
+    const MAX_CHARS: usize = 160;
+    let line = text.lines().next().unwrap_or_default();
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    line.chars().take(MAX_CHARS).map(printable).collect()
 }
 
 /// The innermost source of an error, where tonic has what went wrong.
@@ -134,4 +142,28 @@ pub(super) fn connection_closed(status: &Status) -> bool {
     ["closed", "reset", "broken pipe", TLS_ALERT]
         .iter()
         .any(|how| text.contains(how))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_a_printable_line() {
+        let of = |message: &str| one_line(&Status::aborted(message));
+        assert_eq!(of(""), "Aborted");
+        assert_eq!(of("one\ntwo"), "Aborted: one");
+        assert_eq!(of("\u{1b}]0;x\u{7}y\u{9b}\tz"), "Aborted:  ]0;x y  z");
+        assert_eq!(
+            of(&"é".repeat(999)),
+            format!("Aborted: {}", "é".repeat(160))
+        );
+        let mut status = Status::aborted("why");
+        let cause = format!("\u{1b}[2J{}", "x".repeat(999));
+        status.set_source(std::sync::Arc::new(std::io::Error::other(cause)));
+        assert_eq!(
+            one_line(&status),
+            format!("Aborted: why ( [2J{})", "x".repeat(156))
+        );
+    }
 }

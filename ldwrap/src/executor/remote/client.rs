@@ -10,7 +10,7 @@ use super::calls::{Caller, TLS_ALERT, connection_closed, root_cause, within};
 use super::connections::Connections;
 use super::execution::{ExecutionEnd, ExecutionStage, Executions};
 use crate::executor::tuning::{
-    CONNECT_TIMEOUT, CONNECTION_WINDOW, KEEP_ALIVE, MAX_INPUT_ATTEMPTS, MAX_MESSAGE, STREAM_WINDOW,
+    CONNECT_TIMEOUT, CONNECTION_WINDOW, KEEP_ALIVE, MAX_INPUT_ATTEMPTS, MAX_RESULT, STREAM_WINDOW,
 };
 use crate::jobs::action::{Action, Digest};
 use crate::jobs::job::OBJECT;
@@ -89,21 +89,42 @@ impl Client {
         })
     }
 
-    /// The result that the server's action cache has for an action, if any.
+    /// The result that the server's action cache has for an action, if any, and if it is of a reasonable size.
     pub(super) async fn get_action_result(
         &self,
         action: &Digest,
+    ) -> Result<Option<api::ActionResult>, Status> {
+        match self.look_up(action, vec![OBJECT.into()]).await {
+            Err(status) if status.code() == Code::OutOfRange => self.look_up_alone(action).await,
+            found => found,
+        }
+    }
+
+    /// The same without the object itself.
+    async fn look_up_alone(&self, action: &Digest) -> Result<Option<api::ActionResult>, Status> {
+        match self.look_up(action, Vec::new()).await {
+            Err(status) if status.code() == Code::OutOfRange => Ok(None),
+            found => found,
+        }
+    }
+
+    /// Looks an action up, to get these of its files with the result. The error OUT_OF_RANGE, which is tonic's, is that the
+    /// answer is larger than [`MAX_RESULT`].
+    async fn look_up(
+        &self,
+        action: &Digest,
+        inline_output_files: Vec<String>,
     ) -> Result<Option<api::ActionResult>, Status> {
         let found = self
             .caller
             .call(|| async {
                 let mut client =
                     api::action_cache_client::ActionCacheClient::new(self.lookups.next())
-                        .max_decoding_message_size(MAX_MESSAGE);
+                        .max_decoding_message_size(MAX_RESULT);
                 let request = api::GetActionResultRequest {
                     instance_name: self.caller.settings.instance.clone(),
                     action_digest: Some(action.as_api()),
-                    inline_output_files: vec![OBJECT.into()],
+                    inline_output_files: inline_output_files.clone(),
                     inline_stderr: true,
                     inline_stdout: true,
                     ..Default::default()
@@ -154,7 +175,15 @@ impl Client {
             self.uploads
                 .ensure_uploaded(&action.blobs, priority)
                 .await?;
-            match self.executions.execute(&action.digest, on_stage).await? {
+            let ended = match self.executions.execute(&action.digest, on_stage).await {
+                // The answer is too large: the same without what need not be in it.
+                Err(status) if status.code() == Code::OutOfRange => {
+                    let result = self.look_up_alone(&action.digest).await?;
+                    ExecutionEnd::Result(Box::new(result.ok_or(status)?), false)
+                }
+                ended => ended?,
+            };
+            match ended {
                 ExecutionEnd::Result(result, cached) => return Ok((result, cached)),
                 ExecutionEnd::InputsMissing(status) if attempt == MAX_INPUT_ATTEMPTS => {
                     return Err(Status::failed_precondition(format!(

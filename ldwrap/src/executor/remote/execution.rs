@@ -2,7 +2,7 @@
 
 use super::calls::{Caller, back_off, is_transient, to_status, within};
 use super::connections::Connections;
-use crate::executor::tuning::{MAX_ATTEMPTS, MAX_MESSAGE, STREAMS_PER_CONNECTION};
+use crate::executor::tuning::{MAX_ATTEMPTS, MAX_RESULT, STREAMS_PER_CONNECTION};
 use crate::jobs::action::Digest;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::longrunning::{Operation, operation};
@@ -114,7 +114,7 @@ impl Executions {
         on_stage: &(dyn Fn(ExecutionStage) + Sync),
     ) -> Result<Operation, Status> {
         let mut client = api::execution_client::ExecutionClient::new(self.connections.next())
-            .max_decoding_message_size(MAX_MESSAGE);
+            .max_decoding_message_size(MAX_RESULT);
         let opened = if operation.is_empty() {
             let request = api::ExecuteRequest {
                 instance_name: self.caller.settings.instance.clone(),
@@ -141,6 +141,8 @@ impl Executions {
             if update.done {
                 return Ok(update);
             }
+            // A stream that always has a message would keep all other calls waiting.
+            tokio::task::yield_now().await;
             let metadata = update.metadata.as_ref();
             let metadata =
                 metadata.and_then(|any| api::ExecuteOperationMetadata::decode(&*any.value).ok());

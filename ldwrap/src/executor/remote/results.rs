@@ -47,7 +47,7 @@ pub(super) async fn receive_object(
     } else {
         client.downloads.fetch(&digest).await?
     };
-    if !job.plausible(&data) {
+    if !job.expected.matches(&data) {
         return Err(Status::data_loss(
             "an answer that is not this module's object",
         ));

@@ -32,6 +32,13 @@ pub(super) const BLOCK_COUNT: u64 = 24;
 /// external (docs/lld.md, "Shards as bitstreams").
 const ADDED_FLAGS: u64 = 0b111_0000;
 const FLAG_DSO_LOCAL: u64 = 1 << 6;
+const FLAG_LIVE: u64 = 1 << 5;
+/// The linkage, as `GlobalValue::LinkageTypes` numbers it (llvm/IR/GlobalValue.h).
+const LINKAGE: u64 = 0b1111;
+const EXTERNAL: u64 = 0;
+const WEAK_ANY: u64 = 4;
+const WEAK_ODR: u64 = 5;
+const APPENDING: u64 = 6;
 /// LLVM numbers values with 32 bits.
 const MAX_VALUES: u64 = u32::MAX as u64;
 const MANY_VALUES: &str = "a value number of more than 32 bits";
@@ -58,6 +65,39 @@ pub struct Summary {
     pub module: u64,
     /// Local to the output.
     pub dso_local: bool,
+    /// How its module's object defines it.
+    pub definition: Definition,
+}
+
+/// How an object defines something, least first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Definition {
+    /// Perhaps not at all.
+    #[default]
+    None,
+    /// Without a symbol that others see.
+    Local,
+    /// As a weak symbol.
+    Weak,
+    /// As a global symbol that is not weak.
+    Strong,
+}
+
+impl Definition {
+    /// What a summary's flags say, once the thin link has dropped what is dead and resolved the linkage of the others.
+    /// Internal functions and variables may be optimised away, linkonce ones are kept elsewhere, and lists such as
+    /// `llvm.global_ctors` come to an object as data.
+    fn of_flags(flags: u64) -> Self {
+        if flags & FLAG_LIVE == 0 {
+            return Self::None;
+        }
+        match flags & LINKAGE {
+            EXTERNAL => Self::Strong,
+            WEAK_ANY | WEAK_ODR => Self::Weak,
+            APPENDING => Self::Local,
+            _ => Self::None,
+        }
+    }
 }
 
 /// The hash of a module's contents, as five words.
@@ -147,6 +187,13 @@ impl<'a> Shard<'a> {
     #[must_use]
     pub fn module(&self, path: &[u8]) -> Option<&ModuleRef> {
         self.modules.iter().find(|m| m.path == path)
+    }
+
+    /// How the object of this module (a [`ModuleRef::id`]) defines what it defines most strongly.
+    #[must_use]
+    pub fn definition(&self, module: u64) -> Definition {
+        let own = self.summaries.iter().filter(|s| s.module == module);
+        own.map(|s| s.definition).max().unwrap_or_default()
     }
 
     /// The shard with its module paths replaced by `rename(path)` and, for each GUID of `local`, a
@@ -403,177 +450,11 @@ impl Summaries {
             guid: *guid.ok_or(Malformed::Shape("a summary without a GUID"))?,
             module,
             dso_local: flags & FLAG_DSO_LOCAL != 0,
+            definition: Definition::of_flags(flags),
         });
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::jobs::bitcode::made_up::{Node, encode};
-
-    fn stream(nodes: &[Node]) -> Vec<u8> {
-        encode(nodes).unwrap()
-    }
-
-    fn module(paths: Vec<Node>, summaries: Vec<Node>) -> Vec<u8> {
-        let parts = vec![
-            Node::block(block::MODULE_STRTAB, paths),
-            Node::block(block::GLOBALVAL_SUMMARY, summaries),
-        ];
-        stream(&[Node::block(block::MODULE, parts)])
-    }
-
-    fn path(id: u64) -> Node {
-        Node::record(MST_ENTRY, vec![id, u64::from(b'a')])
-    }
-
-    fn why(bytes: &[u8]) -> &'static str {
-        match Shard::parse(bytes) {
-            Err(Malformed::Shape(why)) => why,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn imports_come_in_the_order_of_their_names() {
-        let entry = |id: u64, name: &str, hash: u64| {
-            let name = name.bytes().map(u64::from);
-            [
-                Node::record(
-                    MST_ENTRY,
-                    std::iter::once(id).chain(name).collect::<Vec<_>>(),
-                ),
-                Node::record(MST_HASH, vec![hash, 0, 0, 0, 0]),
-            ]
-        };
-        let imports = |modules: &[[Node; 2]]| {
-            let shard = module(modules.concat(), Vec::new());
-            let hashes = imports_in_order(&shard, b"own.o");
-            hashes.map(|hashes| hashes.iter().map(|hash| hash[0]).collect::<Vec<_>>())
-        };
-        let own = entry(0, "own.o", 1);
-        let of = |a: &str, b: &str| imports(&[entry(2, a, 7), own.clone(), entry(1, b, 9)]);
-        assert_eq!(of("a.o", "b.o"), Ok(vec![7, 9]));
-        assert_eq!(of("z.o", "b.o"), Ok(vec![9, 7]));
-        assert_eq!(imports(std::slice::from_ref(&own)), Ok(Vec::new()));
-        let without = Malformed::Shape("a module without a hash");
-        assert_eq!(imports(&[own, entry(1, "a.o", 0)]), Err(without));
-    }
-
-    #[test]
-    fn paths_of_unknown_forms() {
-        let hash = |words: &[u64]| Node::record(MST_HASH, words.to_vec());
-        let of = |paths| why(&module(paths, Vec::new()));
-        assert_eq!(of(vec![path(0), path(0)]), "two modules of one number");
-        let wide = Node::record(MST_ENTRY, vec![0, 256]);
-        assert_eq!(of(vec![wide]), "a module path not of bytes");
-        let odd = "a hash of an unknown form";
-        assert_eq!(of(vec![path(0), hash(&[1, 2, 3, 4])]), odd);
-        assert_eq!(of(vec![path(0), hash(&[1, 2, 3, 4, 1 << 32])]), odd);
-        let twice = vec![path(0), hash(&[0; 5]), hash(&[1; 5])];
-        assert_eq!(of(twice), "a hash of no module");
-        assert_eq!(of(vec![hash(&[1; 5])]), "a hash of no module");
-        assert_eq!(
-            of(vec![Node::record(3, vec![0])]),
-            "a module path of an unknown form"
-        );
-    }
-
-    #[test]
-    fn summaries_of_unknown_forms() {
-        let guid = |ops: &[u64]| Node::record(VALUE_GUID, ops.to_vec());
-        let of = |records| {
-            let version = Node::record(VERSION, vec![11]);
-            let records = std::iter::once(version).chain(records).collect();
-            why(&module(vec![path(0)], records))
-        };
-        let global = |value, module| Node::record(COMBINED_GLOBALVAR, vec![value, module, 0, 0]);
-        let two = "GUIDs of two forms";
-        assert_eq!(of(vec![guid(&[1, 2]), guid(&[2, 3, 4])]), two);
-        assert_eq!(of(vec![Node::record(VERSION, vec![11])]), "two versions");
-        let first = |first, guid| why(&module(vec![path(0)], vec![first, guid]));
-        assert_eq!(first(Node::record(VERSION, vec![9]), guid(&[2, 3, 4])), two);
-        assert_eq!(first(Node::record(VERSION, vec![12]), guid(&[2, 3])), two);
-        let unknown = "summaries of an unknown version";
-        for ops in [vec![], vec![8], vec![13], vec![9, 9]] {
-            assert_eq!(first(Node::record(VERSION, ops), guid(&[2, 3])), unknown);
-        }
-        assert_eq!(
-            first(guid(&[2, 3]), Node::record(VERSION, vec![9])),
-            unknown
-        );
-        assert_eq!(why(&module(vec![path(0)], Vec::new())), unknown);
-        let twice = vec![guid(&[1, 2]), guid(&[1, 3])];
-        assert_eq!(of(twice), "two GUIDs of one value number");
-        assert_eq!(
-            of(vec![guid(&[1, 1 << 32, 0])]),
-            "a GUID of an unknown form"
-        );
-        assert_eq!(of(vec![guid(&[1 << 32, 1])]), MANY_VALUES);
-        assert_eq!(of(vec![global(1, 0)]), "a summary without a GUID");
-        let stranger = vec![guid(&[1, 2]), global(1, 7)];
-        assert_eq!(of(stranger), "a summary in a module without a path");
-    }
-
-    #[test]
-    fn parts_in_unknown_places() {
-        let paths = || Node::block(block::MODULE_STRTAB, vec![path(0)]);
-        let summaries = || {
-            Node::block(
-                block::GLOBALVAL_SUMMARY,
-                vec![Node::record(VERSION, vec![9])],
-            )
-        };
-        let of = |nodes| why(&stream(&[Node::block(block::MODULE, nodes)]));
-        let alone = "a part of an index not in a module block";
-        // Lengths of blocks in between would not be changed by a splice.
-        assert_eq!(
-            of(vec![Node::block(block::MODULE, vec![paths()]), summaries()]),
-            alone
-        );
-        assert_eq!(
-            of(vec![paths(), Node::block(block::MODULE, vec![summaries()])]),
-            alone
-        );
-        assert_eq!(why(&stream(&[paths()])), alone);
-        assert_eq!(
-            of(vec![summaries(), paths()]),
-            "summaries before the module paths"
-        );
-        assert_eq!(
-            of(vec![paths(), paths(), summaries()]),
-            "two tables of module paths"
-        );
-        let apart = stream(&[
-            Node::block(block::MODULE, vec![paths()]),
-            Node::block(block::MODULE, vec![summaries()]),
-        ]);
-        assert_eq!(why(&apart), "module paths outside the summaries' module");
-    }
-
-    #[test]
-    fn what_is_not_added() {
-        let empty = module(vec![path(3)], vec![Node::record(VERSION, vec![11])]);
-        let shard = Shard::parse(&empty).unwrap();
-        assert!(shard.rewrite(0, &[], <[u8]>::to_vec).is_err());
-        assert_eq!(shard.rewrite(3, &[], <[u8]>::to_vec), Ok(empty.clone()));
-        // Nothing says whether a GUID is one operand or two.
-        assert!(shard.rewrite(3, &[1], <[u8]>::to_vec).is_err());
-        for version in [9, 10, 12] {
-            let bytes = module(vec![path(3)], vec![Node::record(VERSION, vec![version])]);
-            let shard = Shard::parse(&bytes).unwrap();
-            let new = shard.rewrite(3, &[1], <[u8]>::to_vec).unwrap();
-            assert_eq!(Shard::parse(&new).unwrap().summaries[0].guid, 1);
-        }
-        let last = vec![
-            Node::record(VERSION, vec![9]),
-            Node::record(VALUE_GUID, vec![MAX_VALUES - 2, 5]),
-        ];
-        let bytes = module(vec![path(3)], last);
-        let shard = Shard::parse(&bytes).unwrap();
-        assert!(shard.rewrite(3, &[1], <[u8]>::to_vec).is_ok());
-        assert!(shard.rewrite(3, &[1, 2], <[u8]>::to_vec).is_err());
-    }
-}
+mod tests;

@@ -3,13 +3,14 @@
 use super::transfer::{BlobLimits, ByteBudget, ZSTD, cas_client, stream_client};
 use crate::executor::remote::calls::{Caller, is_transient, to_status, within};
 use crate::executor::remote::connections::Connections;
-use crate::executor::tuning::{DOWNLOAD_WINDOW, MAX_OBJECT};
+use crate::executor::tuning::{DOWNLOAD_WINDOW, MAX_EMPTY_MESSAGES, MAX_OBJECT, MIN_DOWNLOAD_RATE};
 use crate::jobs::action::Digest;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bazel_remote_apis::google::bytestream::ReadRequest;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
 use tonic::{Code, Status};
 
@@ -99,7 +100,7 @@ impl Downloader {
         }
     }
 
-    /// Reads a blob as a stream, with the time limit for each message.
+    /// Reads a blob as a stream, with the time limit for each message, and for all of it together at a minimum rate.
     async fn read_stream(&self, digest: &Digest) -> Result<Vec<u8>, Status> {
         let settings = &self.caller.settings;
         let mut client = stream_client(self.connections.next());
@@ -111,9 +112,23 @@ impl Downloader {
         let mut stream = within(settings.timeout, slow, client.read(request))
             .await?
             .into_inner();
+        let begin = Instant::now();
         let mut data = Vec::new();
-        while let Some(message) = within(settings.timeout, slow, stream.message()).await? {
+        let mut empty = 0;
+        loop {
+            let at_rate = Duration::from_secs(data.len() as u64 / MIN_DOWNLOAD_RATE);
+            let left = (settings.timeout + at_rate).saturating_sub(begin.elapsed());
+            let limit = settings.timeout.min(left);
+            let Some(message) = within(limit, slow, stream.message()).await? else {
+                break;
+            };
+            empty += usize::from(message.data.is_empty());
+            if empty > MAX_EMPTY_MESSAGES {
+                return Err(Status::data_loss("a download of empty messages"));
+            }
             data.extend_from_slice(&message.data);
+            // A stream that always has a message would keep all other calls waiting.
+            tokio::task::yield_now().await;
             // zstd adds less than this to what does not compress (ZSTD_compressBound).
             if data.len() as u64 > digest.size + digest.size / 128 + 1024 {
                 return Err(Status::data_loss("a download is longer than it should be"));
