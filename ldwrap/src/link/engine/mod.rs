@@ -176,6 +176,8 @@ pub fn run(
     events.expect(before.map(|before| before.modules));
     let mut turn = Turn::wait(link.limits, link.bitcode, before, fingerprint, || {
         events.waits_for_turn();
+        // lld is to get the signal at once.
+        !link.signals.is_some_and(Forwarded::have_come)
     });
     signals::raise_open_files();
     let begin = Instant::now();
