@@ -179,6 +179,7 @@ fn reasons_are_explained() {
         "shim/src/archive/error.rs",
         "ldwrap/src/link/eligibility.rs",
         "ldwrap/src/link/old_lld.rs",
+        "ldwrap/src/sys/threads.rs",
         "ldwrap/src/jobs/codegen/mod.rs",
         "ldwrap/src/jobs/codegen/files.rs",
         "ldwrap/src/jobs/codegen/llvm_options.rs",

@@ -211,29 +211,35 @@ fn killed_links() {
     });
 }
 
-/// One that is stopped does not keep others from their work.
+/// One that is stopped, or whose lld is, does not keep others from their work.
 #[test]
 fn a_stopped_link() {
     each_llvm_with_shim(|s| {
         links(s, 2);
         let settings: Option<&[(&str, &str)]> = Some(&[("LDWRAP_JOBS", "1")]);
-        let mut running = Running::default();
-        let stopped = start(s, 0, settings);
-        running.reach(s, 1, 1);
-        s.sh(&format!("kill -STOP {}", stopped.id()));
-        let mut other = [start(s, 1, settings)];
-        let until = Instant::now() + LONG;
-        while matches!(other[0].try_wait(), Ok(None)) {
-            assert!(Instant::now() < until, "LLVM {}: no end", s.llvm);
-            running.find(s, 2);
-            // The first one's stays as it is.
-            for mut end in running.ends.drain(1..) {
-                let _ = end.write_all(b"x");
+        for lld_alone in [false, true] {
+            let mut running = Running::default();
+            let stopped = start(s, 0, settings);
+            running.reach(s, 1, 1);
+            let pid = match lld_alone {
+                false => stopped.id().to_string(),
+                true => format!("$(pgrep -P {})", stopped.id()),
+            };
+            s.sh(&format!("kill -STOP {pid}"));
+            let mut other = [start(s, 1, settings)];
+            let until = Instant::now() + LONG;
+            while matches!(other[0].try_wait(), Ok(None)) {
+                assert!(Instant::now() < until, "LLVM {}: no end", s.llvm);
+                running.find(s, 2);
+                // The first one's stays as it is.
+                for mut end in running.ends.drain(1..) {
+                    let _ = end.write_all(b"x");
+                }
+                std::thread::sleep(Duration::from_millis(20));
             }
-            std::thread::sleep(Duration::from_millis(20));
+            assert!(wait(&mut other[0], 1).success(), "LLVM {}", s.llvm);
+            s.sh(&format!("kill -CONT {pid}"));
+            running.finish(s, &mut [stopped], 1);
         }
-        assert!(wait(&mut other[0], 1).success(), "LLVM {}", s.llvm);
-        s.sh(&format!("kill -CONT {}", stopped.id()));
-        running.finish(s, &mut [stopped], 1);
     });
 }

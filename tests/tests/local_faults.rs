@@ -2,7 +2,8 @@
 //! written, limits, calls that fail. The link is lld's all the same, and nothing is left.
 
 use ldwrap_tests::{
-    LENIENT, LinkPair, Session, each_llvm, each_llvm_with_shim, fixtures_only, newest_llvm,
+    LENIENT, LinkPair, Session, each_llvm, each_llvm_with_shim, fixtures_only, llvm_22_with_shim,
+    newest_llvm,
 };
 use shim::user_dir::user_dir;
 
@@ -377,6 +378,56 @@ fn few_processes() {
             );
             link_in(s, &cache, &command).same();
         }
+    });
+}
+
+/// A control group that allows few threads: no more of them are made than lld alone would make.
+#[test]
+fn a_group_of_few_threads() {
+    llvm_22_with_shim(|s| {
+        // Version 1, or 2 where its root hands the controller down.
+        let groups = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
+        let probe = |g: &&&str| {
+            s.sh(&format!("g={g}/ldwrap-test-$$; r=no; mkdir $g 2>/dev/null && {{ [ -w $g/pids.max ] && r=yes; rmdir $g; }}; echo $r")) == "yes\n"
+        };
+        let Some(group) = groups.iter().find(probe) else {
+            return;
+        };
+        for n in 0..61 {
+            let text = format!("int m{n}(int x) {{ return x + {n}; }}\n");
+            s.write(&format!("m{n}.c"), text);
+        }
+        s.compile("clang-$N -c -O1 -fPIC -flto=thin m*.c");
+        let distributor = s.script("../sleeping", "#!/bin/sh\nsleep 2\nexit 1\n");
+        let distributor = distributor.display().to_string();
+        let command = format!(
+            "ulimit -c 0; g={group}/ldwrap-test-$$; mkdir $g; echo 40 >$g/pids.max; \
+             (echo $BASHPID >$g/cgroup.procs; exec {LIBRARY}) && r=$? || r=$?; \
+             until rmdir $g; do sleep 0.1; done 2>/dev/null; exit $r"
+        );
+        let place = [
+            ("LDWRAP_EXECUTOR", "distributor"),
+            ("LDWRAP_DISTRIBUTOR", &*distributor),
+            LENIENT,
+        ];
+        let both = s.link_both_with(&place, &command);
+        both.left_to_lld("more processes and threads are allowed");
+        both.succeeds().same();
+    });
+}
+
+/// In a PID namespace without a `/proc` of its own, that tells of other processes.
+#[test]
+fn another_pid_namespace() {
+    each_llvm(|s| {
+        sources(s);
+        let unshare = "unshare $([ $(id -u) = 0 ] || echo -Ur) -pf";
+        let both = link(s, &format!("{unshare} {LIBRARY}"));
+        both.left_to_lld("/proc is that of another PID namespace");
+        both.succeeds().same();
+        let both = link(s, &format!("{unshare} --mount-proc {LIBRARY}"));
+        both.succeeds().same();
+        both.splits_cached(0, MODULES);
     });
 }
 

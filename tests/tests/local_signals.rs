@@ -1,7 +1,12 @@
 //! The local engine and signals, at a moment when a backend stands still: it ends as lld ends, and nothing is
 //! left.
 
-use ldwrap_tests::{Session, each_llvm_with_shim, fixtures_only, some_llvm, wait};
+use ldwrap_tests::{
+    Session, each_llvm_with_shim, fixtures_only, oldest_and_newest_with_shim, some_llvm, wait,
+};
+use nix::fcntl::OFlag;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -178,4 +183,64 @@ fn stopped_and_continued_all_the_time() {
             s.assert_nothing_left("SIGSTOP and SIGCONT");
         },
     );
+}
+
+/// Starts a link that prints a map which is larger than a pipe, and gives it back with the pipe's other end.
+fn print_map(s: &Session, shim: bool, flags: OFlag) -> (Child, File) {
+    let mut c = Command::new("env");
+    c.args(["--default-signal", "bash", "-c"]);
+    c.arg("exec $LD -shared -o a.out many.o --print-map");
+    s.set_environment(&mut c);
+    if shim {
+        s.use_shim(&mut c);
+        c.env("LDWRAP_EXECUTOR", "local");
+    }
+    let (from, to) = nix::unistd::pipe2(flags | OFlag::O_CLOEXEC).expect("a pipe");
+    let child = c.stdout(to).stderr(Stdio::null()).spawn().expect("env");
+    (child, File::from(from))
+}
+
+fn many_functions(s: &Session) {
+    let function = |n| format!("int a_function_with_a_long_name_{n}(void) {{ return {n}; }}\n");
+    s.write("many.c", (0..3000).map(function).collect::<String>());
+    s.compile("clang-$N -c -O1 -fPIC -flto=thin many.c");
+}
+
+/// Readers that are slow get what lld writes once, also through a pipe that does not block (lld before 18 writes by us).
+#[test]
+fn slow_readers() {
+    oldest_and_newest_with_shim(|s| {
+        many_functions(s);
+        let maps = [false, true].map(|shim| {
+            let (mut child, mut from) = print_map(s, shim, OFlag::O_NONBLOCK);
+            let mut map = Vec::new();
+            let mut buffer = [0; 10_000];
+            loop {
+                match from.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(n) => map.extend_from_slice(&buffer[..n]),
+                    Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert!(wait(&mut child, 10).success(), "LLVM {}", s.llvm);
+            map
+        });
+        assert!(maps[0].len() > 200_000, "LLVM {}", s.llvm);
+        assert!(maps[0] == maps[1], "LLVM {}: other maps", s.llvm);
+    });
+}
+
+/// A link whose reader does not read dies of a signal at once.
+#[test]
+fn readers_that_do_not_read() {
+    oldest_and_newest_with_shim(|s| {
+        many_functions(s);
+        let (mut child, mut from) = print_map(s, true, OFlag::empty());
+        from.read_exact(&mut [0; 100]).expect("a map");
+        std::thread::sleep(Duration::from_millis(200));
+        s.sh(&format!("kill -TERM {}", child.id()));
+        let status = wait(&mut child, 5);
+        assert_eq!(status.signal(), Some(15), "LLVM {}: {status}", s.llvm);
+    });
 }

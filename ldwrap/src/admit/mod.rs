@@ -22,7 +22,9 @@ pub use turn::Turn;
 use crate::sys::procfs::resident;
 use shim::user_dir::user_dir;
 use slots::Queue;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 use tokens::Tokens;
 
@@ -35,8 +37,8 @@ const MEMORY_VALID_FOR: Duration = Duration::from_millis(100);
 /// How often what a backend waits for is looked at again, at first and at last.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const LONGEST_POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// After this time of waiting, slots of processes that are stopped do not count.
-const STOPPED_COUNT_FOR: Duration = Duration::from_millis(500);
+/// After this time of waiting, slots of processes that are stopped, or make no progress, do not count.
+const STUCK_COUNT_FOR: Duration = Duration::from_millis(500);
 /// A link gives a slot away that it has had for this time if others wait.
 const QUANTUM: Duration = Duration::from_secs(1);
 
@@ -57,7 +59,7 @@ impl Limits {
     pub fn new(jobs: usize, memory: Option<u64>) -> Self {
         let dir = user_dir();
         if let Err(e) = &dir {
-            log::warn!("links of this machine cannot share its processors: {e}");
+            warn_of_no_sharing(e);
         }
         let dir = dir.ok();
         Self { jobs, memory, dir }
@@ -98,7 +100,7 @@ pub struct Permit {
 #[derive(Debug)]
 struct Resources {
     token: Option<Token>,
-    _slot: Option<Slot>,
+    slot: Option<Slot>,
 }
 
 #[derive(Debug)]
@@ -190,20 +192,22 @@ impl Admission {
         self.running < self.jobs && self.waits_since.is_none()
     }
 
-    /// A permit for a backend of the lld with this process number, if there may be one more now.
-    pub fn try_permit(&mut self, lld: u32) -> Option<Permit> {
+    /// A permit for a backend of the lld with this process number, which this thread of it is to compile, if there may
+    /// be one more now.
+    pub fn try_permit(&mut self, lld: u32, thread: u32) -> Option<Permit> {
         let now = Instant::now();
         if self.not_before.is_some_and(|t| now < t) || self.running >= self.jobs {
             self.lacks = Resource::Slot;
             return None;
         }
-        let ignore_stopped = self
-            .waits_since
-            .is_some_and(|t| now - t > STOPPED_COUNT_FOR);
-        let Some((resources, exemption)) = self.try_resources(lld, ignore_stopped) else {
+        let ignore_stuck = self.waits_since.is_some_and(|t| now - t > STUCK_COUNT_FOR);
+        let Some((resources, exemption)) = self.try_resources(lld, ignore_stuck) else {
             self.waits_since.get_or_insert(now);
             return None;
         };
+        for slot in resources.slot.iter().chain(&exemption) {
+            slot.used_for(thread);
+        }
         self.waits_since = None;
         self.running += 1;
         Some(Permit {
@@ -214,19 +218,24 @@ impl Admission {
     }
 
     /// What a permit needs, if all of it is free: slot and token, and where memory is short, the exemption.
-    fn try_resources(
-        &mut self,
-        lld: u32,
-        ignore_stopped: bool,
-    ) -> Option<(Resources, Option<Slot>)> {
+    fn try_resources(&mut self, lld: u32, ignore_stuck: bool) -> Option<(Resources, Option<Slot>)> {
         let enough = self.has_memory(lld);
         self.lacks = Resource::Memory;
-        let exemption = match &mut self.exemption {
-            Some(exemption) if !enough => Some(try_take(exemption, ignore_stopped)?),
-            // Where there are no locks, nothing is known of others.
-            _ => None,
-        };
-        Some((self.resources(ignore_stopped)?, exemption))
+        let mut exemption = None;
+        if let Some(slots) = self.exemption.as_mut().filter(|_| !enough) {
+            match slots.try_take(ignore_stuck) {
+                Ok(slot) => exemption = Some(slot?),
+                Err(e) => {
+                    warn_of_no_sharing(&e);
+                    self.exemption = None;
+                }
+            }
+        }
+        // Where there are no locks, nothing is known of others: one of each link may run.
+        if !enough && exemption.is_none() && self.running > 0 {
+            return None;
+        }
+        Some((self.resources(ignore_stuck)?, exemption))
     }
 
     /// The backend has ended, and no other is to run in its place.
@@ -251,10 +260,10 @@ impl Admission {
     }
 
     /// Takes a slot and a token, as far as they are in use; `None` if one of them is not free.
-    fn resources(&mut self, ignore_stopped: bool) -> Option<Resources> {
+    fn resources(&mut self, ignore_stuck: bool) -> Option<Resources> {
         self.lacks = Resource::Slot;
         let slot = match &mut self.machine {
-            Some(machine) => match machine.slots.try_take(ignore_stopped) {
+            Some(machine) => match machine.slots.try_take(ignore_stuck) {
                 Ok(None) => {
                     if machine.place.is_none() {
                         machine.place = machine.queue.join();
@@ -266,7 +275,7 @@ impl Admission {
                     Some(slot)
                 }
                 Err(e) => {
-                    log::warn!("links of this machine cannot share its processors: {e}");
+                    warn_of_no_sharing(&e);
                     self.machine = None;
                     None
                 }
@@ -289,7 +298,7 @@ impl Admission {
             },
             None => None,
         };
-        Some(Resources { token, _slot: slot })
+        Some(Resources { token, slot })
     }
 
     /// How long to wait before the next try.
@@ -324,41 +333,59 @@ impl Admission {
     }
 }
 
-/// Takes a slot if one is free; none where locks fail.
-fn try_take(slots: &mut Slots, ignore_stopped: bool) -> Option<Slot> {
-    slots.try_take(ignore_stopped).unwrap_or_else(|e| {
-        log::warn!("{e}");
-        None
-    })
+/// Says once why this link does without locks.
+fn warn_of_no_sharing(why: &io::Error) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| log::warn!("links of this machine cannot share its processors: {why}"));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
-    /// A stopped process has the exemption for short memory: another takes its place.
-    #[test]
-    fn memory_is_not_waited_for_without_end() {
-        let dir = tempfile::tempdir().unwrap();
+    fn short_of_memory(dir: &Path) -> Admission {
         let limits = Limits {
             jobs: 2,
             memory: None,
-            dir: Some(dir.path().to_owned()),
+            dir: Some(dir.to_owned()),
         };
         let huge = Cost {
             peak: 1 << 60,
             base: 1 << 60,
             backend: 1 << 50,
         };
-        let mut admission = Admission::new(&limits, 2, Some(huge));
+        Admission::new(&limits, 2, Some(huge))
+    }
+
+    /// A stopped process has the exemption for short memory: another takes its place.
+    #[test]
+    fn memory_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut admission = short_of_memory(dir.path());
         let mut others = Slots::new(dir.path(), "lone", 1);
+        let own = std::process::id();
         let exemption = others.try_take(false).unwrap().unwrap();
         let mut stopped = slots::tests::stopped_process();
         exemption.used_by(stopped.id(), 0);
-        assert!(admission.try_permit(std::process::id()).is_none());
-        std::thread::sleep(STOPPED_COUNT_FOR + POLL_INTERVAL);
-        assert!(admission.try_permit(std::process::id()).is_some());
+        assert!(admission.try_permit(own, own).is_none());
+        std::thread::sleep(STUCK_COUNT_FOR + POLL_INTERVAL);
+        assert!(admission.try_permit(own, own).is_some());
         stopped.kill().unwrap();
         stopped.wait().unwrap();
+    }
+
+    /// Where the exemption cannot be locked, one backend of the link runs.
+    #[test]
+    fn an_exemption_that_cannot_be_locked_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/nonexistent", dir.path().join("lone-0")).unwrap();
+        let own = std::process::id();
+        let mut admission = short_of_memory(dir.path());
+        let permit = admission.try_permit(own, own).unwrap();
+        assert!(admission.try_permit(own, own).is_none());
+        assert_eq!(admission.lacks(), Resource::Memory);
+        admission.give_back(permit);
+        assert!(admission.try_permit(own, own).is_some());
     }
 }

@@ -7,9 +7,11 @@
 
 use super::slots::{Slot, Slots};
 use super::{
-    Fingerprint, Limits, LinkRecord, POLL_INTERVAL, RESERVE, STOPPED_COUNT_FOR, memory, try_take,
+    Fingerprint, Limits, LinkRecord, POLL_INTERVAL, RESERVE, STUCK_COUNT_FOR, memory,
+    warn_of_no_sharing,
 };
 use crate::sys::procfs::resident;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -36,15 +38,15 @@ pub struct Turn {
 
 impl Turn {
     /// Waits for the turn of a link with so much bitcode (bytes, as far as that was counted). Returns at once
-    /// for a small link, and for one whose fingerprint is that of `before`: its objects are cached. Calls `waits` again
-    /// and again while it waits.
+    /// for a small link, for one whose fingerprint is that of `before` (its objects are cached), and where there can be
+    /// no locks. Calls `goes_on` again and again while it waits, and waits no longer when that is not so.
     #[must_use]
     pub fn wait(
         limits: &Limits,
         bitcode: u64,
         before: Option<LinkRecord>,
         fingerprint: Fingerprint,
-        mut waits: impl FnMut(),
+        goes_on: impl FnMut() -> bool,
     ) -> Self {
         let unknown = UNKNOWN_BASE + UNKNOWN_PER_BITCODE * bitcode;
         let peak = before.map_or(unknown, |before| before.cost.peak);
@@ -58,30 +60,46 @@ impl Turn {
         let Some(dir) = dir.filter(|_| bitcode >= LARGE && !unchanged) else {
             return turn;
         };
-        let mut gate = Slots::new(dir, "gate", 1);
-        let mut large = large_links(dir, limits.jobs);
-        let begin = Instant::now();
         let patience = PATIENCE.max(Duration::from_secs(
             bitcode / BITCODE_PER_SECOND * PATIENCE_FACTOR,
         ));
+        if let Err(e) = turn.wait_for_others(dir, limits, patience, goes_on) {
+            warn_of_no_sharing(&e);
+        }
+        turn
+    }
+
+    /// Waits for a slot and for memory, where locks are in `dir`.
+    fn wait_for_others(
+        &mut self,
+        dir: &Path,
+        limits: &Limits,
+        patience: Duration,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> io::Result<()> {
+        let mut gate = Slots::new(dir, "gate", 1);
+        let mut large = large_links(dir, limits.jobs);
+        let begin = Instant::now();
         loop {
-            let ignore_stopped = begin.elapsed() > STOPPED_COUNT_FOR;
-            if turn.gate.is_none() {
-                turn.gate = try_take(&mut gate, ignore_stopped);
+            let ignore_stuck = begin.elapsed() > STUCK_COUNT_FOR;
+            if self.gate.is_none() {
+                self.gate = gate.try_take(ignore_stuck)?;
             }
-            if turn.gate.is_some() {
+            if self.gate.is_some() {
                 // Before one of them is ours.
-                let others = large.users(ignore_stopped);
-                turn.slot = try_take(&mut large, ignore_stopped);
-                let room = others.is_empty() || has_memory(limits, peak, &others);
-                if room && (turn.slot.is_some() || begin.elapsed() > patience) {
-                    return turn;
+                let others = large.users(ignore_stuck);
+                self.slot = large.try_take(ignore_stuck)?;
+                let room = others.is_empty() || has_memory(limits, self.peak, &others);
+                if room && (self.slot.is_some() || begin.elapsed() > patience) {
+                    return Ok(());
                 }
-                turn.slot = None;
+                self.slot = None;
             } else if begin.elapsed() > patience {
-                return turn;
+                return Ok(());
             }
-            waits();
+            if !goes_on() {
+                return Ok(());
+            }
             std::thread::sleep(POLL_INTERVAL);
         }
     }
@@ -118,4 +136,42 @@ fn has_memory(limits: &Limits, peak: u64, others: &[(u32, u64)]) -> bool {
         && limits
             .memory
             .is_none_or(|limit| fits(limit.saturating_sub(taken())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(dir: &Path, goes_on: impl FnMut() -> bool) -> Turn {
+        let limits = Limits {
+            jobs: 1,
+            memory: None,
+            dir: Some(dir.to_owned()),
+        };
+        let fingerprint = Fingerprint::new(&[], std::iter::empty());
+        Turn::wait(&limits, LARGE, None, fingerprint, goes_on)
+    }
+
+    #[test]
+    fn locks_that_fail_are_not_waited_for() {
+        for name in ["gate-0", "large-0"] {
+            let dir = tempfile::tempdir().unwrap();
+            std::os::unix::fs::symlink("/nonexistent", dir.path().join(name)).unwrap();
+            let turn = wait(dir.path(), || panic!("waits for {name}"));
+            assert!(turn.slot.is_none());
+        }
+    }
+
+    #[test]
+    fn a_signal_ends_the_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let _others = large_links(dir.path(), 1).try_take(false).unwrap().unwrap();
+        let mut asked = 0;
+        let begin = Instant::now();
+        let turn = wait(dir.path(), || {
+            asked += 1;
+            asked < 3
+        });
+        assert!(turn.slot.is_none() && begin.elapsed() < PATIENCE);
+    }
 }

@@ -160,8 +160,9 @@ impl Backends {
             self.choose_from = (!self.held.is_empty()).then(|| Instant::now() + after);
             return None;
         };
+        let thread = self.held.get(at)?.thread;
         let free = self.free.pop();
-        let Some(permit) = free.or_else(|| self.admission.try_permit(self.lld)) else {
+        let Some(permit) = free.or_else(|| self.admission.try_permit(self.lld, thread)) else {
             self.lacks = Some(self.admission.lacks());
             return None;
         };

@@ -3,7 +3,7 @@
 
 use crate::cache::objects::{Cache, Key};
 use crate::link::inputs_read::InputsRead;
-use crate::sys::process::few_threads;
+use crate::sys::threads::few_threads;
 use std::fs::File;
 use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};

@@ -12,8 +12,8 @@ use crate::jobs::quirks;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::code_options::CodeOptions;
 use crate::link::lookup_dir::{LookupDir, NOWHERE};
-use crate::sys::process::few_threads;
 use crate::sys::scratch::Scratch;
+use crate::sys::threads::few_threads;
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor, Split};
 use shim::inputs::{self, Visit};
@@ -33,6 +33,11 @@ pub fn watched(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
     let options = CodeOptions::of(cmd)?;
     if !is_procfs(NOWHERE) {
         return Err(format!("{NOWHERE} is not there: lld cannot be watched"));
+    }
+    let own = std::process::id().to_string();
+    if std::fs::read_link("/proc/self").is_ok_and(|pid| pid != Path::new(&own)) {
+        // What it tells of a thread's number is of another thread.
+        return Err(String::from("/proc is that of another PID namespace"));
     }
     let lookup_dir = LookupDir::of(cmd);
     if let Some(policy) = cmd.last(Id::ThinltoCachePolicy) {
@@ -115,10 +120,8 @@ pub fn jobs(
 fn can_be_jobs(args: &[OsString], cmd: &CommandLine, major: u32) -> Result<(), String> {
     Codegen::of(cmd, major)?;
     check_paths(cmd)?;
-    if let Some(most) = few_threads() {
-        return Err(format!(
-            "only {most} processes and threads are allowed (ulimit -u)"
-        ));
+    if let Some(why) = few_threads() {
+        return Err(why);
     }
     // An error, which is lld's to say.
     if let Some(jobs) = cmd.thinlto_jobs() {

@@ -4,14 +4,20 @@
 use crate::link::cached_names::CachedNames;
 use crate::watch;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// So much is taken of one write at most; lld writes the rest in another.
 const MOST_WRITTEN: u64 = 1 << 20;
+/// A pipe that poll(2) says can be written has room for so much (pipe_write, fs/pipe.c).
+const ROOM: usize = libc::PIPE_BUF;
+/// How often a write that waits for its reader asks whether to go on.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Both streams of a link, standard output first.
 #[derive(Debug, Default)]
@@ -45,14 +51,14 @@ impl Output {
     }
 
     /// lld writes so many bytes at this address of its own; none if it is to do that itself, otherwise the
-    /// call's result.
+    /// call's result. While the reader does not read, asks again and again whether it `goes_on`.
     pub fn write(
         &mut self,
         thread: u32,
         stream: usize,
-        address: u64,
-        length: u64,
+        (address, length): (u64, u64),
         is_key: impl Fn(&[u8]) -> bool,
+        goes_on: impl FnMut() -> bool,
     ) -> Option<io::Result<i64>> {
         if !self.quiet && !is_our_stream(thread, stream) {
             return None;
@@ -71,7 +77,7 @@ impl Output {
         let tail = text.split_off(text.len() - names.unfinished(&text));
         let text = names.replace(&text, is_key);
         self.held_back[stream] = tail;
-        Some(write_all(stream, &text).map(|()| {
+        Some(write_all(stream, &text, goes_on).map(|()| {
             self.said[stream] += text.len() as u64;
             n as i64
         }))
@@ -90,24 +96,29 @@ impl Output {
     }
 
     /// A thread has made its object: what was noted of it is shown on standard error, unless it is about an error, after which lld
-    /// makes an object all the same. Returns whether the object is good.
-    pub fn show_noted(&mut self, thread: u32) -> bool {
+    /// makes an object all the same. Returns whether the object is good. For `goes_on` see [`Output::write`].
+    pub fn show_noted(&mut self, thread: u32, goes_on: impl FnMut() -> bool) -> bool {
         let text = self.noted.remove(&thread).unwrap_or_default();
         let good = !text.windows(5).any(|word| word == b"error");
         if good {
-            let _ = write_all(1, &text);
+            let _ = write_all(1, &text, goes_on);
         }
         good
     }
 
-    /// lld has ended: the rest, and the map (none where there is none).
-    pub fn finish(&mut self, map: Option<&Path>, is_key: impl Fn(&[u8]) -> bool) {
+    /// lld has ended: the rest, and the map (none where there is none). For `goes_on` see [`Output::write`].
+    pub fn finish(
+        &mut self,
+        map: Option<&Path>,
+        is_key: impl Fn(&[u8]) -> bool,
+        mut goes_on: impl FnMut() -> bool,
+    ) {
         let Some(names) = &self.names else {
             return;
         };
         for stream in 0..2 {
             let text = names.replace(&self.held_back[stream], &is_key);
-            let _ = write_all(stream, &text);
+            let _ = write_all(stream, &text, &mut goes_on);
         }
         if let Some(map) = map {
             if let Err(e) = names.replace_in_map(map, is_key) {
@@ -128,19 +139,82 @@ fn is_our_stream(thread: u32, stream: usize) -> bool {
 }
 
 /// Writes to standard output (0) or standard error (1), past any buffer of ours.
-fn write_all(stream: usize, mut text: &[u8]) -> io::Result<()> {
-    let (stdout, stderr) = (io::stdout(), io::stderr());
-    let to = if stream == 0 {
-        stdout.as_fd()
-    } else {
-        stderr.as_fd()
-    };
-    while !text.is_empty() {
-        match nix::unistd::write(to, text) {
+fn write_all(stream: usize, text: &[u8], goes_on: impl FnMut() -> bool) -> io::Result<()> {
+    match stream {
+        0 => write_to(io::stdout().as_fd(), text, goes_on),
+        _ => write_to(io::stderr().as_fd(), text, goes_on),
+    }
+}
+
+/// Writes all, or what there is room for until it is not to go on any more. A full pipe or terminal is waited for, also
+/// where it is not to block: lld would repeat a write that fails from its beginning (`raw_fd_ostream::write_impl`,
+/// llvm/lib/Support/raw_ostream.cpp).
+fn write_to(
+    to: BorrowedFd<'_>,
+    mut text: &[u8],
+    mut goes_on: impl FnMut() -> bool,
+) -> io::Result<()> {
+    let wait = PollTimeout::try_from(ASK_AGAIN).unwrap_or(PollTimeout::ZERO);
+    while !text.is_empty() && goes_on() {
+        match poll(&mut [PollFd::new(to, PollFlags::POLLOUT)], wait) {
+            Ok(0) | Err(Errno::EINTR) => continue,
+            Ok(_) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let part = text.get(..ROOM).unwrap_or(text);
+        match nix::unistd::write(to, part) {
             Ok(n) => text = text.get(n..).unwrap_or_default(),
+            // Another process was there before us.
+            Err(Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
             Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::fcntl::OFlag;
+    use std::fs::File;
+    use std::io::Read;
+
+    /// A pipe whose reader is slow gets all of it once, whether it blocks or not.
+    #[test]
+    fn slow_readers_get_all() {
+        let text: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
+        for flags in [OFlag::empty(), OFlag::O_NONBLOCK] {
+            let (from, to) = nix::unistd::pipe2(flags).unwrap();
+            let mut from = File::from(from);
+            let reader = std::thread::spawn(move || {
+                let mut all = Vec::new();
+                let mut buffer = [0; 5000];
+                loop {
+                    match from.read(&mut buffer) {
+                        Ok(0) => return all,
+                        Ok(n) => all.extend_from_slice(&buffer[..n]),
+                        Err(e) => assert_eq!(e.kind(), io::ErrorKind::WouldBlock),
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            write_to(to.as_fd(), &text, || true).unwrap();
+            drop(to);
+            assert!(reader.join().unwrap() == text);
+        }
+    }
+
+    /// One that does not read at all is not waited for when lld has ended.
+    #[test]
+    fn readers_that_do_not_read_are_given_up() {
+        let (_from, to) = nix::unistd::pipe().unwrap();
+        let mut asked = 0;
+        let goes_on = || {
+            asked += 1;
+            asked < 100
+        };
+        write_to(to.as_fd(), &[0; 1 << 20], goes_on).unwrap();
+        assert_eq!(asked, 100);
+    }
 }

@@ -1,5 +1,6 @@
 //! What the rest stands on: processes and signals, scratch directories, files in memory, threads.
 
+pub(crate) mod cgroups;
 pub(crate) mod keep;
 pub(crate) mod parallel;
 pub(crate) mod process;
@@ -8,6 +9,7 @@ pub(crate) mod records;
 pub(crate) mod scratch;
 pub(crate) mod signals;
 pub(crate) mod sync;
+pub(crate) mod threads;
 
 pub use signals::{ignore_file_size, remember_inherited};
 

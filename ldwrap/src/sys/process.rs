@@ -14,7 +14,6 @@ use super::sync::lock;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{self, SigHandler, SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -89,15 +88,6 @@ pub fn watch_signals() -> io::Result<()> {
         }
     })?;
     Ok(())
-}
-
-/// How many processes and threads this user may have, where they are so few that lld needs them all: it
-/// does not do without one that it cannot make.
-#[must_use]
-pub fn few_threads() -> Option<u64> {
-    const ENOUGH: u64 = 1024;
-    let (soft, _) = getrlimit(Resource::RLIMIT_NPROC).ok()?;
-    (soft < ENOUGH).then_some(soft)
 }
 
 /// Which of the signals that end us is waiting to be delivered.

@@ -6,10 +6,25 @@ use std::time::Duration;
 /// The state of a process or thread: `R` runs, `S` sleeps, `T` is stopped; none if it is gone.
 #[must_use]
 pub fn state(id: u32) -> Option<u8> {
-    let stat = fs::read(format!("/proc/{id}/stat")).ok()?;
+    behind_name(id)?.first().copied()
+}
+
+/// How much processor time all threads of a process have used together, in the kernel's clock ticks; none if it is gone.
+#[must_use]
+pub fn ticks(pid: u32) -> Option<u64> {
+    let fields = String::from_utf8(behind_name(pid)?).ok()?;
+    // The state is field 3, utime and stime are 14 and 15.
+    let mut times = fields.split_ascii_whitespace().skip(11);
+    let mut time = || times.next()?.parse::<u64>().ok();
+    Some(time()? + time()?)
+}
+
+/// The fields of `/proc/ID/stat` from the state on.
+fn behind_name(id: u32) -> Option<Vec<u8>> {
+    let mut stat = fs::read(format!("/proc/{id}/stat")).ok()?;
     // The name is in parentheses and may have any byte in it.
     let name_ends = stat.iter().rposition(|&b| b == b')')?;
-    stat.get(name_ends + 2).copied()
+    (name_ends + 2 <= stat.len()).then(|| stat.split_off(name_ends + 2))
 }
 
 /// The process that a process is a child of; none if it is gone.
@@ -63,7 +78,10 @@ mod tests {
         assert!(resident(own) > 1 << 20);
         assert!(matches!(state(own), Some(b'R' | b'S')));
         assert!(processor_time(own) > Some(Duration::ZERO));
+        let begin = ticks(own).unwrap();
+        while ticks(own).unwrap() == begin {}
         assert_eq!((resident(u32::MAX), state(u32::MAX)), (0, None));
+        assert_eq!(ticks(u32::MAX), None);
     }
 
     #[test]

@@ -176,6 +176,8 @@ pub fn run(
     events.expect(before.map(|before| before.modules));
     let mut turn = Turn::wait(link.limits, link.bitcode, before, fingerprint, || {
         events.waits_for_turn();
+        // lld is to get the signal at once.
+        !link.signals.is_some_and(Forwarded::have_come)
     });
     signals::raise_open_files();
     let begin = Instant::now();
@@ -422,6 +424,7 @@ impl Engine<'_> {
 
     fn answer(&mut self, call: Notification) -> Result<(), Unanswered> {
         let Notification { id, thread, call } = call;
+        let link = self.link;
         match call {
             Call::Open { path, flags } => {
                 if flags & libc::O_ACCMODE == libc::O_RDONLY {
@@ -471,7 +474,9 @@ impl Engine<'_> {
                 self.events
                     .lld_writes(stream, || ends_line(thread, address, length));
                 let is_key = |key: &[u8]| self.keys.contains(key);
-                match self.output.write(thread, stream, address, length, is_key) {
+                let goes_on = || passes_signals(link.signals, &self.child);
+                let bytes = (address, length);
+                match self.output.write(thread, stream, bytes, is_key, goes_on) {
                     None => self.listener.proceed(id),
                     Some(Ok(written)) => self.listener.succeed(id, written),
                     Some(Err(e)) => {
@@ -504,9 +509,11 @@ impl Engine<'_> {
 
     /// Gives objects their names in what an old lld has written, when it has ended.
     fn finish_names(&mut self) {
-        let map = self.link.cmd.last(Id::Map).filter(|map| *map != "-");
-        self.output
-            .finish(map.map(Path::new), |key| self.keys.contains(key));
+        let link = self.link;
+        let map = link.cmd.last(Id::Map).filter(|map| *map != "-");
+        let is_key = |key: &[u8]| self.keys.contains(key);
+        let goes_on = || !link.signals.is_some_and(Forwarded::have_come);
+        self.output.finish(map.map(Path::new), is_key, goes_on);
     }
 
     /// Ends an lld that cannot be answered any more; what is left of it goes with us.
@@ -542,6 +549,14 @@ fn prints(cmd: &CommandLine) -> bool {
         || [Id::Map, Id::PrintArchiveStats, Id::WhyExtract]
             .into_iter()
             .any(to_stdout)
+}
+
+/// Passes on what has come for lld; says whether it still runs.
+fn passes_signals(signals: Option<&Forwarded>, lld: &Running) -> bool {
+    if let Some(signals) = signals {
+        signals.pass_on(lld.id());
+    }
+    lld.runs()
 }
 
 /// Whether what a thread is about to write ends a line; not if that cannot be told.

@@ -6,7 +6,7 @@
 //! output or error meanwhile is not kept, since a hit would lose the message; and neither is one whose
 //! thread has opened a file that no key covers (`.incbin`).
 
-use super::Engine;
+use super::{Engine, passes_signals};
 use crate::cache::context::{self, Context};
 use crate::cache::files::Identity;
 use crate::link::attribution::Module;
@@ -103,7 +103,8 @@ impl Engine<'_> {
         let Some(made) = self.backends.made(thread).filter(|made| made.key == key) else {
             return;
         };
-        let good = self.output.show_noted(thread);
+        let goes_on = || passes_signals(self.link.signals, &self.child);
+        let good = self.output.show_noted(thread, goes_on);
         if let Some(object) = object.as_ref().filter(|_| good) {
             self.take(&made.module, object);
         }

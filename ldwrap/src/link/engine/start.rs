@@ -4,6 +4,7 @@ use super::Link;
 use crate::link::NO_PRUNING;
 use crate::link::attribution::AttributionRule;
 use crate::link::lookup_dir::{LookupDir, NOWHERE};
+use crate::sys::threads::share_of_threads;
 use nix::unistd::{SysconfVar, sysconf};
 use shim::cmdline::CommandLine;
 use std::os::unix::process::CommandExt;
@@ -28,7 +29,8 @@ pub(super) fn command(link: &Link<'_>, lookup_dir: &LookupDir, names_modules: bo
         (None, _) => threads(link.cmd, link.limits.jobs),
         (Some((_, jobs)), AttributionRule::ByIndexFile) => {
             // Each waits in a lookup for what is made elsewhere.
-            Some(link.limits.jobs + jobs)
+            let own = link.limits.jobs;
+            Some(share_of_threads(own + jobs).max(own))
         }
         (Some(_), AttributionRule::ByTaskOrder) => Some(1),
     };
