@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use crate::cache::files::SeenFile;
+use crate::jobs::bitcode::Malformed;
 use crate::jobs::bitcode::attributes::FunctionAttributes;
 use crate::jobs::bitcode::guid;
 use crate::jobs::bitcode::module::{self, LtoKind};
@@ -203,12 +204,27 @@ pub fn regular_lto_summaries(index: &Index) -> Result<Vec<SymbolLocality>, Failu
 
 /// Whether any input has a ThinLTO module. Stops at the first.
 pub fn any_thin(cmd: &CommandLine) -> Result<bool, Failure> {
+    any(cmd, module::has_thin)
+}
+
+/// Whether any input has functions with memory tagging. Stops at the first.
+pub fn any_memory_tagging(cmd: &CommandLine) -> Result<bool, Failure> {
+    any(cmd, |bytes| {
+        Ok(module::function_attributes(bytes)?.memory_tagging)
+    })
+}
+
+/// Whether the bitcode of any input is like that.
+fn any(
+    cmd: &CommandLine,
+    is_it: impl Fn(&[u8]) -> Result<bool, Malformed>,
+) -> Result<bool, Failure> {
     let mut found = false;
     let mut error = None;
     inputs::visit(cmd, &mut |input| {
         if input.kind.is_bitcode() {
-            match is_thin(input) {
-                Ok(thin) => found = thin,
+            match with_input(input, |bytes| is_it(bytes).map_err(|e| e.to_string())) {
+                Ok(is_it) => found = is_it,
                 Err(why) => error = Some(format!("{}: {why}", input.path.display())),
             }
         }
@@ -220,12 +236,6 @@ pub fn any_thin(cmd: &CommandLine) -> Result<bool, Failure> {
     })
     .map_err(|e| Failure::Failed(e.to_string()))?;
     error.map_or(Ok(found), |why| Err(Failure::Failed(why)))
-}
-
-fn is_thin(input: &Input<'_>) -> Result<bool, String> {
-    with_input(input, |bytes| {
-        module::has_thin(bytes).map_err(|e| e.to_string())
-    })
 }
 
 /// Calls `f` with the bitcode of an input that has some.

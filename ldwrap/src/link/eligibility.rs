@@ -8,6 +8,7 @@ use crate::jobs::bitcode::shard::Shard;
 use crate::jobs::codegen::Codegen;
 use crate::jobs::failure::Failure;
 use crate::jobs::index::Index;
+use crate::jobs::modules;
 use crate::jobs::quirks;
 use crate::jobs::toolchain::Toolchain;
 use crate::link::code_options::CodeOptions;
@@ -58,6 +59,22 @@ pub fn watched(cmd: &CommandLine, major: u32) -> Result<CodeOptions, String> {
         crate::link::old_lld::check(cmd)?;
     }
     Ok(options)
+}
+
+/// Whether the keys of this link's objects have all that shapes them. Those of functions with memory tagging do not: what
+/// the functions that they call do with their arguments is in the index, and in no key (docs/lld.md, "Memory tagging").
+pub fn has_whole_keys(cmd: &CommandLine) -> bool {
+    let emulation = cmd.last(Id::Emulation).unwrap_or(OsStr::new("aarch64"));
+    if !emulation.as_bytes().starts_with(b"aarch64") {
+        return true;
+    }
+    match modules::any_memory_tagging(cmd) {
+        Ok(tagging) => !tagging,
+        Err(e) => {
+            log::info!("the cache is not used: {e}");
+            false
+        }
+    }
 }
 
 /// Whether every lld accepts this policy for its cache (`parseCachePruningPolicy`, llvm/lib/Support/CachePruning.cpp). lld
@@ -274,7 +291,7 @@ pub fn release(cmd: &CommandLine) -> Result<(), Failure> {
         let unknown = unknown.to_string_lossy();
         return Err(Failure::Declined(format!("unknown option {unknown}")));
     }
-    if !crate::jobs::modules::any_thin(cmd)? {
+    if !modules::any_thin(cmd)? {
         let why = "no ThinLTO bitcode, only regular LTO";
         return Err(Failure::Declined(why.into()));
     }

@@ -156,7 +156,8 @@ fn link_watched(request: &Request<'_>) -> Result<Outcome, NotWatched> {
     let dir = config.cache_dir.as_deref();
     let major = toolchain::lld_major(request.real, dir)?;
     let options = eligibility::watched(cmd, major)?;
-    let cache = cache(config).map(Arc::new);
+    let cache = cache(config).filter(|_| eligibility::has_whole_keys(cmd));
+    let cache = cache.map(Arc::new);
     let files = files(config);
     let limits = Limits::new(default_jobs(config, None), config.memory);
     let history = dir.map(|dir| History::new(dir, Path::new(cmd.output())));

@@ -134,6 +134,20 @@ pub fn has_thin(bytes: &[u8]) -> Result<bool, Malformed> {
     Ok(false)
 }
 
+/// What the functions of all modules of a file have among their attributes.
+pub fn function_attributes(bytes: &[u8]) -> Result<FunctionAttributes, Malformed> {
+    let mut reader = Reader::new(unwrap(bytes)?)?;
+    let mut attributes = FunctionAttributes::default();
+    while enter_next_module(&mut reader)? {
+        while let Some(entry) = reader.next_in_block()? {
+            if matches!(entry, BitstreamEntry::Block(b) if b.id == block::PARAMATTR_GROUP) {
+                attributes = attributes.or(FunctionAttributes::read(&mut reader)?);
+            }
+        }
+    }
+    Ok(attributes)
+}
+
 /// Whether a file's ThinLTO module has a hash; `None` where it holds no such module. Without one (all zero
 /// is none) lld makes no lookup for it (`runThinLTOBackendThread`, llvm/lib/LTO/LTO.cpp).
 pub fn thin_hash(bytes: &[u8]) -> Result<Option<bool>, Malformed> {
