@@ -7,7 +7,7 @@ use ldwrap_tests::{LENIENT, LinkPair, Session, each_llvm, fixtures_only, some_ll
 use serde_json::Value;
 
 /// The distributor of `$FIXTURES`, in one of its modes.
-fn distributor(mode: &str) -> String {
+pub(crate) fn distributor(mode: &str) -> String {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
     format!("/usr/bin/python3 {fixtures}/distributor.py {mode}")
 }
@@ -72,7 +72,7 @@ fn told(both: &LinkPair<'_>, executor: &str, hits: u64, misses: u64) {
 }
 
 /// The first links with an lld and a clang test these, and read them: once for each cache directory.
-fn test_the_toolchain(s: &Session, env: &[(&str, &str)]) {
+pub(crate) fn test_the_toolchain(s: &Session, env: &[(&str, &str)]) {
     let link = format!("{} {OBJECTS}", LINK.replace("$DISTRIBUTE ", ""));
     let program = distributor("");
     for executor in ["clang", "distributor"] {
@@ -87,7 +87,7 @@ fn test_the_toolchain(s: &Session, env: &[(&str, &str)]) {
 }
 
 /// Modules that declare what others define: a link in which distributed backends of LLVM's generate other code.
-fn sources(s: &Session, flags: &str) {
+pub(crate) fn sources(s: &Session, flags: &str) {
     s.write(
         "main.c",
         "int printf(const char *, ...); extern int total, table[64], *slot; int add(int), far(int), scale(int); void turn(void);\n\
@@ -114,7 +114,7 @@ fn sources(s: &Session, flags: &str) {
     ));
 }
 
-const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld $DISTRIBUTE -o $OUT";
+pub(crate) const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld $DISTRIBUTE -o $OUT";
 const OBJECTS: &str = "main.o add.o far.o scale.o";
 
 /// Each way in which objects come, cold and warm: they are those of the link in-process. LLVM's own local distributor makes others.
@@ -493,30 +493,6 @@ fn words_of_backends() {
                 assert_eq!(both.number("/compiled_by_lld"), 1, "{}", both.report());
             }
         }
-    });
-}
-
-/// Functions that have another name in their objects.
-#[test]
-fn control_flow_integrity_by_a_distributor() {
-    each_llvm(|s| {
-        sources(s, "");
-        test_the_toolchain(s, &[]);
-        let flags = "-fsanitize=cfi-icall -fvisibility=hidden";
-        s.sh(&format!(
-            "mkdir -p cfi; cd cfi; for n in 1 2 3 4 5 6; do echo \"int h$n(int x) {{ return x * $n; }}\" >h$n.c; done; \
-             printf 'int h%d(int);' 1 2 3 4 5 6 >m.c; \
-             echo 'int (*volatile all[])(int) = {{h1, h2, h3, h4, h5, h6}}; int main(int argc, char **argv) {{ return all[argc](7) != 14; }}' >>m.c; \
-             clang-$N -c -O2 -flto=thin {flags} *.c"
-        ));
-        let program = distributor("");
-        let env = [
-            ("LDWRAP_EXECUTOR", "distributor"),
-            ("LDWRAP_DISTRIBUTOR", &*program),
-        ];
-        let link = format!("{} {flags} cfi/*.o", LINK.replace("$DISTRIBUTE ", ""));
-        // Strictly: nothing may be left to lld.
-        s.link_both_with(&env, &link).same().succeeds();
     });
 }
 

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use tonic::Code;
 
 /// Modules of the program.
-const MODULES: u64 = 4;
+pub(crate) const MODULES: u64 = 4;
 /// For ever.
-const ALWAYS: usize = usize::MAX;
+pub(crate) const ALWAYS: usize = usize::MAX;
 
 /// A program that no server has seen: each case is another one.
-fn sources(s: &Session, case: usize) {
+pub(crate) fn sources(s: &Session, case: usize) {
     s.write(
         "main.c",
         "int f1(int), f2(int), f3(int), printf(const char *, ...);\n\
@@ -39,7 +39,7 @@ fn sources(s: &Session, case: usize) {
 const LINK: &str = "clang-$N -O2 -flto=thin -fuse-ld=lld -o $OUT *.o";
 
 /// What becomes of a link.
-enum Expected {
+pub(crate) enum Expected {
     /// All backends ran on the server, and nothing is said.
     AsIfNothing,
     /// At least so many ran here, and the report says why.
@@ -50,7 +50,7 @@ enum Expected {
 
 /// Links through `url` and checks that it ends well, within so many seconds. Gives what was said on
 /// stderr and in the report.
-fn link(
+pub(crate) fn link(
     s: &Session,
     name: &str,
     url: &str,
@@ -108,7 +108,7 @@ fn link(
     (errors.to_owned(), both.report().to_string())
 }
 
-fn rule(method: &'static str, fault: Fault, times: usize) -> Rule {
+pub(crate) fn rule(method: &'static str, fault: Fault, times: usize) -> Rule {
     Rule {
         method,
         fault,
@@ -117,7 +117,7 @@ fn rule(method: &'static str, fault: Fault, times: usize) -> Rule {
 }
 
 /// Runs cases of rules behind one server.
-fn cases(first: usize, all: &[(&[Rule], Expected)]) {
+pub(crate) fn cases(first: usize, all: &[(&[Rule], Expected)]) {
     newest_llvm(|s| {
         let server = Server::start(SYSTEM);
         for (n, (rules, expected)) in all.iter().enumerate() {
@@ -248,56 +248,6 @@ fn streams_that_break() {
             (&[rule("", Fault::Garbage, ALWAYS)], here("")),
         ],
     );
-}
-
-/// Blobs as streams: good ones, and those that bring nothing, or too little to wait for.
-#[test]
-fn streamed_blobs() {
-    let streams = rule("GetCapabilities", Fault::SmallBatches, ALWAYS);
-    let with = |fault| [streams.clone(), rule("Read", fault, ALWAYS)];
-    cases(
-        1100,
-        &[
-            (std::slice::from_ref(&streams), Expected::AsIfNothing),
-            (
-                &with(Fault::Floods),
-                Expected::Here(1, "a download of empty messages"),
-            ),
-            (
-                &with(Fault::Drips),
-                Expected::Here(1, "a download does not move"),
-            ),
-            (
-                &[rule("Execute", Fault::Floods, ALWAYS)],
-                Expected::Here(MODULES, "DeadlineExceeded"),
-            ),
-        ],
-    );
-}
-
-/// Answers that are too large are asked for again without what need not be in them.
-#[test]
-fn large_results() {
-    newest_llvm(|s| {
-        let server = Server::start(SYSTEM);
-        sources(s, 1200);
-        // The question for the version is no cached result.
-        let executed = [
-            rule("Execute", Fault::Passes, 1),
-            rule("Execute", Fault::Bloats, ALWAYS),
-        ];
-        let cached = [rule("GetActionResult", Fault::Bloats, 1)];
-        for (rules, executions) in [(&executed[..], 1 + MODULES), (&cached, 1)] {
-            let settings = Settings {
-                rules: rules.to_vec(),
-                ..Settings::default()
-            };
-            let proxy = Proxy::start(server.port(), settings);
-            let name = format!("{rules:?}");
-            link(s, &name, &proxy.url(), &[], 20, &Expected::AsIfNothing);
-            assert_eq!(proxy.calls("Execute") as u64, executions, "{name}");
-        }
-    });
 }
 
 /// Results that are not what they should be are never used.

@@ -1,5 +1,6 @@
 //! Kinds of LTO that mix with ThinLTO: regular LTO, control-flow integrity, whole-program vtables.
 
+use crate::dtlto::{self, distributor, test_the_toolchain};
 use ldwrap_tests::{Session, each_llvm};
 
 /// A class hierarchy over two modules.
@@ -49,6 +50,33 @@ fn control_flow_integrity() {
         ))
         .splits()
         .prints("8\n");
+    });
+}
+
+/// Functions that have another name in their objects.
+#[test]
+fn control_flow_integrity_by_a_distributor() {
+    each_llvm(|s| {
+        dtlto::sources(s, "");
+        test_the_toolchain(s, &[]);
+        let flags = "-fsanitize=cfi-icall -fvisibility=hidden";
+        s.sh(&format!(
+            "mkdir -p cfi; cd cfi; for n in 1 2 3 4 5 6; do echo \"int h$n(int x) {{ return x * $n; }}\" >h$n.c; done; \
+             printf 'int h%d(int);' 1 2 3 4 5 6 >m.c; \
+             echo 'int (*volatile all[])(int) = {{h1, h2, h3, h4, h5, h6}}; int main(int argc, char **argv) {{ return all[argc](7) != 14; }}' >>m.c; \
+             clang-$N -c -O2 -flto=thin {flags} *.c"
+        ));
+        let program = distributor("");
+        let env = [
+            ("LDWRAP_EXECUTOR", "distributor"),
+            ("LDWRAP_DISTRIBUTOR", &*program),
+        ];
+        let link = format!(
+            "{} {flags} cfi/*.o",
+            dtlto::LINK.replace("$DISTRIBUTE ", "")
+        );
+        // Strictly: nothing may be left to lld.
+        s.link_both_with(&env, &link).same().succeeds();
     });
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 mod admission;
+mod answers;
 mod build_systems;
 mod cache;
 mod changing;

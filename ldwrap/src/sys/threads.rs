@@ -34,8 +34,12 @@ pub fn few_threads() -> Option<String> {
 /// So many threads, or fewer where that would be a large part of those that there may be.
 #[must_use]
 pub fn share_of_threads(wanted: usize) -> usize {
-    let left = threads_left().and_then(|left| usize::try_from(left / SHARE).ok());
-    left.map_or(wanted, |left| wanted.min(left).max(1))
+    share(wanted, threads_left())
+}
+
+fn share(wanted: usize, left: Option<u64>) -> usize {
+    let share = left.and_then(|left| usize::try_from(left / SHARE).ok());
+    share.map_or(wanted, |share| wanted.min(share))
 }
 
 /// How many more there may be; none where that is without a limit that matters.
@@ -104,7 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn at_least_one_thread_is_wanted() {
-        assert_eq!(share_of_threads(1), 1);
+    fn many_threads_are_fewer_where_few_are_left() {
+        let of = |left| share(202, left);
+        assert_eq!([None, Some(10_000), Some(300)].map(of), [202, 202, 75]);
     }
 }

@@ -39,6 +39,8 @@ const EXTERNAL: u64 = 0;
 const WEAK_ANY: u64 = 4;
 const WEAK_ODR: u64 = 5;
 const APPENDING: u64 = 6;
+/// Of a variable's own flags (`GlobalVarSummary::GVarFlags`), that it is only read, or only written.
+const READ_OR_WRITE_ONLY: u64 = 0b11;
 /// LLVM numbers values with 32 bits.
 const MAX_VALUES: u64 = u32::MAX as u64;
 const MANY_VALUES: &str = "a value number of more than 32 bits";
@@ -87,8 +89,14 @@ impl Definition {
     /// What a summary's flags say, once the thin link has dropped what is dead and resolved the linkage of the others.
     /// Internal functions and variables may be optimised away, linkonce ones are kept elsewhere, and lists such as
     /// `llvm.global_ctors` come to an object as data.
-    fn of_flags(flags: u64) -> Self {
-        if flags & FLAG_LIVE == 0 {
+    /// Variables that are only read or only written become internal after the import, in their own module too
+    /// (`FunctionImportGlobalProcessing::processGlobalForThinLTO`, llvm/lib/Transforms/Utils/FunctionImportUtils.cpp).
+    fn of_summary(code: u64, flags: u64, more: &[u64]) -> Self {
+        let becomes_internal = code == COMBINED_GLOBALVAR
+            && more
+                .first()
+                .is_none_or(|flags| flags & READ_OR_WRITE_ONLY != 0);
+        if flags & FLAG_LIVE == 0 || becomes_internal {
             return Self::None;
         }
         match flags & LINKAGE {
@@ -393,8 +401,8 @@ impl Summaries {
                 BitstreamEntry::Record(VERSION) => return Err(Malformed::Shape("two versions")),
                 BitstreamEntry::Record(VALUE_GUID) => summaries.value(reader.ops())?,
                 BitstreamEntry::Record(
-                    COMBINED | COMBINED_PROFILE | COMBINED_GLOBALVAR | COMBINED_ALIAS,
-                ) => summaries.summary(reader.ops(), paths)?,
+                    code @ (COMBINED | COMBINED_PROFILE | COMBINED_GLOBALVAR | COMBINED_ALIAS),
+                ) => summaries.summary(code, reader.ops(), paths)?,
                 BitstreamEntry::Record(code) => summaries.has_block_count |= code == BLOCK_COUNT,
                 BitstreamEntry::End(at) => {
                     summaries.end = at;
@@ -438,8 +446,8 @@ impl Summaries {
         }
     }
 
-    fn summary(&mut self, ops: &[u64], paths: &Paths) -> Result<(), Malformed> {
-        let [value, module, flags, ..] = *ops else {
+    fn summary(&mut self, code: u64, ops: &[u64], paths: &Paths) -> Result<(), Malformed> {
+        let [value, module, flags, ref more @ ..] = *ops else {
             return Err(Malformed::Shape("a summary of an unknown form"));
         };
         let guid = self.guids.get(&value);
@@ -450,7 +458,7 @@ impl Summaries {
             guid: *guid.ok_or(Malformed::Shape("a summary without a GUID"))?,
             module,
             dso_local: flags & FLAG_DSO_LOCAL != 0,
-            definition: Definition::of_flags(flags),
+            definition: Definition::of_summary(code, flags, more),
         });
         Ok(())
     }

@@ -52,15 +52,24 @@ fn imports_come_in_the_order_of_their_names() {
 
 #[test]
 fn what_an_object_must_define() {
-    let of = |flags| {
+    let of_record = |code, flags, more| {
         let records = vec![
             Node::record(VERSION, vec![9]),
             Node::record(VALUE_GUID, vec![1, 7]),
-            Node::record(COMBINED_GLOBALVAR, vec![1, 0, flags, 0]),
+            Node::record(code, vec![1, 0, flags, more]),
         ];
         let bytes = module(vec![path(0)], records);
         Shard::parse(&bytes).unwrap().summaries[0].definition
     };
+    let of = |flags| of_record(COMBINED, flags, 3);
+    for (more, definition) in [
+        (0, Definition::Strong),
+        (1, Definition::None),
+        (2, Definition::None),
+        (4, Definition::Strong),
+    ] {
+        assert_eq!(of_record(COMBINED_GLOBALVAR, FLAG_LIVE, more), definition);
+    }
     for (linkage, definition) in [
         (EXTERNAL, Definition::Strong),
         (1, Definition::None),
