@@ -6,6 +6,7 @@
 //! second time split. What was found is left in a directory, and shown at the end: build systems show
 //! a linker's own words or don't.
 
+mod side_files;
 mod summary;
 
 use crate::app::report_lines::number;
@@ -18,13 +19,13 @@ use shim::config::{Config, Split};
 use shim::decide::{Decision, decide};
 use shim::options::Id;
 use shim::settings::VERIFY;
+use side_files::{Written, copy_tree, move_file, stamps, take, with_path, written_place};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
@@ -216,16 +217,6 @@ impl Verdict {
     }
 }
 
-/// A file that a link wrote, by the name that the command line gives it.
-#[derive(Debug)]
-struct Written {
-    name: PathBuf,
-    /// Where it was: lld writes side files through symbolic links, and replaces one by the output.
-    place: PathBuf,
-    /// Where it was moved.
-    file: PathBuf,
-}
-
 struct Run {
     status: ExitStatus,
     stdout: Vec<u8>,
@@ -349,25 +340,9 @@ impl VerifiedLink<'_> {
                 (_, None) => differ(what, b"written", b"not written"),
             }
         }
-        if field("action") != "split" || !plain.status.success() {
-            let reason = field("reason");
-            let (word, text) = match (differences.is_empty(), plain.status.success()) {
-                (true, true) => (FORWARDED, reason.to_owned()),
-                (true, false) => (EQUAL, "fails, in the same words".to_owned()),
-                (false, _) if field("action") == "forward" => (
-                    DIFFERS,
-                    format!("forwarded, {reason}: two links by lld alone differ"),
-                ),
-                (false, _) => {
-                    let [alone, ours] = [plain, split].map(|run| run.status);
-                    let text = format!("by lld alone {alone}, through ldwrap {ours}");
-                    (DIFFERS, text)
-                }
-            };
-            return Verdict {
-                differences,
-                ..Verdict::not_compared(word, text)
-            };
+        let (action, reason) = (field("action"), field("reason"));
+        if action != "split" || !plain.status.success() {
+            return not_split(plain, split, (action, reason), differences);
         }
         let modules = number(&report, "/modules");
         let mut text = counts(&report);
@@ -442,6 +417,32 @@ impl VerifiedLink<'_> {
     }
 }
 
+/// How links compare of which one was left to lld, or failed, as the report has it (action and reason).
+fn not_split(
+    plain: &Run,
+    split: &Run,
+    (action, reason): (&str, &str),
+    differences: Vec<String>,
+) -> Verdict {
+    let (word, text) = match (differences.is_empty(), plain.status.success()) {
+        (true, true) => (FORWARDED, reason.to_owned()),
+        (true, false) => (EQUAL, "fails, in the same words".to_owned()),
+        (false, _) if action == "forward" => (
+            DIFFERS,
+            format!("forwarded, {reason}: two links by lld alone differ"),
+        ),
+        (false, _) => {
+            let [alone, ours] = [plain, split].map(|run| run.status);
+            let text = format!("by lld alone {alone}, through ldwrap {ours}");
+            (DIFFERS, text)
+        }
+    };
+    Verdict {
+        differences,
+        ..Verdict::not_compared(word, text)
+    }
+}
+
 /// Whether both links complain of the same. The threads of an lld that fails do so in any order.
 fn same_errors(plain: &Run, split: &Run) -> bool {
     let sorted = |run: &Run| {
@@ -484,117 +485,8 @@ fn files(plain: &Run, split: &Run) -> Vec<PathBuf> {
     names
 }
 
-/// What tells that a file was written: another file, another time or size.
-type Stamp = (u64, u64, i64, i64, u64);
-
-/// The stamp of a plain file; devices and the like are nothing to move.
-fn stamp(name: &Path) -> Option<Stamp> {
-    let m = fs::metadata(name).ok().filter(fs::Metadata::is_file)?;
-    Some((m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.len()))
-}
-
-fn stamps(names: &[OsString]) -> Vec<Option<Stamp>> {
-    names.iter().map(|n| stamp(Path::new(n))).collect()
-}
-
-/// Moves the files that were written since `before` into a new directory.
-fn take(names: &[OsString], before: &[Option<Stamp>], dir: &Path) -> io::Result<Vec<Written>> {
-    fs::create_dir(dir)?;
-    let mut written = Vec::new();
-    for (n, (name, before)) in names.iter().zip(before).enumerate() {
-        let name = Path::new(name);
-        // A name that occurs twice is gone the second time.
-        if let Some(place) = written_place(name, *before)? {
-            let file_name = name.file_name().unwrap_or_default().to_string_lossy();
-            let file = dir.join(format!("{n}-{file_name}"));
-            move_file(&place, &file)?;
-            let name = name.to_owned();
-            written.push(Written { name, place, file });
-        }
-    }
-    Ok(written)
-}
-
-/// Where the file of a name is, free of symbolic links, if it was written since `before`.
-fn written_place(name: &Path, before: Option<Stamp>) -> io::Result<Option<PathBuf>> {
-    let now = stamp(name);
-    if now.is_none() || now == before {
-        return Ok(None);
-    }
-    let place = fs::canonicalize(name).map_err(|e| with_path(name, e))?;
-    Ok(Some(place))
-}
-
-/// Moves a file, to another file system if need be, mode and all.
-fn move_file(from: &Path, to: &Path) -> io::Result<()> {
-    let moved = match fs::rename(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
-            fs::copy(from, to).and_then(|_| fs::remove_file(from))
-        }
-        done => done,
-    };
-    moved.map_err(|e| with_path(from, e))
-}
-
-fn with_path(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// Copies plain files and directories.
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    if !from.exists() {
-        return Ok(());
-    }
-    fs::create_dir_all(to).map_err(|e| with_path(to, e))?;
-    for entry in fs::read_dir(from).map_err(|e| with_path(from, e))? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_tree(&entry.path(), &to)?;
-        } else {
-            fs::copy(entry.path(), &to).map_err(|e| with_path(&to, e))?;
-        }
-    }
-    Ok(())
-}
-
 /// Whether a file is lld's time trace (`--time-trace`), whole.
 fn is_time_trace(bytes: &[u8]) -> bool {
     let trace: Option<Value> = serde_json::from_slice(bytes).ok();
     trace.is_some_and(|t| t.get("traceEvents").is_some_and(Value::is_array))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_written_files_are_taken() {
-        let dir = tempfile::tempdir().unwrap();
-        let name = |n: &str| dir.path().join(n).into_os_string();
-        let names = [name("old"), name("new"), name("none"), name("new")];
-        fs::write(&names[0], "1").unwrap();
-        let before = stamps(&names);
-        fs::write(&names[1], "2").unwrap();
-        let taken = take(&names, &before, &dir.path().join("taken")).unwrap();
-        assert_eq!(taken.len(), 1);
-        assert_eq!(fs::read(&taken[0].file).unwrap(), b"2");
-        assert!(Path::new(&names[0]).exists() && !Path::new(&names[1]).exists());
-    }
-
-    #[test]
-    fn what_was_written_through_a_symbolic_link_is_taken_and_the_link_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let name = |n: &str| dir.path().join(n);
-        std::os::unix::fs::symlink("real", name("link")).unwrap();
-        let names = [name("link").into_os_string()];
-        fs::write(&names[0], "2").unwrap();
-        let taken = take(&names, &[None], &name("taken")).unwrap();
-        assert_eq!(fs::read(&taken[0].file).unwrap(), b"2");
-        assert!(!name("real").exists() && name("link").is_symlink());
-        move_file(&taken[0].file, &taken[0].place).unwrap();
-        assert_eq!(fs::read(name("real")).unwrap(), b"2");
-        let error = move_file(&name("gone"), &name("here")).unwrap_err();
-        assert!(error.to_string().contains("/gone: No such file"));
-    }
 }
