@@ -192,7 +192,7 @@ impl<'a> Jobs<'a> {
                 return Some("its assembly reads files");
             }
             // Its backend asks the index for what functions do with their arguments, also those that are not imported
-            // (docs/lld.md, "Shards").
+            // (docs/lld.md, "Shards as bitstreams").
             let tags = m.attributes.memory_tagging;
             tags.then_some("memory tagging needs the whole index")
         })
