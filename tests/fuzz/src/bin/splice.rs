@@ -5,7 +5,7 @@
 use ldwrap::jobs::bitcode::block;
 use ldwrap::jobs::bitcode::canonical::canonical;
 use ldwrap::jobs::bitcode::reader::{BitstreamEntry, Block, Reader};
-use ldwrap::jobs::bitcode::shard::{Shard, Summary};
+use ldwrap::jobs::bitcode::shard::{Definition, Shard, Summary};
 use ldwrap_fuzz::tree;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use std::collections::HashSet;
@@ -52,6 +52,7 @@ fuzz_target!(|data: &[u8]| {
         guid,
         module: own.id,
         dso_local: true,
+        definition: Definition::Strong,
     }));
     assert_eq!(after.summaries, summaries);
     bit_for_bit(data, &new, 2 * local.len());
@@ -63,7 +64,7 @@ fuzz_target!(|data: &[u8]| {
         let of = Shard::parse(&sorted).expect("what we wrote can be read");
         assert_eq!(of.modules, modules);
         let in_order = |mut all: Vec<Summary>| {
-            all.sort_by_key(|s| (s.module, s.guid, s.dso_local));
+            all.sort_by_key(|s| (s.module, s.guid, s.dso_local, s.definition));
             all
         };
         assert_eq!(in_order(of.summaries), in_order(summaries));
