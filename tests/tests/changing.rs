@@ -48,8 +48,11 @@ fn link_while_swapping(s: &Session, place: &[(&str, &str)], link: &str) {
     swapped.same().succeeds();
     if !ldwrap_tests::fixtures_only() {
         let reason = swapped.report()["reason"].as_str().unwrap_or_default();
+        // On a slow machine lld's threads may have compiled all before a distributor ended.
+        let late = place.contains(&("LDWRAP_EXECUTOR", "distributor"))
+            && swapped.number("/phases_ms/backends") > 2000;
         assert!(
-            reason.contains("has changed during the link"),
+            late || reason.contains("has changed during the link"),
             "{}",
             swapped.report()
         );
