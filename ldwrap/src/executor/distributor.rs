@@ -27,7 +27,7 @@ use nix::unistd::Pid;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -164,11 +164,18 @@ impl Distributor {
         let mut name = base.to_owned();
         name.push(format!(".{}.dist-file.json", std::process::id()));
         let said = dir.join("said");
-        let write = || -> io::Result<File> {
+        let write = || -> io::Result<(File, File)> {
             fs::write(dir.join(&name), file.to_string())?;
-            File::create(&said)
+            let mut options = File::options();
+            // Read again by this descriptor: whose name it is by then is the program's.
+            let said = options
+                .read(true)
+                .append(true)
+                .create_new(true)
+                .open(&said)?;
+            Ok((said.try_clone()?, said))
         };
-        let stderr = write().map_err(|e| e.to_string())?;
+        let (stderr, mut messages) = write().map_err(|e| e.to_string())?;
         let (program, args) = self.command.split_first().ok_or("no program")?;
         let mut command = Command::new(program);
         command.args(args).arg(&name).current_dir(&dir);
@@ -199,13 +206,13 @@ impl Distributor {
         if unwanted {
             return Ok(HashSet::new());
         }
-        let messages = File::open(&said).map(BufReader::new);
+        let _ = messages.rewind();
         if status.success() {
-            let messages = messages.map_err(|e| format!("{}: {e}", said.display()))?;
-            return diagnosed_modules(messages).map_err(|e| format!("{}: {e}", said.display()));
+            let named = |e: io::Error| format!("{}: {e}", said.display());
+            return diagnosed_modules(BufReader::new(messages)).map_err(named);
         }
         let mut said = Vec::new();
-        let _ = messages.and_then(|messages| messages.take(MOST_SAID).read_to_end(&mut said));
+        let _ = messages.take(MOST_SAID).read_to_end(&mut said);
         let said = String::from_utf8_lossy(&said);
         let program = program.to_string_lossy();
         Err(format!(

@@ -68,13 +68,8 @@ pub fn has_whole_keys(cmd: &CommandLine) -> bool {
     if !emulation.as_bytes().starts_with(b"aarch64") {
         return true;
     }
-    match modules::any_memory_tagging(cmd) {
-        Ok(tagging) => !tagging,
-        Err(e) => {
-            log::info!("the cache is not used: {e}");
-            false
-        }
-    }
+    // Bitcode that cannot be read is lld's to complain of.
+    modules::any_memory_tagging(cmd).is_ok_and(|tagging| !tagging)
 }
 
 /// Whether every lld accepts this policy for its cache (`parseCachePruningPolicy`, llvm/lib/Support/CachePruning.cpp). lld
