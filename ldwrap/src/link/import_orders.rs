@@ -40,6 +40,8 @@ pub type Order = [u8; 16];
 pub struct ImportOrders {
     source: Source,
     known: HashMap<Vec<u8>, Order>,
+    /// The record is not of this link, after all.
+    is_stale: bool,
 }
 
 #[derive(Debug)]
@@ -63,7 +65,11 @@ impl ImportOrders {
             Some(record) if !writes_shards => (Source::Record(record.inputs), record.orders),
             _ => (Source::Shards(HashMap::new()), HashMap::new()),
         };
-        Self { source, known }
+        Self {
+            source,
+            known,
+            is_stale: false,
+        }
     }
 
     /// Whether lld has to write shards.
@@ -85,6 +91,8 @@ impl ImportOrders {
     /// A thread makes a lookup with this key, for this module.
     pub fn looked_up(&mut self, thread: u32, key: &[u8], module: Option<&Module>) {
         let Source::Shards(shards) = &mut self.source else {
+            self.is_stale |=
+                matches!(self.source, Source::Record(_)) && !self.known.contains_key(key);
             return;
         };
         if let (Some(shard), Some(Module::Named(own))) = (shards.remove(&thread), module) {
@@ -105,13 +113,20 @@ impl ImportOrders {
     }
 
     /// lld has read these files. Fails if the orders are those of others.
-    pub fn check(&self, inputs: &InputsRead) -> io::Result<()> {
+    pub fn check(&mut self, inputs: &InputsRead) -> io::Result<()> {
         match &self.source {
             Source::Record(recorded) if recorded != inputs.files() => {
-                Err(io::Error::other("an input has just changed"))
+                self.is_stale = true;
+                Err(io::Error::other("lld reads other files than the last time"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the record that was used is to go, so that the next link finds the orders out.
+    #[must_use]
+    pub fn are_stale(&self) -> bool {
+        self.is_stale
     }
 }
 
@@ -254,7 +269,7 @@ mod tests {
         let other = Fingerprint::new(&[], std::iter::empty());
         assert!(Record::read(&file, other).is_none());
 
-        let orders = ImportOrders::new(22, true, false, Some(record));
+        let mut orders = ImportOrders::new(22, true, false, Some(record));
         assert!(!orders.are_from_shards());
         assert_eq!(orders.of(b"llvmcache-A"), Some(&[7; 16][..]));
         assert_eq!(orders.of(b"llvmcache-C"), None);
@@ -263,7 +278,12 @@ mod tests {
         assert!(orders.check(&inputs).is_err());
         let identity = Identity::of_path(&input).expect("the file");
         inputs.add(input.as_os_str().as_bytes(), identity);
+        orders.is_stale = false;
         orders.check(&inputs).expect("the same files");
+        orders.looked_up(1, b"llvmcache-A", None);
+        assert!(!orders.are_stale());
+        orders.looked_up(1, b"llvmcache-C", None);
+        assert!(orders.are_stale());
         inputs.add(b"/another", identity);
         assert!(orders.check(&inputs).is_err());
 

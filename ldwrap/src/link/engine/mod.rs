@@ -185,9 +185,7 @@ pub fn run(
     let writes_shards =
         rule == AttributionRule::ByIndexFile && (link.exchange.is_some() || events.want_names());
     let cache = link.cache.filter(|_| !lookup_dir.is_users());
-    let record = || Record::read(&link.history?.import_orders(), fingerprint);
-    let record = cache.filter(|_| !writes_shards).and_then(|_| record());
-    let orders = ImportOrders::new(link.major, cache.is_some(), writes_shards, record);
+    let (orders, orders_of) = import_orders(link, cache.is_some(), writes_shards);
     let names_modules = link.exchange.is_some() || writes_shards || orders.are_from_shards();
     let calls = match names_modules {
         true => ReportedOpens::All,
@@ -230,9 +228,25 @@ pub fn run(
         all_taken: false,
         temporaries: Vec::new(),
         fingerprint,
+        orders_of,
         output: Output::new(names, link.quiet),
     };
     engine.run([arrived, begin])
+}
+
+/// Where the orders of imports come from, and of which links they are the same.
+fn import_orders(
+    link: &Link<'_>,
+    has_cache: bool,
+    writes_shards: bool,
+) -> (ImportOrders, Fingerprint) {
+    // Another lld need not import the same.
+    let inputs_and_lld = link.cmd.inputs().chain([link.lld.as_os_str()]);
+    let orders_of = Fingerprint::new(link.args, inputs_and_lld);
+    let history = link.history.filter(|_| has_cache && !writes_shards);
+    let record = history.and_then(|history| Record::read(&history.import_orders(), orders_of));
+    let orders = ImportOrders::new(link.major, has_cache, writes_shards, record);
+    (orders, orders_of)
 }
 
 struct Engine<'a> {
@@ -280,6 +294,8 @@ struct Engine<'a> {
     /// Files under whose names lld begins its output.
     temporaries: Vec<PathBuf>,
     fingerprint: Fingerprint,
+    /// The same of what decides in which order modules import.
+    orders_of: Fingerprint,
     output: Output,
 }
 
@@ -498,6 +514,9 @@ impl Engine<'_> {
                 let modules = self.hits + self.compiled + self.given;
                 if let Err(e) = history.write(cost, self.fingerprint, modules) {
                     log::info!("what the link has cost cannot be remembered: {e}");
+                }
+                if self.orders.are_stale() {
+                    let _ = std::fs::remove_file(history.import_orders());
                 }
                 let written = self.new_record.take().map(|r| r.write(&self.orders));
                 if let Some(Err(e)) = written {

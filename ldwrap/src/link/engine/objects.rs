@@ -42,7 +42,7 @@ impl Engine<'_> {
         self.orders.check(&self.inputs)?;
         if let Some(history) = self.link.history.filter(|_| self.orders.are_from_shards()) {
             let file = history.import_orders();
-            self.new_record = Some(NewRecord::new(file, self.fingerprint, &self.inputs));
+            self.new_record = Some(NewRecord::new(file, self.orders_of, &self.inputs));
         }
         let (options, covered) = self.options.with_content(self.link.files)?;
         let context = Context::of(&programs, &options, self.link.files)?;
