@@ -1,10 +1,7 @@
 //! The local engine when something is wrong: links that fail, a cache that is damaged or cannot be
 //! written, limits, calls that fail. The link is lld's all the same, and nothing is left.
 
-use ldwrap_tests::{
-    LENIENT, LinkPair, Session, each_llvm, each_llvm_with_shim, fixtures_only, llvm_22_with_shim,
-    newest_llvm,
-};
+use ldwrap_tests::{LinkPair, Session, each_llvm, each_llvm_with_shim, fixtures_only, newest_llvm};
 use shim::user_dir::user_dir;
 
 const MODULES: u64 = 5;
