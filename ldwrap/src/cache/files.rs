@@ -54,6 +54,12 @@ impl Identity {
         fs::metadata(path).map(|m| Self::of(&m))
     }
 
+    /// Whether the path still leads to this very file, unchanged.
+    #[must_use]
+    pub fn is_still(&self, path: &Path) -> bool {
+        Self::of_path(path).is_ok_and(|now| now == *self)
+    }
+
     /// As a record has it.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 56] {
@@ -142,7 +148,7 @@ impl SeenFile {
     /// Whether it is still the same.
     #[must_use]
     pub fn is_unchanged(&self) -> bool {
-        Identity::of_path(&self.path).is_ok_and(|now| now == self.identity)
+        self.identity.is_still(&self.path)
     }
 }
 

@@ -78,8 +78,8 @@ impl ComparedFiles {
             if !was_open_before && !is_older(identity, since) {
                 return Err(Failure::unsteady(path));
             }
-            let unchanged = Identity::of_path(path).is_ok_and(|now| now == *identity);
-            unchanged
+            identity
+                .is_still(path)
                 .then_some(())
                 .ok_or_else(|| Failure::changed(path))
         };

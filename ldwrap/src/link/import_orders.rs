@@ -150,14 +150,10 @@ impl Record {
     /// The record in this file, if it is of a link with this fingerprint, and no file that it read has changed.
     #[must_use]
     pub fn read(file: &Path, fingerprint: Fingerprint) -> Option<Self> {
-        let metadata = file.symlink_metadata().ok()?;
-        if !metadata.is_file() || metadata.len() > MAX_SIZE {
-            return None;
-        }
-        let bytes = std::fs::read(file).ok()?;
+        let bytes = sys::read_regular(file, MAX_SIZE).ok()?;
         let record = Self::parse(&bytes, fingerprint)?;
         let unchanged = |(path, identity): (&Vec<u8>, &Identity)| {
-            Identity::of_path(Path::new(OsStr::from_bytes(path))).is_ok_and(|now| now == *identity)
+            identity.is_still(Path::new(OsStr::from_bytes(path)))
         };
         record.inputs.iter().all(unchanged).then_some(record)
     }

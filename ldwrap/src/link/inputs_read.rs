@@ -73,7 +73,7 @@ impl InputsRead {
     /// Whether all are as they were; once they are not, never again.
     pub fn are_unchanged(&mut self) -> bool {
         let unchanged = |(path, identity): (&Vec<u8>, &Identity)| {
-            Identity::of_path(Path::new(OsStr::from_bytes(path))).is_ok_and(|now| now == *identity)
+            identity.is_still(Path::new(OsStr::from_bytes(path)))
         };
         if !self.unsteady && !self.files.iter().all(unchanged) {
             log::info!("an input has changed meanwhile: nothing more is kept");

@@ -6,7 +6,7 @@
 use crate::sys::process;
 use crate::sys::signals::Forwarded;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -71,11 +71,7 @@ fn pass_on(mut streams: [Stream; 2], child: &Child, signals: &Forwarded) -> io::
             .chain(end.map(AsFd::as_fd))
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
-        let wait = left.map(|left| PollTimeout::try_from(left + Duration::from_millis(1)));
-        match poll(
-            &mut fds,
-            wait.and_then(Result::ok).unwrap_or(PollTimeout::NONE),
-        ) {
+        match poll(&mut fds, process::poll_timeout(left)) {
             Err(Errno::EINTR) => continue,
             n => n?,
         };

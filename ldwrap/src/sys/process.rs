@@ -404,13 +404,10 @@ fn read_all(
         }
         let until = enough.or(until);
         let left = until.map(|until| until.saturating_duration_since(now));
-        // Rounded up, so that time has run out when it is over.
-        let wait = left.map(|left| PollTimeout::try_from(left + Duration::from_millis(1)));
-        let wait = wait.and_then(Result::ok).unwrap_or(PollTimeout::NONE);
         if enough.is_none() && left == Some(Duration::ZERO) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        match poll(&mut fds, wait) {
+        match poll(&mut fds, poll_timeout(left)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
@@ -434,6 +431,12 @@ fn read_all(
             enough = Some(Instant::now() + PASSING_ON);
         }
     }
+}
+
+/// What poll(2) is told of the time that is left, if it has an end: rounded up, so that time has run out when it is over.
+pub fn poll_timeout(left: Option<Duration>) -> PollTimeout {
+    let wait = left.map(|left| PollTimeout::try_from(left + Duration::from_millis(1)));
+    wait.and_then(Result::ok).unwrap_or(PollTimeout::NONE)
 }
 
 /// How many bytes there are to read from a pipe.
