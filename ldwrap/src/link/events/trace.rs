@@ -7,7 +7,7 @@ use crate::admit::Resource;
 use crate::link::attribution::Module;
 use crate::sys::write_whole;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ impl Trace {
         self.slices.sort_by_key(|slice| slice.start);
         let mut lanes = Lanes::default();
         let mut threads = BTreeSet::new();
-        for (number, slice) in self.slices.iter().enumerate() {
+        for (number, slice) in numbers(&self.slices).into_iter().zip(&self.slices) {
             let tid = match slice.row {
                 Row::Thread(thread) => {
                     threads.insert(thread);
@@ -230,6 +230,36 @@ impl Trace {
     }
 }
 
+/// The numbers that modules go by when nobody told which they are: backends are counted as they begin, and a wait has
+/// the number of the backend that it was for, which is the next of its thread. `slices` are in the order of their
+/// starts.
+fn numbers(slices: &[Slice]) -> Vec<usize> {
+    let is_backend = |slice: &&Slice| !matches!(slice.kind, SliceKind::Wait(_));
+    let all = slices.iter().filter(is_backend).count();
+    let mut backends = all;
+    // From the last to the first: what a thread did next has been seen.
+    let mut next_of = HashMap::new();
+    let mut numbers: Vec<usize> = slices
+        .iter()
+        .rev()
+        .map(|slice| match (&slice.kind, slice.row) {
+            (SliceKind::Wait(_), Row::Thread(thread)) => {
+                next_of.get(&thread).copied().unwrap_or(all)
+            }
+            (SliceKind::Wait(_), Row::Elsewhere) => all,
+            (_, row) => {
+                backends -= 1;
+                if let Row::Thread(thread) = row {
+                    next_of.insert(thread, backends);
+                }
+                backends
+            }
+        })
+        .collect();
+    numbers.reverse();
+    numbers
+}
+
 /// Rows for what overlaps, each with when it is free again.
 #[derive(Default)]
 struct Lanes(Vec<Instant>);
@@ -267,6 +297,27 @@ mod tests {
         let rows = [(0, 10), (5, 8), (8, 20), (10, 12), (30, 31)];
         let rows = rows.map(|(start, end)| lanes.free_at(at(start), at(end)));
         assert_eq!(rows, [0, 1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_wait_has_the_number_of_what_its_thread_does_next() {
+        let begin = Instant::now();
+        let slice = |(thread, start, end, kind)| Slice {
+            module: None,
+            kind,
+            row: Row::Thread(thread),
+            start: begin + Duration::from_millis(start),
+            end: begin + Duration::from_millis(end),
+        };
+        let slot = || SliceKind::Wait(WaitsFor::Resource(Resource::Slot));
+        let slices = [
+            (1, 0, 5, SliceKind::Unfinished),
+            (2, 1, 9, slot()),
+            (1, 6, 7, SliceKind::Unfinished),
+            (2, 9, 10, SliceKind::Unfinished),
+            (2, 11, 12, slot()),
+        ];
+        assert_eq!(numbers(&slices.map(slice)), [0, 2, 1, 2, 3]);
     }
 
     #[test]
