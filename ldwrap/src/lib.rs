@@ -13,6 +13,8 @@
 //!
 //! Each may use those below it, and none above.
 
+#![deny(clippy::print_stderr)]
+
 pub(crate) mod admit;
 pub mod app;
 pub(crate) mod cache;

@@ -7,10 +7,12 @@
 //! C's `main` rather than Rust's, which would change SIGPIPE's disposition before we could see it; lld
 //! is to have it as we were given it.
 
+#![deny(clippy::print_stderr)]
 #![no_main]
 
 use shim::compiler;
 use shim::lld::Argv;
+use shim::message::say;
 use shim::read_settings;
 use std::ffi::{OsStr, OsString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,7 +41,7 @@ fn run(argv: Argv) -> c_int {
     let name = Path::new(&argv0).file_name().unwrap_or_default();
     if compiler::names_compiler(name) {
         let failure = compiler::exec(argv, ldwrap::app::shim_dir().ok().as_deref());
-        eprintln!("ldwrap: {}", failure.message);
+        say(failure.message);
         return failure.status;
     }
     ldwrap::sys::ignore_file_size();

@@ -4,6 +4,8 @@
 //! Data flows one way: argv -> [`cmdline::CommandLine`] -> [`inputs`] -> [`decide::Decision`].
 //! Nothing here knows of jobs, clang or the network.
 
+#![deny(clippy::print_stderr)]
+
 pub mod archive;
 pub mod cmdline;
 pub mod compiler;
@@ -15,6 +17,7 @@ pub mod inputs;
 pub mod kind;
 pub mod lld;
 mod llvm_path;
+pub mod message;
 pub mod options;
 pub mod read_settings;
 pub mod report;

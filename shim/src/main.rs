@@ -6,11 +6,13 @@
 //! C's `main` rather than Rust's: `argv` then goes on to `execv` as it came, uncopied, and Rust's
 //! start-up (which reads `/proc/self/maps` and changes signal handlers) is not paid for.
 
+#![deny(clippy::print_stderr)]
 #![no_main]
 
 use shim::compiler;
 use shim::decide::{Decision, decide};
 use shim::lld::Argv;
+use shim::message::say;
 use shim::read_settings;
 use shim::report::Report;
 use shim::stats_log::StatsLog;
@@ -35,7 +37,7 @@ pub unsafe extern "C" fn main(_argc: c_int, argv: *const *const c_char) -> c_int
     } else {
         (1, link(argv))
     };
-    eprintln!("ldwrap: {message}");
+    say(message);
     status
 }
 

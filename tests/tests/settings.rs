@@ -144,6 +144,24 @@ fn output_that_cannot_be_written() {
     });
 }
 
+/// A message that cannot be written ends nothing otherwise than one that can.
+#[test]
+fn messages_that_cannot_be_written() {
+    once(|s| {
+        let none = s.root().join("none").display().to_string();
+        for (name, command) in [("LDWRAP_LLD", "ld.lld a.o"), ("UNUSED", "$LDWRAP nonsense")] {
+            for stderr in ["said", "/dev/full"] {
+                let (stdout, _, _) = s.sh_with(
+                    &[(name, none.as_str())],
+                    &format!("{command} 2>{stderr}; echo $?"),
+                );
+                let expected = if command.starts_with("ld.lld") { "1\n" } else { "2\n" };
+                assert_eq!(stdout, expected, "{command} 2>{stderr}");
+            }
+        }
+    });
+}
+
 /// A link goes on as without a bad setting and says nothing; the report does, and LDWRAP_STRICT makes it an error.
 #[test]
 fn bad_settings_in_a_link() {

@@ -11,6 +11,7 @@ use crate::sys::signals;
 use clap::{CommandFactory, Parser, Subcommand};
 use shim::config::Config;
 use shim::kind::{HEAD_LEN, Kind, kind_of};
+use shim::message::say;
 use shim::settings::{SETTINGS, Setting, nearest};
 use std::ffi::OsString;
 use std::fs::File;
@@ -193,7 +194,7 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
                 (true, _) => 2,
                 (false, Ok(())) => 0,
                 (false, Err(e)) => {
-                    eprintln!("ldwrap: standard output: {e}");
+                    say(format_args!("standard output: {e}"));
                     1
                 }
             });
@@ -202,7 +203,7 @@ pub fn run(args: &[OsString], config: &Config) -> Option<u8> {
     Some(match perform(cli.command, config) {
         Ok(status) => status,
         Err(why) => {
-            eprintln!("ldwrap: {why}");
+            say(why);
             1
         }
     })
@@ -215,7 +216,7 @@ fn perform(command: Command, config: &Config) -> Result<u8, String> {
         Command::Run { command } => match run::command(&command, config) {
             Ok(status) => signals::end_as(status),
             Err(failure) => {
-                eprintln!("ldwrap: {}", failure.message);
+                say(failure.message);
                 return Ok(failure.status);
             }
         },

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor};
 use shim::decide::{COUNTED, Decision, decide};
+use shim::message::say;
 use shim::response::{self, Quoting};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -53,7 +54,7 @@ pub(crate) fn answer(argv0: &OsStr, args: &[OsString], config: &Config, file: &P
     match std::fs::write(file, answer.to_json().to_string()) {
         Ok(()) => 0,
         Err(e) => {
-            eprintln!("ldwrap: {}: {e}", file.display());
+            say(format_args!("{}: {e}", file.display()));
             1
         }
     }

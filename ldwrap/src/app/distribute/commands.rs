@@ -8,6 +8,7 @@ use crate::sys::parallel;
 use crate::sys::process::{self, Role};
 use shim::cmdline::{CommandLine, Occurrence};
 use shim::effects::{Effect, effect};
+use shim::message::say;
 use shim::options::{Id, TABLE, ValueKind};
 use std::io::Write;
 use std::process::Command;
@@ -25,10 +26,10 @@ pub(super) fn run(
         Some(cmd) => lost_options(cmd).join(" "),
     };
     if !lost.is_empty() {
-        eprintln!(
-            "ldwrap: {}: backends are compiled without {lost}",
+        say(format_args!(
+            "{}: backends are compiled without {lost}",
             file.linker_output
-        );
+        ));
     }
     let jobs: Vec<&JobEntry> = numbers.iter().filter_map(|&n| file.jobs.get(n)).collect();
     let failed = parallel::map(processes, &jobs, |_, job| compile(file, job).err());

@@ -21,6 +21,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use shim::cmdline::CommandLine;
 use shim::config::Config;
+use shim::message::say;
 use shim::options::Id;
 use std::path::Path;
 
@@ -35,7 +36,7 @@ pub fn run(path: &Path, config: &Config) -> u8 {
     match distribute(path, config) {
         Ok(()) => 0,
         Err(why) => {
-            eprintln!("ldwrap: {}: {why}", path.display());
+            say(format_args!("{}: {why}", path.display()));
             1
         }
     }

@@ -24,6 +24,7 @@ use shim::cmdline::CommandLine;
 use shim::config::{Config, Executor};
 use shim::decide::{COUNTED, Decision, decide};
 use shim::lld::Argv;
+use shim::message::say;
 use shim::options::Id;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
@@ -42,13 +43,13 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     for complaint in &config.complaints {
         log::warn!("{complaint}");
         if std::io::stderr().is_terminal() {
-            eprintln!("ldwrap: {complaint}");
+            say(complaint);
         }
     }
     let real = match shim::lld::find(argv0, config, std::env::var_os("PATH").as_deref()) {
         Ok(real) => real,
         Err(e) => {
-            eprintln!("ldwrap: {e}");
+            say(e);
             return 1;
         }
     };
@@ -93,7 +94,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
                     match rerun::run(&real, request.argv0, args, alone.said, colour) {
                         Ok(status) => signals::end_as(status),
                         Err(e) => {
-                            eprintln!("ldwrap: cannot run {}: {e}", real.display());
+                            say(format_args!("cannot run {}: {e}", real.display()));
                             return 1;
                         }
                     }
@@ -103,10 +104,7 @@ pub fn main(argv0: &OsStr, args: &[OsString], config: &Config) -> u8 {
     };
     report_forward(config, &output, &reason, start);
     signals::restore();
-    eprintln!(
-        "ldwrap: {}",
-        shim::lld::exec(&real, argv0, Argv::of_args(args))
-    );
+    say(shim::lld::exec(&real, argv0, Argv::of_args(args)));
     1
 }
 

@@ -6,6 +6,7 @@ use crate::jobs::failure::Failure;
 use crate::sys::keep;
 use crate::sys::signals;
 use shim::config::{Config, Executor};
+use shim::message::say;
 use shim::report::Report;
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
@@ -27,7 +28,7 @@ pub(super) fn report_forward(config: &Config, output: &str, reason: &str, start:
 
 /// Fails a link for a reason that is only good enough under `LDWRAP_STRICT`.
 pub(super) fn refuse(output: &str, reason: &str) -> u8 {
-    eprintln!("ldwrap: {output}: LDWRAP_STRICT is set: {reason}");
+    say(format_args!("{output}: LDWRAP_STRICT is set: {reason}"));
     1
 }
 
@@ -72,9 +73,9 @@ pub(super) fn report_outcome(
     if let Some(why) = why.filter(|why| !config.complaints.contains(why)) {
         if std::io::stderr().is_terminal() {
             let compiled = done.compiled;
-            eprintln!(
-                "ldwrap: {output}: {why}; {compiled} of {modules} modules were compiled by lld"
-            );
+            say(format_args!(
+                "{output}: {why}; {compiled} of {modules} modules were compiled by lld"
+            ));
         }
     }
     report(config, split_report(config, output, &outcome, start));

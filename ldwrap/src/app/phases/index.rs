@@ -20,9 +20,11 @@ use crate::sys::{parallel, process, update_output};
 use shim::cmdline::{CommandLine, Occurrence};
 use shim::config::{Config, Split};
 use shim::effects::{Effect, effect};
+use shim::message::say;
 use shim::options::Id;
 use shim::response::Quoting;
 use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -74,13 +76,15 @@ pub(crate) fn run(request: &Request<'_>, config: &Config) -> Result<(), NoIndex>
             Ok((backends, clang)) => (backends, Some(clang)),
             Err(Failure::Declined(why)) => {
                 let output = link.output.to_string_lossy();
-                eprintln!("ldwrap: {output}: no backends, all is left to lld: {why}");
+                say(format_args!(
+                    "{output}: no backends, all is left to lld: {why}"
+                ));
                 (Vec::new(), None)
             }
             Err(Failure::Lld {
                 status, messages, ..
             }) => {
-                eprint!("{messages}");
+                let _ = std::io::stderr().write_all(messages.as_bytes());
                 return Err(NoIndex::Lld(status));
             }
             Err(failure) => return Err(NoIndex::Failed(failure.to_string())),

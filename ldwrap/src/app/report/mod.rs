@@ -11,6 +11,7 @@ mod trace;
 
 use read::Collected;
 use shim::config::Config;
+use shim::message::say;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -46,7 +47,7 @@ pub fn run(options: &Options, config: &Config) -> Result<(), String> {
             .map_err(|e| format!("{}: {e}", file.display()))?;
     }
     for note in collected.notes() {
-        eprintln!("ldwrap: {note}");
+        say(note);
     }
     let page = page::page(&collected.into_json());
     match &options.output {

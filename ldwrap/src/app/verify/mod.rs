@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use shim::cmdline::CommandLine;
 use shim::config::{Config, Split};
 use shim::decide::{Decision, decide};
+use shim::message::say;
 use shim::options::Id;
 use shim::settings::VERIFY;
 use side_files::{Written, copy_tree, move_file, stamps, take, with_path, written_place};
@@ -138,7 +139,7 @@ pub fn link(argv0: &OsStr, args: &[OsString], real: &Path, found: &Path, config:
             "compared": verdict.compared, "modules": verdict.modules,
         });
         if let Err(e) = leave(found, &finding) {
-            eprintln!("ldwrap: cannot note what was found: {e}");
+            say(format_args!("cannot note what was found: {e}"));
         }
     };
     let link = VerifiedLink {
@@ -181,7 +182,7 @@ pub fn link(argv0: &OsStr, args: &[OsString], real: &Path, found: &Path, config:
             u8::try_from(code).unwrap_or(1)
         }
         Err(e) => {
-            eprintln!("ldwrap: cannot run {}: {e}", real.display());
+            say(format_args!("cannot run {}: {e}", real.display()));
             1
         }
     }
