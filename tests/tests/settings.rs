@@ -148,16 +148,16 @@ fn output_that_cannot_be_written() {
 #[test]
 fn messages_that_cannot_be_written() {
     once(|s| {
-        let none = s.root().join("none").display().to_string();
-        for (name, command) in [("LDWRAP_LLD", "ld.lld a.o"), ("UNUSED", "$LDWRAP nonsense")] {
+        let shim = s.shim().display().to_string();
+        for (command, status) in [
+            (format!("LDWRAP_REAL_LLD=/none {shim} a.o"), "1\n"),
+            ("$LDWRAP report nothing".to_owned(), "1\n"),
+        ] {
             for stderr in ["said", "/dev/full"] {
-                let (stdout, _, _) = s.sh_with(
-                    &[(name, none.as_str())],
-                    &format!("{command} 2>{stderr}; echo $?"),
-                );
-                let expected = if command.starts_with("ld.lld") { "1\n" } else { "2\n" };
-                assert_eq!(stdout, expected, "{command} 2>{stderr}");
+                let (stdout, _, _) = tool(s, &format!("{command} 2>{stderr} || echo $?"));
+                assert_eq!(stdout, status, "{command} 2>{stderr}");
             }
+            assert!(s.read("said").starts_with("ldwrap: "), "{command}");
         }
     });
 }
