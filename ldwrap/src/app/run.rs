@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 use shim::config::Config;
+use shim::message::say;
 use shim::report;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -61,14 +62,13 @@ pub fn command(command: &[OsString], config: &Config) -> Result<ExitStatus, NotR
     })?;
     let status = wait(child, &signals).map_err(NotRun::ours)?;
     let lines = fs::read(&reports).unwrap_or_default();
-    let mut said = summary(&lines, status.success());
+    // Whether anybody reads it is not the command's concern.
+    let _ = io::stderr().write_all(summary(&lines, status.success()).as_bytes());
     if let Some(file) = config.report.as_ref().filter(|_| !lines.is_empty()) {
         if let Err(e) = report::append(file, &lines) {
-            let _ = writeln!(said, "ldwrap: cannot write {}: {e}", file.display());
+            say(format_args!("cannot write {}: {e}", file.display()));
         }
     }
-    // Whether anybody reads it is not the command's concern.
-    let _ = io::stderr().write_all(said.as_bytes());
     Ok(status)
 }
 

@@ -49,7 +49,7 @@ pub(super) enum SliceKind {
 }
 
 /// Where it is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Row {
     /// With a thread of lld's.
     Thread(u32),
@@ -230,30 +230,25 @@ impl Trace {
     }
 }
 
-/// The numbers that modules go by when nobody told which they are: backends are counted as they begin, and a wait has
-/// the number of the backend that it was for, which is the next of its thread. `slices` are in the order of their
-/// starts.
+/// For each slice the number that its module is called by if lld did not tell which it is: backends are counted in the
+/// order of their starts, and a wait has the number of its thread's next backend, or the number of all backends if lld
+/// ended before that. `slices` are in the order of their starts.
 fn numbers(slices: &[Slice]) -> Vec<usize> {
     let is_backend = |slice: &&Slice| !matches!(slice.kind, SliceKind::Wait(_));
     let all = slices.iter().filter(is_backend).count();
     let mut backends = all;
-    // From the last to the first: what a thread did next has been seen.
+    // From the last to the first, so that a wait finds what its thread did next.
     let mut next_of = HashMap::new();
     let mut numbers: Vec<usize> = slices
         .iter()
         .rev()
-        .map(|slice| match (&slice.kind, slice.row) {
-            (SliceKind::Wait(_), Row::Thread(thread)) => {
-                next_of.get(&thread).copied().unwrap_or(all)
+        .map(|slice| {
+            if !is_backend(&slice) {
+                return next_of.get(&slice.row).copied().unwrap_or(all);
             }
-            (SliceKind::Wait(_), Row::Elsewhere) => all,
-            (_, row) => {
-                backends -= 1;
-                if let Row::Thread(thread) = row {
-                    next_of.insert(thread, backends);
-                }
-                backends
-            }
+            backends -= 1;
+            next_of.insert(slice.row, backends);
+            backends
         })
         .collect();
     numbers.reverse();
