@@ -242,10 +242,12 @@ pub(super) mod tests {
 
     /// A process that is stopped, and has to be killed.
     pub(in crate::admit) fn stopped_process() -> Child {
-        let sleeper = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = nix::unistd::Pid::from_raw(sleeper.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        // Again until it is seen to have stopped: under qemu-user a first signal was without effect once.
         while !is_stopped(sleeper.id()) {
+            assert!(sleeper.try_wait().unwrap().is_none(), "it ended unstopped");
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         sleeper
